@@ -1,0 +1,15 @@
+# Every test prints TAP; a folder adds its own part.
+TEST_EXTENSIONS = .sh
+LOG_DRIVER = env AM_TAP_AWK='$(AWK)' $(SHELL) $(top_srcdir)/build-aux/tap-driver.sh
+SH_LOG_DRIVER = $(LOG_DRIVER)
+AM_TESTS_ENVIRONMENT = srcdir='$(srcdir)' builddir='$(builddir)'; export srcdir builddir;
+TEST_CPPFLAGS = $(AM_CPPFLAGS) $(CMOCKA_CFLAGS)
+EXTRA_DIST += tests/check-includes
+
+include tests/unit/base.mk
+include tests/unit/data.mk
+include tests/unit/engine.mk
+include tests/grad/local.mk
+include tests/schedules/local.mk
+include tests/transport/local.mk
+include tests/e2e/local.mk
