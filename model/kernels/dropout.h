@@ -5,9 +5,10 @@
  * The mask is a pure function of a key (seed, step, global layer, site), a
  * global sample id and coordinates within the sample; there is no state and
  * it does not matter how the work is split or how often it is repeated. The
- * random word of (sample, coordinate, index) is word index % 4 of the
- * Philox4x32-10 block with counter {high = sample,
- * low = coordinate << 24 | index / 4}.
+ * random word of (sample, coordinate, index) is word index / 16 % 4 of the
+ * Philox4x32-10 block with counter {high = sample, low = coordinate << 24 |
+ * (index / 64 * 16 + index % 16)}: 64 consecutive words are the four words of
+ * 16 consecutive blocks, which vector code makes without a transposition.
  */
 #ifndef STAGECOACH_MODEL_KERNELS_DROPOUT_H
 #define STAGECOACH_MODEL_KERNELS_DROPOUT_H

@@ -14,11 +14,11 @@
 
 /* One AdamW step's scalars (Loshchilov, Hutter 2019; as PyTorch's AdamW). */
 struct adamw {
-	float learning_rate;
-	float beta1;
-	float beta2;
-	float epsilon;
-	float weight_decay;      /* of this parameter's decay group */
+	double learning_rate;
+	double beta1;
+	double beta2;
+	double epsilon;
+	double weight_decay;     /* of this parameter's decay group */
 	double bias_correction1; /* 1 - beta1^step, step from 1 */
 	double bias_correction2; /* 1 - beta2^step */
 	float gradient_scale;    /* the clip factor: 1 when not clipped */
@@ -39,9 +39,9 @@ void adamw_update(struct threads *threads, const struct adamw *adamw,
 
 /* SGD as PyTorch's: momentum without dampening, L2 decay into the gradient. */
 struct sgd {
-	float learning_rate;
-	float momentum; /* 0: the momentum array may be NULL */
-	float weight_decay;
+	double learning_rate;
+	double momentum; /* 0: the momentum array may be NULL */
+	double weight_decay;
 	float gradient_scale;
 	bool nesterov;
 	bool zero_gradients;

@@ -36,6 +36,16 @@
 /* Names these implementations in the numerics digest; change with the bits. */
 #define VECTOR_MATH_VERSION "vector-math-1"
 
+/*
+ * Put before a loop whose arrays are the same or do not overlap: its
+ * iterations do not depend on each other.
+ */
+#if defined(__clang__)
+#define VECTOR_LOOP _Pragma("clang loop vectorize(assume_safety)")
+#else
+#define VECTOR_LOOP _Pragma("GCC ivdep")
+#endif
+
 #define VECTOR_INLINE static inline __attribute__((always_inline))
 
 VECTOR_INLINE int32_t vector_float_bits(float x)
