@@ -88,8 +88,8 @@ int coordinator_failure(const struct coordinator *coordinator, int *rank,
 			const char **reason);
 
 /* What rank `rank` reported with done; borrowed; NULL if nothing. */
-const json_t *coordinator_result(const struct coordinator *coordinator,
-				 unsigned rank);
+json_t *coordinator_result(const struct coordinator *coordinator,
+			   unsigned rank);
 
 /* The latest step a rank is known to have been at; -1: none. */
 int64_t coordinator_last_step(const struct coordinator *coordinator,

@@ -58,8 +58,9 @@ struct world {
 	 */
 	struct transport_config transport_config;
 	struct world_progress progress;
-	world_describe_fn *describe; /* may be NULL; set before the work */
+	world_describe_fn *_Atomic describe; /* of progress; may be NULL */
 	json_t *result;		     /* owned; see world_set_result() */
+	_Atomic bool finished;	     /* private */
 	struct world_control *control;
 };
 
