@@ -79,6 +79,8 @@ struct token_buffer {
 };
 int token_buffer_append(struct token_buffer *buffer, const int32_t *ids,
 			size_t count) MUST_CHECK;
+/* Room for `count` more ids behind the last. */
+int token_buffer_reserve(struct token_buffer *buffer, size_t count) MUST_CHECK;
 void token_buffer_fini(struct token_buffer *buffer);
 
 enum tokenizer_flags {
