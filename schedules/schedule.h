@@ -18,18 +18,20 @@
 #include "base/compiler.h"
 
 /* Limits of the 16-bit fields, and of what a file may make us allocate. */
-#define SCHEDULE_MAX_STAGES 4096
+#define SCHEDULE_MAX_STAGES        4096
 #define SCHEDULE_MAX_MICRO_BATCHES 65535
-#define SCHEDULE_MAX_ACTIONS (64u << 20)
-#define SCHEDULE_NAME_BYTES 64
+#define SCHEDULE_MAX_ACTIONS       (64u << 20)
+#define SCHEDULE_NAME_BYTES        64
 
 enum action_op {
 	ACTION_FORWARD,
-	ACTION_BACKWARD_INPUT,	/* I */
+	ACTION_BACKWARD_INPUT,  /* I */
 	ACTION_BACKWARD_WEIGHT, /* W */
-	ACTION_BACKWARD,	/* B: I, then W */
+	ACTION_BACKWARD,        /* B: I, then W */
 	/*
-	 * Messages. SEND_* carries the stage and micro-batch whose output it
+	 * Messages. A link is directed and joins two neighbouring stages
+	 * on different ranks: one from stage s to s + 1 (forward), one from
+	 * s + 1 to s (backward). SEND_* carries the stage and micro-batch whose output it
 	 * is: stage s SEND_F pairs with stage s + 1 RECV_F, stage s SEND_B
 	 * with stage s - 1 RECV_B. RECV_* carries the stage that will use it.
 	 */
@@ -69,7 +71,7 @@ struct schedule_row {
 
 enum schedule_placement {
 	SCHEDULE_PLACEMENT_LOOP, /* stage s on rank s mod P */
-	SCHEDULE_PLACEMENT_V,	 /* stages r and 2P-1-r on rank r */
+	SCHEDULE_PLACEMENT_V,    /* stages r and 2P-1-r on rank r */
 	SCHEDULE_PLACEMENT_FREE, /* a file's own: see rank_of_stage */
 };
 
@@ -114,8 +116,8 @@ enum schedule_dialect {
 };
 
 /* "auto", "modern" or "old"; -EINVAL, silent. */
-int schedule_dialect_parse(const char *text, enum schedule_dialect *out)
-	MUST_CHECK;
+int schedule_dialect_parse(const char *text,
+			   enum schedule_dialect *out) MUST_CHECK;
 
 /*
  * Ranks, stages, micro-batches and placement follow from the cells. Errors
@@ -123,8 +125,8 @@ int schedule_dialect_parse(const char *text, enum schedule_dialect *out)
  * parses need not be a valid schedule.
  */
 int schedule_parse(const char *text, size_t length, const char *origin,
-		   enum schedule_dialect dialect, struct schedule **out)
-	MUST_CHECK;
+		   enum schedule_dialect dialect,
+		   struct schedule **out) MUST_CHECK;
 int schedule_load(const char *path, enum schedule_dialect dialect,
 		  struct schedule **out) MUST_CHECK;
 
@@ -144,8 +146,8 @@ char *schedule_action_text(char *buffer, size_t size,
  */
 int schedule_open(const char *name_or_file, unsigned ranks,
 		  unsigned micro_batches, unsigned chunks,
-		  enum schedule_dialect dialect, struct schedule **out)
-	MUST_CHECK;
+		  enum schedule_dialect dialect,
+		  struct schedule **out) MUST_CHECK;
 
 /* Two stages that hold one parameter (embedding and head). May be equal. */
 struct schedule_tie {
@@ -164,9 +166,8 @@ struct schedule_lowering {
  * Adds what the compute actions imply. A send stands right behind the action
  * that bears its data (behind the whole group, if grouped). A receive stands right
  * before the action that uses it, or earlier where the order of the sends on its
- * link asks for it: receives are in the order of the sends on every
- * directed link, a link being all messages from one rank to another. Stages that
- * are neighbours on one rank need no message. A schedule that has its
+ * link asks for it: on every link receives are in the order of the sends. Stages
+ * that are neighbours on one rank need no message. A schedule that has its
  * messages keeps them; what `options` asks for is added if absent. A forward-only
  * schedule gets no REDUCE, VOTE or STEP.
  *
@@ -186,7 +187,7 @@ struct schedule_report {
 	 */
 	char *reason;
 	/*
-	 * Posted receives per directed link: the smallest number free of
+	 * Posted receives per link: the smallest number free of
 	 * deadlock, and the smallest at full speed (unit times for F, I and W,
 	 * free messages). 0 is rendezvous: a send waits for its receiver to
 	 * stand at the receive; k: receive n is posted when receive n - k is
@@ -217,8 +218,7 @@ struct schedule_report {
 /*
  * Proves that the schedule runs: every F, I and W exactly once per micro-batch and
  * stage, on one rank; each after what it needs; sends and receives paired in FIFO
- * order on every directed link; no cycle of waits with `buffers` posted receives
- * per link (SCHEDULE_BUFFERS_ANY: with as many as it takes). A schedule
+ * order on every link; no cycle of waits with `buffers` posted receives per link (SCHEDULE_BUFFERS_ANY: with as many as it takes). A schedule
  * without messages is lowered first.
  *
  * 0 when valid; -EINVAL when not, report->reason says why (nothing is logged);
@@ -231,10 +231,10 @@ void schedule_report_fini(struct schedule_report *report);
 /* The built-in schedules, for lists, help and suggestions. */
 struct schedule_kind {
 	const char *name;
-	const char *title;	  /* one line */
-	const char *placement;	  /* "loop", "V" */
-	const char *bubble;	  /* formula: idle time of a rank */
-	const char *memory;	  /* formula: peak activations of rank r */
+	const char *title; /* one line */
+	enum schedule_placement placement;
+	const char *bubble;       /* formula: idle time of a rank */
+	const char *memory;       /* formula: peak activations of rank r */
 	const char *restrictions; /* on P, M, V; "none" */
 	const char *paper;
 	unsigned default_chunks;
