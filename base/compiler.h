@@ -13,7 +13,8 @@
 #define MAX(a, b) ((a) > (b) ? (a) : (b))
 
 #define CACHE_LINE_BYTES 64
-#define PRINTF_LIKE(format, first) __attribute__((format(printf, format, first)))
+#define PRINTF_LIKE(position, first)                                            \
+	__attribute__((format(printf, position, first)))
 #define MUST_CHECK __attribute__((warn_unused_result))
 
 /*
