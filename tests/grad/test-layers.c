@@ -320,6 +320,8 @@ static void body_delayed(struct rig *rig, const struct model *model,
 			other[m].sample_ids[b] += 100 * m;
 	}
 	for (unsigned m = 0; m < MICRO_BATCHES; m++) {
+		for (unsigned p = 0; p < rig->layer->parameter_count; p++)
+			free(other[m].gradients[p]);
 		memcpy(other[m].gradients, rig->gradients,
 		       sizeof(rig->gradients));
 		whole_pass(&other[m]);
@@ -352,9 +354,8 @@ static void body_recompute(struct rig *rig, const struct model *model,
 			   unsigned layer)
 {
 	uint64_t saved, results;
-	unsigned count;
 
-	(void)model_parameters(model, &count);
+	(void)model;
 	(void)layer;
 	if (!rig->layer->recomputable) {
 		assert_true(rig->layer->loss);
