@@ -2,3 +2,4 @@
 noinst_LIBRARIES += engine/libengine.a
 engine_libengine_a_SOURCES =
 ENGINE_LIBS = engine/libengine.a
+include engine/world.mk

@@ -15,12 +15,12 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
-#define ORIGIN		   "the coordinator's welcome"
+#define ORIGIN             "the coordinator's welcome"
 #define WELCOME_TIMEOUT_NS (60 * NS_PER_SECOND)
 #define CONNECT_TIMEOUT_NS (30 * NS_PER_SECOND)
 #define FAILED_LINGER_NS   (1 * NS_PER_SECOND)
-#define WAIT_SLICE_NS	   (1 * NS_PER_SECOND)
-#define ANY_TIME	   (INT64_MAX / 2)
+#define WAIT_SLICE_NS      (1 * NS_PER_SECOND)
+#define ANY_TIME           (INT64_MAX / 2)
 
 /* What a rank keeps from call to call, besides the public part. */
 struct rank {
@@ -160,9 +160,10 @@ int world_all_gather(struct world *world, const json_t *value, json_t **all)
 	pthread_mutex_unlock(&control->lock);
 	if (json_array_size(values) != world->size) {
 		json_decref(values);
-		return fail(-EPROTO, "the coordinator gathered %zu values, not "
-				     "%u", json_array_size(values),
-			    world->size);
+		return fail(-EPROTO,
+			    "the coordinator gathered %zu values, not "
+			    "%u",
+			    json_array_size(values), world->size);
 	}
 	*all = values;
 	return 0;
@@ -271,11 +272,11 @@ static int say_hello(struct world *world, const char *numerics)
 		if (*c < ' ' || *c > '~')
 			*c = '?'; /* JSON takes UTF-8 only */
 	}
-	return world_control_send(
-		world->control, CONTROL_HELLO,
-		json_pack("{s:i, s:I, s:s, s:s}", "version", CONTROL_VERSION,
-			  "pid", (json_int_t)getpid(), "host", world->host,
-			  "numerics", numerics));
+	return world_control_send(world->control, CONTROL_HELLO,
+				  json_pack("{s:i, s:I, s:s, s:s}", "version",
+					    CONTROL_VERSION, "pid",
+					    (json_int_t)getpid(), "host",
+					    world->host, "numerics", numerics));
 }
 
 static int read_session(const json_t *welcome, uint64_t *session)
@@ -311,7 +312,8 @@ static int read_welcome(struct rank *rank, const json_t *welcome)
 	job = json_object_get(welcome, "job");
 	if (!job)
 		return fail(-EPROTO, ORIGIN ": no job");
-	if (text_copy(rank->transport, sizeof(rank->transport), transport) < 0 ||
+	if (text_copy(rank->transport, sizeof(rank->transport), transport) <
+		    0 ||
 	    text_copy(rank->io, sizeof(rank->io), io) < 0)
 		return fail(-EPROTO, ORIGIN ": transport '%.20s', io '%.20s'",
 			    transport, io);
@@ -340,8 +342,9 @@ static int create_team(struct world *world, const json_t *welcome)
 	    json_get_array(welcome, "cores", ORIGIN, &array) < 0)
 		return -EPROTO;
 	if (json_array_size(array) != (size_t)count)
-		return fail(-EPROTO, ORIGIN ": %zu cores for %" PRId64
-			    " threads", json_array_size(array), count);
+		return fail(-EPROTO,
+			    ORIGIN ": %zu cores for %" PRId64 " threads",
+			    json_array_size(array), count);
 	for (size_t i = 0; i < (size_t)count; i++) {
 		const json_t *core = json_array_get(array, i);
 		json_int_t id = json_integer_value(core);
@@ -382,22 +385,25 @@ static int report(struct world *world, int code)
 {
 	struct world_control *control = world->control;
 	int64_t step = atomic_load(&world->progress.step);
+	char message[WORLD_REASON_BYTES];
 	int rc;
 
 	if (code == 0) {
-		rc = world_control_send(control, CONTROL_DONE,
-					json_pack("{s:O?}", "result",
-						  world->result));
+		rc = world_control_send(
+			control, CONTROL_DONE,
+			json_pack("{s:O?}", "result", world->result));
 		if (rc == 0)
 			rc = world_control_wait(control, is_bye, 0, ANY_TIME);
 		return rc == -ECANCELED ? world_check(world) : rc;
 	}
 	if (atomic_load(&control->cancelled))
 		return code;
+	snprintf(message, sizeof(message), "%s", log_last_error());
+	control_clean_text(message);
 	rc = world_control_send(control, CONTROL_FAILED,
 				json_pack("{s:i, s:I, s:s}", "code", code,
 					  "step", (json_int_t)step, "message",
-					  log_last_error()));
+					  message));
 	if (rc == 0)
 		rc = world_control_wait(control, is_never, 0,
 					clock_now_ns() + FAILED_LINGER_NS);
