@@ -40,14 +40,19 @@ static struct rank *rank_of(struct world *world)
 
 /* ---- asking and telling ---- */
 
+static void note_cancel(struct world_control *control)
+{
+	if (!atomic_exchange(&control->cancel_noted, true))
+		log_info("ending: %s", control->reason);
+}
+
 int world_check(struct world *world)
 {
 	struct world_control *control = world->control;
 
 	if (!atomic_load_explicit(&control->cancelled, memory_order_acquire))
 		return 0;
-	if (!atomic_exchange(&control->cancel_noted, true))
-		log_info("ending: %s", control->reason);
+	note_cancel(control);
 	return -ECANCELED;
 }
 
@@ -153,8 +158,10 @@ int world_all_gather(struct world *world, const json_t *value, json_t **all)
 	if (rc < 0)
 		return rc;
 	rc = world_control_wait(control, round_is_over, round, ANY_TIME);
+	if (rc == -ECANCELED)
+		note_cancel(control);
 	if (rc < 0)
-		return rc == -ECANCELED ? world_check(world) : rc;
+		return rc;
 	pthread_mutex_lock(&control->lock);
 	values = json_incref(json_object_get(control->gathered, "values"));
 	pthread_mutex_unlock(&control->lock);
@@ -218,8 +225,8 @@ int world_connect(struct world *world, const unsigned *peers, unsigned count,
 {
 	struct transport_config *config = &world->transport_config;
 	char own[TRANSPORT_ADDRESS_BYTES];
-	const char **addresses;
-	json_t *all;
+	const char **addresses = NULL;
+	json_t *all = NULL;
 	int rc;
 
 	transport_close(world->endpoint);
@@ -364,8 +371,10 @@ static int take_welcome(struct rank *rank)
 
 	rc = world_control_wait(world->control, is_welcome, 0,
 				clock_now_ns() + WELCOME_TIMEOUT_NS);
-	if (rc == -ECANCELED)
-		return world_check(world);
+	if (rc == -ECANCELED) {
+		note_cancel(world->control);
+		return rc;
+	}
 	if (rc < 0)
 		return fail(rc, "the coordinator did not answer within %.0f s",
 			    clock_seconds(WELCOME_TIMEOUT_NS));
@@ -394,7 +403,9 @@ static int report(struct world *world, int code)
 			json_pack("{s:O?}", "result", world->result));
 		if (rc == 0)
 			rc = world_control_wait(control, is_bye, 0, ANY_TIME);
-		return rc == -ECANCELED ? world_check(world) : rc;
+		if (rc == -ECANCELED)
+			note_cancel(control);
+		return rc;
 	}
 	if (atomic_load(&control->cancelled))
 		return code;
