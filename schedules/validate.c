@@ -203,6 +203,7 @@ static char *tell_cycle(const struct schedule *schedule, struct walk *walk,
 {
 	struct text_builder text;
 	unsigned start = 0;
+	unsigned lowest;
 
 	while (walk_position(walk, start) >= schedule->rows[start].count ||
 	       schedule->rows[start].actions[walk_position(walk, start)].op >=
@@ -210,6 +211,11 @@ static char *tell_cycle(const struct schedule *schedule, struct walk *walk,
 		start++;
 	for (unsigned step = 0; step < schedule->ranks; step++)
 		start = wait_of(schedule, walk, start, buffers).rank;
+	lowest = start;
+	for (unsigned rank = wait_of(schedule, walk, start, buffers).rank;
+	     rank != start; rank = wait_of(schedule, walk, rank, buffers).rank)
+		lowest = MIN(lowest, rank);
+	start = lowest;
 	text_builder_init(&text);
 	if (buffers >= schedule->micro_batches)
 		text_builder_append(&text, "deadlock, however many receives "
