@@ -3,7 +3,8 @@ EXTRA_DIST += tests/schedules/oracle
 if HAVE_CMOCKA
 SCHEDULES_TESTS = \
 	tests/schedules/test-oracle tests/schedules/test-validate \
-	tests/schedules/test-properties tests/schedules/test-text
+	tests/schedules/test-properties tests/schedules/test-text \
+	tests/schedules/test-simulate
 check_PROGRAMS += $(SCHEDULES_TESTS)
 TESTS += $(SCHEDULES_TESTS)
 SCHEDULES_TEST_SUPPORT = \
@@ -29,4 +30,9 @@ tests_schedules_test_text_SOURCES = \
 	tests/schedules/test-text.c $(SCHEDULES_TEST_SUPPORT)
 tests_schedules_test_text_CPPFLAGS = $(TEST_CPPFLAGS)
 tests_schedules_test_text_LDADD = $(SCHEDULES_TEST_LIBS)
+
+tests_schedules_test_simulate_SOURCES = \
+	tests/schedules/test-simulate.c $(SCHEDULES_TEST_SUPPORT)
+tests_schedules_test_simulate_CPPFLAGS = $(TEST_CPPFLAGS)
+tests_schedules_test_simulate_LDADD = $(SCHEDULES_TEST_LIBS)
 endif
