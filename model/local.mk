@@ -3,6 +3,7 @@ noinst_LIBRARIES += model/libmodel.a model/libkernels.a
 model_libmodel_a_SOURCES =
 model_libkernels_a_SOURCES =
 include model/kernels/elementwise.mk
+include model/io/local.mk
 model_libkernels_a_CPPFLAGS = $(AM_CPPFLAGS) $(OPENBLAS_CFLAGS)
 # Nothing here reads the floating-point exception flags; told so, compilers
 # turn selections in loops into vector code. It changes no result.
