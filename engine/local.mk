@@ -22,3 +22,4 @@ engine_libengine_a_SOURCES = \
 	engine/store.c engine/store.h \
 	engine/train.c \
 	engine/vote.c engine/vote.h
+include engine/world.mk

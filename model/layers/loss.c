@@ -27,10 +27,12 @@ static unsigned loss_declare(const struct node *node,
 	parameter_matrix(&rows[WEIGHT], row->name, "weight", row->vocab_size,
 			 node->input_width[0], row->deviation);
 	rows[WEIGHT].split_axis = 0;
+	rows[WEIGHT].accumulates_in_forward = true;
 	if (!row->bias)
 		return 1;
 	parameter_vector(&rows[BIAS], row->name, "bias", row->vocab_size);
 	rows[BIAS].split_axis = 0;
+	rows[BIAS].accumulates_in_forward = true;
 	return 2;
 }
 
