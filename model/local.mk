@@ -1,6 +1,7 @@
 # Floor 1: kernels < layers < families, and files. Sees base only.
 noinst_LIBRARIES += model/libmodel.a model/libkernels.a
 model_libmodel_a_SOURCES =
+include model/layers/local.mk
 model_libkernels_a_SOURCES =
 include model/kernels/elementwise.mk
 include model/io/local.mk

@@ -44,6 +44,8 @@ struct parameter {
 	size_t count;                           /* product of shape */
 	unsigned layer;                         /* global layer index */
 	bool trainable; /* false: no accumulator, no optimizer state */
+	/* Its gradient is added in F (the loss layer's head), not in W. */
+	bool accumulates_in_forward;
 	/*
 	 * Id of the parameter whose values this row shares, else
 	 * PARAMETER_NOT_TIED. The target comes earlier and is not tied itself.
