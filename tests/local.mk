@@ -8,6 +8,8 @@ EXTRA_DIST += tests/check-includes
 
 include tests/unit/base.mk
 include tests/unit/data.mk
+include tests/unit/kernels.mk
+include tests/unit/model-io.mk
 include tests/unit/engine.mk
 include tests/grad/local.mk
 include tests/schedules/local.mk
