@@ -70,7 +70,8 @@ static void send_progress(struct world_control *control)
 		 "{\"kind\":\"progress\",\"step\":%" PRId64
 		 ",\"action\":\"%s\",\"milliseconds\":%" PRId64 "}",
 		 step, action,
-		 since_ns ? (int64_t)((clock_now_ns() - since_ns) / NS_PER_MS) : 0);
+		 since_ns ? (int64_t)((clock_now_ns() - since_ns) / NS_PER_MS)
+			  : 0);
 	pthread_mutex_lock(&control->send_lock);
 	if (control_queue_parts(&control->channel, "", text, strlen(text),
 				"") == 0 &&
