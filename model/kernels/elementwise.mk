@@ -3,6 +3,7 @@ model_libkernels_a_SOURCES += \
 	model/kernels/activation.c model/kernels/activation.h \
 	model/kernels/bias.c model/kernels/bias.h \
 	model/kernels/column_sums.c model/kernels/column_sums.h \
+	model/kernels/convert.c model/kernels/convert.h \
 	model/kernels/cross_entropy.c model/kernels/cross_entropy.h \
 	model/kernels/dropout.c model/kernels/dropout.h \
 	model/kernels/elementwise.c model/kernels/elementwise.h \
