@@ -11,6 +11,7 @@ include tests/unit/data.mk
 include tests/unit/kernels.mk
 include tests/unit/model-io.mk
 include tests/unit/engine.mk
+include tests/unit/engine-world.mk
 include tests/grad/local.mk
 include tests/schedules/local.mk
 include tests/transport/local.mk
