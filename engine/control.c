@@ -1,6 +1,7 @@
 #include "engine/control.h"
 
 #include "base/log.h"
+#include "base/text.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -11,11 +12,11 @@
 #define FIRST_BUFFER_BYTES 4096
 
 static const char *const kind_names[CONTROL_KINDS] = {
-	[CONTROL_HELLO] = "hello",	 [CONTROL_WELCOME] = "welcome",
-	[CONTROL_EVENT] = "event",	 [CONTROL_PROGRESS] = "progress",
-	[CONTROL_GATHER] = "gather",	 [CONTROL_GATHERED] = "gathered",
-	[CONTROL_STOP] = "stop",	 [CONTROL_FAILED] = "failed",
-	[CONTROL_ABORT] = "abort",	 [CONTROL_DONE] = "done",
+	[CONTROL_HELLO] = "hello",   [CONTROL_WELCOME] = "welcome",
+	[CONTROL_EVENT] = "event",   [CONTROL_PROGRESS] = "progress",
+	[CONTROL_GATHER] = "gather", [CONTROL_GATHERED] = "gathered",
+	[CONTROL_STOP] = "stop",     [CONTROL_FAILED] = "failed",
+	[CONTROL_ABORT] = "abort",   [CONTROL_DONE] = "done",
 	[CONTROL_BYE] = "bye",
 };
 
@@ -74,6 +75,14 @@ err_decref:
 	return rc;
 }
 
+void control_clean_text(char *text)
+{
+	size_t length = strlen(text), bad;
+
+	while (!text_is_utf8(text, length, &bad))
+		text[bad] = '?';
+}
+
 int control_channel_init(struct control_channel *channel, int fd,
 			 size_t limit_bytes, size_t queue_bytes, bool reserve)
 {
@@ -102,7 +111,7 @@ void control_channel_fini(struct control_channel *channel)
 		close(channel->fd);
 	free(channel->in);
 	free(channel->out);
-	*channel = (struct control_channel){ .fd = -1 };
+	*channel = (struct control_channel){.fd = -1};
 }
 
 /* Room for `bytes` more at out_end. */
@@ -176,7 +185,8 @@ int control_queue(struct control_channel *channel, enum control_kind kind,
 
 	if (message && !json_object_set_new(message, "kind",
 					    json_string(kind_names[kind])))
-		text = json_dumps(message, JSON_COMPACT | JSON_REAL_PRECISION(17));
+		text = json_dumps(message,
+				  JSON_COMPACT | JSON_REAL_PRECISION(17));
 	json_decref(message);
 	if (!text)
 		return fail(-ENOMEM, "no memory for a %s message",
@@ -189,10 +199,10 @@ int control_queue(struct control_channel *channel, enum control_kind kind,
 int control_flush(struct control_channel *channel)
 {
 	while (control_pending(channel)) {
-		ssize_t sent = send(channel->fd,
-				    channel->out + channel->out_start,
-				    channel->out_end - channel->out_start,
-				    MSG_DONTWAIT | MSG_NOSIGNAL);
+		ssize_t sent =
+			send(channel->fd, channel->out + channel->out_start,
+			     channel->out_end - channel->out_start,
+			     MSG_DONTWAIT | MSG_NOSIGNAL);
 
 		if (sent < 0 && errno == EINTR)
 			continue;

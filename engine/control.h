@@ -27,7 +27,7 @@
 #include "base/compiler.h"
 #include "base/json.h"
 
-#define CONTROL_VERSION	      1
+#define CONTROL_VERSION       1
 #define CONTROL_HEADER_BYTES  4
 #define CONTROL_MESSAGE_BYTES (16u << 20) /* longest payload */
 
@@ -69,6 +69,9 @@ int control_frame(const unsigned char *bytes, size_t length, size_t limit,
 int control_parse(const void *payload, size_t length, const char *origin,
 		  enum control_kind *kind, json_t **message) MUST_CHECK;
 
+/* Makes `text` fit for JSON in place: bytes that are not UTF-8 become '?'. */
+void control_clean_text(char *text);
+
 /* ---- one end of a connection ---- */
 
 /*
@@ -89,8 +92,8 @@ struct control_channel {
 
 /* Takes over fd, makes it non-blocking and close-on-exec. */
 int control_channel_init(struct control_channel *channel, int fd,
-			 size_t limit_bytes, size_t queue_bytes, bool reserve)
-	MUST_CHECK;
+			 size_t limit_bytes, size_t queue_bytes,
+			 bool reserve) MUST_CHECK;
 void control_channel_fini(struct control_channel *channel);
 
 /*

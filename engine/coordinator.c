@@ -28,9 +28,9 @@ struct member {
 	bool hello;
 	bool done;
 	bool failed;
-	bool ended;	/* its process or thread is gone */
+	bool ended;     /* its process or thread is gone */
 	bool gathering; /* has given its part of the current round */
-	json_t *value;	/* that part */
+	json_t *value;  /* that part */
 	json_t *result;
 	int64_t last_step;
 	int64_t last_heard_ns;
@@ -131,12 +131,14 @@ static void broadcast(struct coordinator *coordinator, enum control_kind kind,
 {
 	char *text = NULL;
 
-	if (message && !json_object_set_new(message, "kind",
-					    json_string(control_kind_name(kind))))
+	if (message &&
+	    !json_object_set_new(message, "kind",
+				 json_string(control_kind_name(kind))))
 		text = json_dumps(message, JSON_COMPACT);
 	json_decref(message);
 	if (!text) {
-		log_error("no memory for a %s message", control_kind_name(kind));
+		log_error("no memory for a %s message",
+			  control_kind_name(kind));
 		return;
 	}
 	for (unsigned i = 0; i < coordinator->config.size; i++)
@@ -189,6 +191,7 @@ static PRINTF_LIKE(5, 6) void blame(struct coordinator *coordinator,
 		vsnprintf(cause->reason, sizeof(cause->reason), format,
 			  arguments);
 		va_end(arguments);
+		control_clean_text(cause->reason);
 	}
 	if (coordinator->state != COORDINATOR_FAILING) {
 		coordinator->state = COORDINATOR_FAILING;
@@ -213,9 +216,9 @@ static const char *at_step(const struct member *member, char *buffer,
 static bool code_is_link(int code)
 {
 	static const int codes[] = {
-		ECONNRESET,  EPIPE,	  ECONNREFUSED, ECONNABORTED,
-		ENOTCONN,    ETIMEDOUT,	  EHOSTUNREACH, ENETUNREACH,
-		ENETDOWN,    EHOSTDOWN,	  ECANCELED,
+		ECONNRESET, EPIPE,     ECONNREFUSED, ECONNABORTED,
+		ENOTCONN,   ETIMEDOUT, EHOSTUNREACH, ENETUNREACH,
+		ENETDOWN,   EHOSTDOWN, ECANCELED,
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(codes); i++) {
@@ -388,7 +391,8 @@ static int take_progress(struct coordinator *coordinator, unsigned rank,
 	struct member *member = &coordinator->members[rank];
 	const char *action;
 
-	if (json_get_string_or(message, "action", "", member->name, &action) < 0)
+	if (json_get_string_or(message, "action", "", member->name, &action) <
+	    0)
 		return -EPROTO;
 	note_step(member, message);
 	snprintf(member->action, sizeof(member->action), "%s", action);
@@ -583,8 +587,8 @@ static int make_polls(struct coordinator *coordinator, unsigned extra_count)
 	if (!polls)
 		goto err_memory;
 	coordinator->polls = polls;
-	poll_rank = realloc(coordinator->poll_rank,
-			    needed * sizeof(*poll_rank));
+	poll_rank =
+		realloc(coordinator->poll_rank, needed * sizeof(*poll_rank));
 	if (!poll_rank)
 		goto err_memory;
 	coordinator->poll_rank = poll_rank;
@@ -607,9 +611,9 @@ static unsigned fill_polls(struct coordinator *coordinator)
 			continue;
 		coordinator->polls[count] = (struct pollfd){
 			.fd = channel->fd,
-			.events = (short)(POLLIN | (control_pending(channel) ?
-							    POLLOUT :
-							    0)),
+			.events = (short)(POLLIN |
+					  (control_pending(channel) ? POLLOUT
+								    : 0)),
 		};
 		coordinator->poll_rank[count++] = i;
 	}
@@ -694,8 +698,7 @@ int coordinator_add(struct coordinator *coordinator, unsigned rank, int fd,
 	ASSERT(rank < coordinator->config.size && !member->present);
 	member->present = true;
 	snprintf(member->name, sizeof(member->name), "%s", name);
-	return control_channel_init(&member->channel, fd,
-				    CONTROL_MESSAGE_BYTES,
+	return control_channel_init(&member->channel, fd, CONTROL_MESSAGE_BYTES,
 				    2 * (size_t)CONTROL_MESSAGE_BYTES, false);
 }
 
@@ -754,8 +757,7 @@ int coordinator_failure(const struct coordinator *coordinator, int *rank,
 	return coordinator->cause.code;
 }
 
-json_t *coordinator_result(const struct coordinator *coordinator,
-			   unsigned rank)
+json_t *coordinator_result(const struct coordinator *coordinator, unsigned rank)
 {
 	return coordinator->members[rank].result;
 }

@@ -27,11 +27,11 @@ struct cores_plan;
 
 struct coordinator_config {
 	unsigned size;
-	const json_t *job;	/* borrowed */
+	const json_t *job; /* borrowed */
 	const char *transport;
 	const char *io;
 	const struct cores_plan *cores; /* borrowed */
-	int64_t start_timeout_ns;	/* until all have said hello */
+	int64_t start_timeout_ns;       /* until all have said hello */
 	int64_t settle_ns;
 	void (*event)(void *argument, unsigned rank, const json_t *event);
 	void *argument;
@@ -79,8 +79,7 @@ void coordinator_stop(struct coordinator *coordinator);
 void coordinator_abort(struct coordinator *coordinator, int code,
 		       const char *reason);
 
-enum coordinator_state
-coordinator_state(const struct coordinator *coordinator);
+enum coordinator_state coordinator_state(const struct coordinator *coordinator);
 bool coordinator_stop_requested(const struct coordinator *coordinator);
 
 /* Of the failure, from COORDINATOR_ABORTED on. rank -1: not a rank's. */

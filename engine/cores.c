@@ -9,7 +9,7 @@
 int cores_divide(const int *available, unsigned count, unsigned ranks,
 		 unsigned threads, bool pin, struct cores_plan *out)
 {
-	struct cores_plan plan = { .ranks = ranks, .threads = threads };
+	struct cores_plan plan = {.ranks = ranks, .threads = threads};
 	size_t total;
 
 	if (ranks == 0)
@@ -17,8 +17,10 @@ int cores_divide(const int *available, unsigned count, unsigned ranks,
 	if (threads == 0)
 		plan.threads = MIN(MAX(count / ranks, 1u), THREADS_MAX);
 	if (plan.threads > THREADS_MAX)
-		return fail(-EINVAL, "%u threads per rank, at most %d are "
-			    "possible", threads, THREADS_MAX);
+		return fail(-EINVAL,
+			    "%u threads per rank, at most %d are "
+			    "possible",
+			    threads, THREADS_MAX);
 	total = (size_t)ranks * plan.threads;
 	plan.pinned = pin && total <= count;
 	plan.core = malloc(total * sizeof(*plan.core));
@@ -34,7 +36,7 @@ int cores_divide(const int *available, unsigned count, unsigned ranks,
 void cores_plan_fini(struct cores_plan *plan)
 {
 	free(plan->core);
-	*plan = (struct cores_plan){ 0 };
+	*plan = (struct cores_plan){0};
 }
 
 const int *cores_of_rank(const struct cores_plan *plan, unsigned rank)
@@ -46,7 +48,8 @@ const int *cores_of_rank(const struct cores_plan *plan, unsigned rank)
 /* snprintf at *used; stops growing at the end of the buffer. */
 #define APPEND(...)                                                            \
 	do {                                                                   \
-		int wrote_ = snprintf(buffer + used, size - used, __VA_ARGS__); \
+		int wrote_ =                                                   \
+			snprintf(buffer + used, size - used, __VA_ARGS__);     \
 		used = MIN(used + (size_t)MAX(wrote_, 0), size - 1);           \
 	} while (0)
 

@@ -15,13 +15,13 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define TICK_NS		 (100 * NS_PER_MS)
+#define TICK_NS          (100 * NS_PER_MS)
 #define START_TIMEOUT_NS (60 * NS_PER_SECOND)
-#define SETTLE_NS	 (200 * NS_PER_MS)
-#define GRACE_NS	 (1500 * NS_PER_MS)
-#define LEAVE_NS	 (10 * NS_PER_SECOND) /* after bye */
-#define REAP_NS		 (5 * NS_PER_SECOND)  /* after SIGKILL */
-#define CORES_MAX	 4096
+#define SETTLE_NS        (200 * NS_PER_MS)
+#define GRACE_NS         (1500 * NS_PER_MS)
+#define LEAVE_NS         (10 * NS_PER_SECOND) /* after bye */
+#define REAP_NS          (5 * NS_PER_SECOND)  /* after SIGKILL */
+#define CORES_MAX        4096
 
 struct supervisor {
 	const struct launch *launch;
@@ -59,8 +59,8 @@ static int divide_cores(struct supervisor *supervisor)
 	if (rc < 0)
 		return rc;
 	if (!launch->quiet)
-		log_info("%s",
-			 cores_describe(&supervisor->cores, text, sizeof(text)));
+		log_info("%s", cores_describe(&supervisor->cores, text,
+					      sizeof(text)));
 	return 0;
 }
 
@@ -185,9 +185,9 @@ static unsigned supervise(struct supervisor *supervisor)
 
 	for (;;) {
 		struct pollfd extra[2] = {
-			{ .fd = supervisor->signals.read_fd, .events = POLLIN },
-			{ .fd = launch_ranks_wake_fd(supervisor->ranks),
-			  .events = POLLIN },
+			{.fd = supervisor->signals.read_fd, .events = POLLIN},
+			{.fd = launch_ranks_wake_fd(supervisor->ranks),
+			 .events = POLLIN},
 		};
 
 		running = launch_ranks_reap(supervisor->ranks, rank_ended,
@@ -254,8 +254,8 @@ static int open_all(struct supervisor *supervisor)
 		.transport = launch->transport ? launch->transport : "tcp",
 		.io = launch->io ? launch->io : "auto",
 		.cores = &supervisor->cores,
-		.start_timeout_ns = or_default(launch->start_timeout_ns,
-					       START_TIMEOUT_NS),
+		.start_timeout_ns =
+			or_default(launch->start_timeout_ns, START_TIMEOUT_NS),
 		.settle_ns = or_default(launch->settle_ns, SETTLE_NS),
 		.event = launch->event,
 		.argument = launch->argument,
@@ -282,11 +282,11 @@ int launch_run(const struct launch *launch, struct launch_result *out)
 {
 	struct supervisor supervisor = {
 		.launch = launch,
-		.signals = { .read_fd = -1, .write_fd = -1 },
+		.signals = {.read_fd = -1, .write_fd = -1},
 	};
 	int rc;
 
-	*out = (struct launch_result){ .failed_rank = -1 };
+	*out = (struct launch_result){.failed_rank = -1};
 	rc = check(launch);
 	if (rc == 0)
 		rc = open_all(&supervisor);

@@ -26,10 +26,10 @@
 struct launch {
 	unsigned ranks;
 	unsigned threads_per_rank; /* 0: available cores / ranks, at least 1 */
-	bool pin;		   /* if the cores suffice for all threads */
-	const char *transport;	   /* "tcp", "inproc"; NULL: "tcp" */
-	const char *io;		   /* of tcp; NULL: "auto" */
-	const json_t *job;	   /* borrowed; every rank gets a copy */
+	bool pin;                  /* if the cores suffice for all threads */
+	const char *transport;     /* "tcp", "inproc"; NULL: "tcp" */
+	const char *io;            /* of tcp; NULL: "auto" */
+	const json_t *job;         /* borrowed; every rank gets a copy */
 
 	/* inproc: what the rank threads run. */
 	rank_main_fn *rank_main;
@@ -55,20 +55,20 @@ struct launch {
 	void *argument;
 
 	bool keep_signals; /* leave the signal handlers of this process alone */
-	bool quiet;	   /* no line about cores and stopping */
+	bool quiet;        /* no line about cores and stopping */
 
 	/* Zero: the default. For tests. */
 	int64_t start_timeout_ns; /* until all ranks said hello: 60 s */
-	int64_t settle_ns;	  /* to tell cause from consequence: 200 ms */
-	int64_t grace_ns;	  /* abort until SIGKILL: 1.5 s */
+	int64_t settle_ns;        /* to tell cause from consequence: 200 ms */
+	int64_t grace_ns;         /* abort until SIGKILL: 1.5 s */
 };
 
 struct launch_result {
-	int status;		/* 0, or negative errno */
+	int status;                       /* 0, or negative errno */
 	char reason[LAUNCH_REASON_BYTES]; /* of the failure: one line, or "" */
-	int failed_rank;	/* -1: none, or not a rank's doing */
-	bool stopped;		/* somebody asked to stop */
-	bool interrupted;	/* and asked again: ended at once */
+	int failed_rank;                  /* -1: none, or not a rank's doing */
+	bool stopped;                     /* somebody asked to stop */
+	bool interrupted;                 /* and asked again: ended at once */
 
 	/*
 	 * A rank thread did not end (inproc; a thread cannot be killed). Its
@@ -83,8 +83,8 @@ struct launch_result {
  * once; *out is written in any case. Not reentrant while signals are
  * handled (one at a time per process unless keep_signals).
  */
-int launch_run(const struct launch *launch, struct launch_result *out)
-	MUST_CHECK;
+int launch_run(const struct launch *launch,
+	       struct launch_result *out) MUST_CHECK;
 void launch_result_fini(struct launch_result *result);
 
 #endif

@@ -18,7 +18,7 @@
 extern char **environ;
 
 #define CHILD_CONTROL_FD 3
-#define HOW_BYTES	 96
+#define HOW_BYTES        96
 
 struct one_rank {
 	struct launch_ranks *ranks;
@@ -51,7 +51,7 @@ struct launch_ranks {
 static int make_arguments(struct launch_ranks *ranks,
 			  const char *const *program)
 {
-	static const char *const own[] = { "/proc/self/exe", "rank", NULL };
+	static const char *const own[] = {"/proc/self/exe", "rank", NULL};
 	size_t count = 0;
 	char **arguments;
 
@@ -80,8 +80,8 @@ static int make_arguments(struct launch_ranks *ranks,
 /* Our threads share the work of a product; the libraries' own stay off. */
 static int make_environment(struct launch_ranks *ranks)
 {
-	static const char *const set[] = { "OPENBLAS_NUM_THREADS=1",
-					   "OMP_NUM_THREADS=1" };
+	static const char *const set[] = {"OPENBLAS_NUM_THREADS=1",
+					  "OMP_NUM_THREADS=1"};
 	size_t count = 0, kept = 0;
 
 	while (environ[count])
@@ -128,8 +128,8 @@ int launch_ranks_create(const struct launch *launch, struct launch_ranks **out)
 		return fail(rc, "no memory for %u ranks", launch->ranks);
 	ranks->wake_fd = -1;
 	ranks->count = launch->ranks;
-	ranks->threads = launch->transport &&
-			 strcmp(launch->transport, "inproc") == 0;
+	ranks->threads =
+		launch->transport && strcmp(launch->transport, "inproc") == 0;
 	ranks->one = calloc(launch->ranks, sizeof(*ranks->one));
 	if (!ranks->one)
 		goto err_destroy;
@@ -355,8 +355,8 @@ static bool reap_thread(struct one_rank *one, const char **how)
 int launch_ranks_start(struct launch_ranks *ranks, unsigned rank,
 		       int control_fd)
 {
-	return ranks->threads ? start_thread(ranks, rank, control_fd) :
-				start_process(ranks, rank, control_fd);
+	return ranks->threads ? start_thread(ranks, rank, control_fd)
+			      : start_process(ranks, rank, control_fd);
 }
 
 char *launch_ranks_name(const struct launch_ranks *ranks, unsigned rank,
@@ -402,9 +402,9 @@ unsigned launch_ranks_reap(struct launch_ranks *ranks,
 
 		if (!one->running)
 			continue;
-		over = ranks->threads ?
-			       reap_thread(one, &how) :
-			       reap_process(one, buffer, sizeof(buffer), &how);
+		over = ranks->threads ? reap_thread(one, &how)
+				      : reap_process(one, buffer,
+						     sizeof(buffer), &how);
 		one->running = !over;
 		running += !over;
 		if (over)

@@ -29,7 +29,7 @@ int launch_signals_open(struct launch_signals *signals, bool suspend)
 {
 	int fds[2], none = -1;
 
-	*signals = (struct launch_signals){ .read_fd = -1, .write_fd = -1 };
+	*signals = (struct launch_signals){.read_fd = -1, .write_fd = -1};
 	if (pipe2(fds, O_CLOEXEC | O_NONBLOCK) < 0)
 		return fail(-errno, "a pipe for signals: %s", strerror(errno));
 	if (!atomic_compare_exchange_strong(&handler_fd, &none, fds[1])) {
@@ -41,8 +41,8 @@ int launch_signals_open(struct launch_signals *signals, bool suspend)
 	signals->read_fd = fds[0];
 	signals->write_fd = fds[1];
 	for (unsigned i = 0; i < LAUNCH_SIGNALS; i++) {
-		struct sigaction action = { .sa_handler = handle_signal,
-					    .sa_flags = SA_RESTART };
+		struct sigaction action = {.sa_handler = handle_signal,
+					   .sa_flags = SA_RESTART};
 
 		sigfillset(&action.sa_mask);
 		sigaction(watched[i], NULL, &signals->before[i]);
@@ -77,7 +77,7 @@ void launch_signals_close(struct launch_signals *signals)
 	handler_fd = -1;
 	close(signals->read_fd);
 	close(signals->write_fd);
-	*signals = (struct launch_signals){ .read_fd = -1, .write_fd = -1 };
+	*signals = (struct launch_signals){.read_fd = -1, .write_fd = -1};
 }
 
 void launch_signals_block(sigset_t *before)

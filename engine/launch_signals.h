@@ -25,8 +25,8 @@ struct launch_signals {
  * ignored stays ignored (nohup, a background job of a script), but SIGCHLD.
  * -EBUSY if another watch is open.
  */
-int launch_signals_open(struct launch_signals *signals, bool suspend)
-	MUST_CHECK;
+int launch_signals_open(struct launch_signals *signals,
+			bool suspend) MUST_CHECK;
 
 /* The next signal that came, 0 if none. */
 int launch_signals_next(struct launch_signals *signals);

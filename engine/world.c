@@ -15,12 +15,12 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
-#define ORIGIN		   "the coordinator's welcome"
+#define ORIGIN             "the coordinator's welcome"
 #define WELCOME_TIMEOUT_NS (60 * NS_PER_SECOND)
 #define CONNECT_TIMEOUT_NS (30 * NS_PER_SECOND)
 #define FAILED_LINGER_NS   (1 * NS_PER_SECOND)
-#define WAIT_SLICE_NS	   (1 * NS_PER_SECOND)
-#define ANY_TIME	   (INT64_MAX / 2)
+#define WAIT_SLICE_NS      (1 * NS_PER_SECOND)
+#define ANY_TIME           (INT64_MAX / 2)
 
 /* What a rank keeps from call to call, besides the public part. */
 struct rank {
@@ -40,14 +40,19 @@ static struct rank *rank_of(struct world *world)
 
 /* ---- asking and telling ---- */
 
+static void note_cancel(struct world_control *control)
+{
+	if (!atomic_exchange(&control->cancel_noted, true))
+		log_info("ending: %s", control->reason);
+}
+
 int world_check(struct world *world)
 {
 	struct world_control *control = world->control;
 
 	if (!atomic_load_explicit(&control->cancelled, memory_order_acquire))
 		return 0;
-	if (!atomic_exchange(&control->cancel_noted, true))
-		log_info("ending: %s", control->reason);
+	note_cancel(control);
 	return -ECANCELED;
 }
 
@@ -153,16 +158,19 @@ int world_all_gather(struct world *world, const json_t *value, json_t **all)
 	if (rc < 0)
 		return rc;
 	rc = world_control_wait(control, round_is_over, round, ANY_TIME);
+	if (rc == -ECANCELED)
+		note_cancel(control);
 	if (rc < 0)
-		return rc == -ECANCELED ? world_check(world) : rc;
+		return rc;
 	pthread_mutex_lock(&control->lock);
 	values = json_incref(json_object_get(control->gathered, "values"));
 	pthread_mutex_unlock(&control->lock);
 	if (json_array_size(values) != world->size) {
 		json_decref(values);
-		return fail(-EPROTO, "the coordinator gathered %zu values, not "
-				     "%u", json_array_size(values),
-			    world->size);
+		return fail(-EPROTO,
+			    "the coordinator gathered %zu values, not "
+			    "%u",
+			    json_array_size(values), world->size);
 	}
 	*all = values;
 	return 0;
@@ -217,8 +225,8 @@ int world_connect(struct world *world, const unsigned *peers, unsigned count,
 {
 	struct transport_config *config = &world->transport_config;
 	char own[TRANSPORT_ADDRESS_BYTES];
-	const char **addresses;
-	json_t *all;
+	const char **addresses = NULL;
+	json_t *all = NULL;
 	int rc;
 
 	transport_close(world->endpoint);
@@ -271,11 +279,11 @@ static int say_hello(struct world *world, const char *numerics)
 		if (*c < ' ' || *c > '~')
 			*c = '?'; /* JSON takes UTF-8 only */
 	}
-	return world_control_send(
-		world->control, CONTROL_HELLO,
-		json_pack("{s:i, s:I, s:s, s:s}", "version", CONTROL_VERSION,
-			  "pid", (json_int_t)getpid(), "host", world->host,
-			  "numerics", numerics));
+	return world_control_send(world->control, CONTROL_HELLO,
+				  json_pack("{s:i, s:I, s:s, s:s}", "version",
+					    CONTROL_VERSION, "pid",
+					    (json_int_t)getpid(), "host",
+					    world->host, "numerics", numerics));
 }
 
 static int read_session(const json_t *welcome, uint64_t *session)
@@ -311,7 +319,8 @@ static int read_welcome(struct rank *rank, const json_t *welcome)
 	job = json_object_get(welcome, "job");
 	if (!job)
 		return fail(-EPROTO, ORIGIN ": no job");
-	if (text_copy(rank->transport, sizeof(rank->transport), transport) < 0 ||
+	if (text_copy(rank->transport, sizeof(rank->transport), transport) <
+		    0 ||
 	    text_copy(rank->io, sizeof(rank->io), io) < 0)
 		return fail(-EPROTO, ORIGIN ": transport '%.20s', io '%.20s'",
 			    transport, io);
@@ -340,8 +349,9 @@ static int create_team(struct world *world, const json_t *welcome)
 	    json_get_array(welcome, "cores", ORIGIN, &array) < 0)
 		return -EPROTO;
 	if (json_array_size(array) != (size_t)count)
-		return fail(-EPROTO, ORIGIN ": %zu cores for %" PRId64
-			    " threads", json_array_size(array), count);
+		return fail(-EPROTO,
+			    ORIGIN ": %zu cores for %" PRId64 " threads",
+			    json_array_size(array), count);
 	for (size_t i = 0; i < (size_t)count; i++) {
 		const json_t *core = json_array_get(array, i);
 		json_int_t id = json_integer_value(core);
@@ -361,8 +371,10 @@ static int take_welcome(struct rank *rank)
 
 	rc = world_control_wait(world->control, is_welcome, 0,
 				clock_now_ns() + WELCOME_TIMEOUT_NS);
-	if (rc == -ECANCELED)
-		return world_check(world);
+	if (rc == -ECANCELED) {
+		note_cancel(world->control);
+		return rc;
+	}
 	if (rc < 0)
 		return fail(rc, "the coordinator did not answer within %.0f s",
 			    clock_seconds(WELCOME_TIMEOUT_NS));
@@ -382,22 +394,27 @@ static int report(struct world *world, int code)
 {
 	struct world_control *control = world->control;
 	int64_t step = atomic_load(&world->progress.step);
+	char message[WORLD_REASON_BYTES];
 	int rc;
 
 	if (code == 0) {
-		rc = world_control_send(control, CONTROL_DONE,
-					json_pack("{s:O?}", "result",
-						  world->result));
+		rc = world_control_send(
+			control, CONTROL_DONE,
+			json_pack("{s:O?}", "result", world->result));
 		if (rc == 0)
 			rc = world_control_wait(control, is_bye, 0, ANY_TIME);
-		return rc == -ECANCELED ? world_check(world) : rc;
+		if (rc == -ECANCELED)
+			note_cancel(control);
+		return rc;
 	}
 	if (atomic_load(&control->cancelled))
 		return code;
+	snprintf(message, sizeof(message), "%s", log_last_error());
+	control_clean_text(message);
 	rc = world_control_send(control, CONTROL_FAILED,
 				json_pack("{s:i, s:I, s:s}", "code", code,
 					  "step", (json_int_t)step, "message",
-					  log_last_error()));
+					  message));
 	if (rc == 0)
 		rc = world_control_wait(control, is_never, 0,
 					clock_now_ns() + FAILED_LINGER_NS);

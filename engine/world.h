@@ -45,11 +45,11 @@ struct world {
 	unsigned rank;
 	unsigned size;
 	char host[WORLD_HOST_BYTES];
-	bool thread; /* a thread of the supervisor's process (inproc) */
-	const json_t *job;     /* this rank's own copy */
-	struct threads *team;  /* on this rank's cores; pinned if they suffice */
+	bool thread;       /* a thread of the supervisor's process (inproc) */
+	const json_t *job; /* this rank's own copy */
+	struct threads *team; /* on this rank's cores; pinned if they suffice */
 	struct transport_endpoint *endpoint; /* NULL until world_connect() */
-	const char *transport; /* "tcp", "inproc" */
+	const char *transport;               /* "tcp", "inproc" */
 
 	/*
 	 * Prefilled for world_connect(), which sets kind, rank, size, job,
@@ -59,8 +59,8 @@ struct world {
 	struct transport_config transport_config;
 	struct world_progress progress;
 	world_describe_fn *_Atomic describe; /* of progress; may be NULL */
-	json_t *result;		     /* owned; see world_set_result() */
-	_Atomic bool finished;	     /* private */
+	json_t *result;                      /* owned; see world_set_result() */
+	_Atomic bool finished;               /* private */
 	struct world_control *control;
 };
 
@@ -90,8 +90,8 @@ int world_rank_main(int control_fd, const char *numerics,
  * be NULL if the job does not use inproc.
  */
 int world_thread_main(int control_fd, const char *numerics,
-		      rank_main_fn *rank_main, struct transport_hub *hub)
-	MUST_CHECK;
+		      rank_main_fn *rank_main,
+		      struct transport_hub *hub) MUST_CHECK;
 
 /*
  * Opens this rank's endpoint, exchanges addresses with all ranks, and builds
@@ -148,7 +148,7 @@ void world_note_progress(struct world *world, int64_t step, uint64_t action);
  * message). -EMSGSIZE (logged) beyond WORLD_EVENT_BYTES. A number "step" in
  * an event also counts as progress. Any thread of the rank.
  */
-#define WORLD_EVENT_BYTES	(64u << 10)
+#define WORLD_EVENT_BYTES       (64u << 10)
 #define WORLD_EVENT_QUEUE_BYTES (256u << 10)
 int world_event(struct world *world, const json_t *event);
 int world_event_text(struct world *world, const char *event);
@@ -165,8 +165,8 @@ int world_barrier(struct world *world) MUST_CHECK;
  * CONTROL_MESSAGE_BYTES / size. All ranks call barrier and all_gather in the
  * same order.
  */
-int world_all_gather(struct world *world, const json_t *value, json_t **all)
-	MUST_CHECK;
+int world_all_gather(struct world *world, const json_t *value,
+		     json_t **all) MUST_CHECK;
 
 /*
  * What this rank reports when it is done; takes over `result`. The

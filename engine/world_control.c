@@ -14,7 +14,7 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
-#define ORIGIN	     "the coordinator"
+#define ORIGIN       "the coordinator"
 #define ACTION_BYTES 48
 
 static void nudge(struct world_control *control)
@@ -36,7 +36,8 @@ int world_control_send(struct world_control *control, enum control_kind kind,
 	pthread_mutex_lock(&control->send_lock);
 	/* Events are held to the bound; what decides the job is not. */
 	bound = control->channel.queue_bytes;
-	control->channel.queue_bytes = bound + 2 * (size_t)CONTROL_MESSAGE_BYTES;
+	control->channel.queue_bytes =
+		bound + 2 * (size_t)CONTROL_MESSAGE_BYTES;
 	rc = control_queue(&control->channel, kind, message);
 	control->channel.queue_bytes = bound;
 	if (!rc)
@@ -69,7 +70,7 @@ static void send_progress(struct world_control *control)
 		 "{\"kind\":\"progress\",\"step\":%" PRId64
 		 ",\"action\":\"%s\",\"milliseconds\":%" PRId64 "}",
 		 step, action,
-		 since_ns ? (clock_now_ns() - since_ns) / NS_PER_MS : 0);
+		 since_ns ? (int64_t)((clock_now_ns() - since_ns) / NS_PER_MS) : 0);
 	pthread_mutex_lock(&control->send_lock);
 	if (control_queue_parts(&control->channel, "", text, strlen(text),
 				"") == 0 &&
@@ -97,6 +98,15 @@ static void cancel(struct world_control *control, const char *reason)
 		control->exit_ns = clock_now_ns() + WORLD_ABORT_GRACE_NS;
 }
 
+static void name_thread(const json_t *welcome)
+{
+	char identity[32];
+
+	snprintf(identity, sizeof(identity), "rank %" JSON_INTEGER_FORMAT,
+		 json_integer_value(json_object_get(welcome, "rank")));
+	log_set_identity(identity);
+}
+
 /* Takes over `message`. False: it means nothing to a rank. */
 static bool keep_message(struct world_control *control, enum control_kind kind,
 			 json_t *message)
@@ -116,6 +126,8 @@ static bool keep_message(struct world_control *control, enum control_kind kind,
 	}
 	if (place)
 		*place = json_incref(message);
+	if (kind == CONTROL_WELCOME)
+		name_thread(message);
 	pthread_cond_broadcast(&control->changed);
 	pthread_mutex_unlock(&control->lock);
 	json_decref(message);
@@ -225,9 +237,9 @@ static void check_exit(struct world_control *control)
 static int poll_once(struct world_control *control, int64_t deadline_ns)
 {
 	struct pollfd fds[3] = {
-		{ .fd = control->channel.fd, .events = POLLIN },
-		{ .fd = control->nudge_fd, .events = POLLIN },
-		{ .fd = control->signal_fd, .events = POLLIN },
+		{.fd = control->channel.fd, .events = POLLIN},
+		{.fd = control->nudge_fd, .events = POLLIN},
+		{.fd = control->signal_fd, .events = POLLIN},
 	};
 	int64_t left_ns;
 	uint64_t nudges;
@@ -263,7 +275,6 @@ static void *control_main(void *argument)
 	int64_t beat_ns = clock_now_ns() + WORLD_HEARTBEAT_NS;
 
 	prctl(PR_SET_NAME, "control");
-	log_set_identity(control->process ? "rank" : "");
 	while (!atomic_load(&control->quit)) {
 		int64_t now_ns = clock_now_ns();
 
@@ -272,9 +283,9 @@ static void *control_main(void *argument)
 			send_progress(control);
 		}
 		check_exit(control);
-		if (poll_once(control, control->exit_ns ?
-					       MIN(beat_ns, control->exit_ns) :
-					       beat_ns) < 0)
+		if (poll_once(control, control->exit_ns
+					       ? MIN(beat_ns, control->exit_ns)
+					       : beat_ns) < 0)
 			cancel(control, "poll of the control connection "
 					"failed");
 	}

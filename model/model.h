@@ -9,8 +9,7 @@
 #include "model/layers/layer.h"
 #include "model/parameter.h"
 
-/* What a family needs to know; in the words of this program, not as any
- * family spells it in config.json. */
+/* What a family needs to know, in words of no family's config.json. */
 struct model_config {
 	char family[16]; /* "gpt2" */
 	unsigned vocab_size;
@@ -41,8 +40,10 @@ int model_create(const struct model_config *config,
 		 struct model **out) MUST_CHECK;
 void model_destroy(struct model *model); /* NULL is fine */
 
-/* GPT-2's own defaults for a family, sizes left 0; -EINVAL: unknown family,
- * with the known ones named. */
+/*
+ * A family's own defaults, sizes left 0. -EINVAL: an unknown family; the
+ * message names the known ones.
+ */
 int model_config_default(const char *family,
 			 struct model_config *out) MUST_CHECK;
 

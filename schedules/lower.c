@@ -124,6 +124,11 @@ static bool wants_train(const struct lowering *lowering)
 	       lowering->options->train;
 }
 
+static bool keeps_pairs(const struct lowering *lowering)
+{
+	return lowering->options != NULL && lowering->options->pairs;
+}
+
 static int add_reduce(struct lowering *lowering, struct schedule_row *row,
 		      const struct action *action)
 {
@@ -139,7 +144,7 @@ static int add_reduce(struct lowering *lowering, struct schedule_row *row,
 				   0);
 }
 
-/* One action, or the whole group that begins at `from`. */
+/* One action, or a pair that stays together. */
 static int lower_group(struct lowering *lowering, struct schedule_row *row,
 		       const struct action *actions, size_t count)
 {
@@ -148,9 +153,10 @@ static int lower_group(struct lowering *lowering, struct schedule_row *row,
 	for (size_t i = 0; i < count && !error; i++)
 		error = add_receives(lowering, row, &actions[i]);
 	for (size_t i = 0; i < count && !error; i++)
-		error = schedule_row_append(
-			row, actions[i].op, actions[i].stage,
-			actions[i].micro_batch, actions[i].group);
+		error = schedule_row_append(row, actions[i].op,
+					    actions[i].stage,
+					    actions[i].micro_batch,
+					    count > 1 ? actions[i].group : 0);
 	for (size_t i = 0; i < count && !error; i++)
 		error = add_send(lowering, row, &actions[i]);
 	for (size_t i = 0; i < count && !error; i++)
@@ -169,7 +175,8 @@ static int lower_row(struct lowering *lowering, unsigned rank)
 		const struct action *action = &from->actions[i];
 
 		count = 1;
-		while (action->group != 0 && i + count < from->count &&
+		while (keeps_pairs(lowering) && action->group != 0 &&
+		       i + count < from->count &&
 		       action[count].group == action->group)
 			count++;
 		error = lower_group(lowering, row, action, count);

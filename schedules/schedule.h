@@ -160,16 +160,23 @@ struct schedule_lowering {
 	size_t tie_count;
 	bool reduce; /* add REDUCE_GRAD: the form of PyTorch's files */
 	bool train;  /* add REDUCE_GRAD, REDUCE_TIED, VOTE, STEP */
+	/*
+	 * Keep overlapped pairs together as PyTorch writes them: the receives of
+	 * both before, the sends of both behind. Otherwise a pair is taken apart
+	 * (its group becomes 0): F and its send, then what B needs, then B. On
+	 * ranks that compute one action at a time this is never later.
+	 */
+	bool pairs;
 };
 
 /*
  * Adds what the compute actions imply. A send stands right behind the action
- * that bears its data (behind the whole group, if grouped). A receive stands right
- * before the action that uses it, or earlier where the order of the sends on its
- * link asks for it: on every link receives are in the order of the sends. Stages
- * that are neighbours on one rank need no message. A schedule that has its
- * messages keeps them; what `options` asks for is added if absent. A forward-only
- * schedule gets no REDUCE, VOTE or STEP.
+ * that bears its data. A receive stands right before the action that uses it,
+ * or earlier where the order of the sends on its link asks for it: on every
+ * link receives are in the order of the sends. Stages that are neighbours on
+ * one rank need no message. A schedule that has its messages keeps them; what
+ * `options` asks for is added if absent. A forward-only schedule gets no
+ * REDUCE, VOTE or STEP.
  *
  * options NULL: messages only. -EINVAL, logged, when an F, I or W is missing or
  * doubled. *out is a new schedule.

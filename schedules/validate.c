@@ -203,6 +203,7 @@ static char *tell_cycle(const struct schedule *schedule, struct walk *walk,
 {
 	struct text_builder text;
 	unsigned start = 0;
+	unsigned lowest;
 
 	while (walk_position(walk, start) >= schedule->rows[start].count ||
 	       schedule->rows[start].actions[walk_position(walk, start)].op >=
@@ -210,6 +211,11 @@ static char *tell_cycle(const struct schedule *schedule, struct walk *walk,
 		start++;
 	for (unsigned step = 0; step < schedule->ranks; step++)
 		start = wait_of(schedule, walk, start, buffers).rank;
+	lowest = start;
+	for (unsigned rank = wait_of(schedule, walk, start, buffers).rank;
+	     rank != start; rank = wait_of(schedule, walk, rank, buffers).rank)
+		lowest = MIN(lowest, rank);
+	start = lowest;
 	text_builder_init(&text);
 	if (buffers >= schedule->micro_batches)
 		text_builder_append(&text, "deadlock, however many receives "
@@ -231,50 +237,78 @@ static char *tell_cycle(const struct schedule *schedule, struct walk *walk,
 }
 
 struct search {
+	const struct schedule *schedule;
 	struct walk *walk;
 	const double *unit;
-	unsigned limit;  /* this many are as good as any number */
-	double makespan; /* the walk must finish within */
+	double makespan; /* with receives without number */
 };
 
-static int search_try(const struct search *search, unsigned buffers, bool *good)
+/* Walks with `buffers`, and says how well. */
+static int search_try(const struct search *search, unsigned buffers,
+		      bool *finished, bool *fast)
 {
-	int error = walk_unit(search->walk, search->unit, buffers, good);
+	int error = walk_unit(search->walk, search->unit, buffers, finished);
 
-	*good = *good && walk_makespan(search->walk) <= search->makespan;
+	*fast = *finished && walk_makespan(search->walk) <= search->makespan;
 	return error;
 }
 
 /*
- * The smallest number in [from, limit] that is good, given that more is never
- * worse (a receive posted earlier delays nothing) and that limit is good: doubling
- * steps, then halving ones, as the answer is small as a rule.
+ * The smallest number in [low, high] that does, given that high does and more is
+ * never worse (a receive posted earlier delays nothing).
  */
-static int search_smallest(const struct search *search, unsigned from,
-			   unsigned *out)
+static int search_between(const struct search *search, unsigned low,
+			  unsigned high, bool full_speed, unsigned *out)
 {
-	unsigned low = from; /* all below are bad */
-	unsigned high = from;
-	bool good = false;
-	int error = search_try(search, high, &good);
-
-	while (!error && !good) {
-		low = high + 1;
-		high = MIN(search->limit, MAX(1u, high * 2));
-		error = search_try(search, high, &good);
-	}
-	while (!error && low < high) {
+	while (low < high) {
 		unsigned middle = low + (high - low) / 2;
+		bool finished;
+		bool fast;
+		int error = search_try(search, middle, &finished, &fast);
 
-		error = search_try(search, middle, &good);
-		if (good)
+		if (error)
+			return error;
+		if (full_speed ? fast : finished)
 			high = middle;
 		else
 			low = middle + 1;
 	}
-	if (!error)
-		*out = high;
-	return error;
+	*out = high;
+	return 0;
+}
+
+/* Doubles the number until it does, as the answer is small as a rule. */
+static int search_buffers(const struct search *search,
+			  struct schedule_report *report)
+{
+	unsigned limit = search->schedule->micro_batches;
+	unsigned low_safe = 0; /* all below come to a deadlock */
+	unsigned low_fast = 0; /* all below do, or are slower */
+	unsigned high_safe = limit;
+	unsigned high = 0;
+	bool finished;
+	bool fast;
+	int error;
+
+	for (;;) {
+		error = search_try(search, high, &finished, &fast);
+		if (error)
+			return error;
+		if (finished)
+			high_safe = MIN(high_safe, high);
+		else
+			low_safe = high + 1;
+		if (fast)
+			break;
+		low_fast = high + 1;
+		high = MIN(limit, MAX(1u, high * 2));
+	}
+	error = search_between(search, low_safe, high_safe, false,
+			       &report->buffers_safe);
+	if (error)
+		return error;
+	return search_between(search, MAX(low_fast, report->buffers_safe), high,
+			      true, &report->buffers_full_speed);
 }
 
 static int check_waits(const struct schedule *schedule, struct walk *walk,
@@ -282,25 +316,22 @@ static int check_waits(const struct schedule *schedule, struct walk *walk,
 		       struct schedule_report *report)
 {
 	struct search search = {
+		.schedule = schedule,
 		.walk = walk,
 		.unit = unit,
-		.limit = schedule->micro_batches,
 	};
 	bool finished;
-	int error = walk_unit(walk, unit, search.limit, &finished);
+	int error = walk_unit(walk, unit, SCHEDULE_BUFFERS_ANY, &finished);
 
 	if (error)
 		return error;
 	if (!finished) {
-		report->reason = tell_cycle(schedule, walk, search.limit);
+		report->reason =
+			tell_cycle(schedule, walk, SCHEDULE_BUFFERS_ANY);
 		return report->reason ? -EINVAL : -ENOMEM;
 	}
 	search.makespan = walk_makespan(walk);
-	error = search_smallest(&search, 0, &report->buffers_full_speed);
-	search.makespan = 1e300; /* any time will do; full speed is safe */
-	search.limit = report->buffers_full_speed;
-	if (!error)
-		error = search_smallest(&search, 0, &report->buffers_safe);
+	error = search_buffers(&search, report);
 	if (error || buffers >= report->buffers_safe)
 		return error;
 	error = walk_unit(walk, unit, buffers, &finished);

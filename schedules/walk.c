@@ -21,6 +21,14 @@ struct walk_link {
 	double *released; /* [ring]: when receive n was done */
 };
 
+/* From a rank's first compute action to its last. */
+struct walk_window {
+	bool seen;
+	double first;
+	double last;
+	double busy;
+};
+
 struct walk {
 	const struct schedule *schedule;
 	const struct walk_costs *costs;
@@ -31,8 +39,9 @@ struct walk {
 	size_t *position;  /* [ranks] */
 	double *now;       /* [ranks] */
 	double *busy;      /* [ranks] */
-	unsigned *queue;   /* [ranks]: ranks that may move; a stack */
-	bool *queued;      /* [ranks] */
+	struct walk_window *windows; /* [ranks] */
+	unsigned *queue;             /* [ranks]: ranks that may move; a stack */
+	bool *queued;                /* [ranks] */
 	unsigned queue_count;
 	unsigned ring; /* messages remembered per link */
 	double *ring_storage;
@@ -108,12 +117,14 @@ int walk_create(const struct schedule *schedule, struct walk **out)
 	walk->position = calloc(ranks, sizeof(size_t));
 	walk->now = calloc(ranks, sizeof(double));
 	walk->busy = calloc(ranks, sizeof(double));
+	walk->windows = calloc(ranks, sizeof(*walk->windows));
 	walk->queue = calloc(ranks, sizeof(unsigned));
 	walk->queued = calloc(ranks, sizeof(bool));
 	walk->tied_count = count_ties(schedule);
 	if (walk->links == NULL || walk->wire_free == NULL ||
 	    walk->position == NULL || walk->now == NULL || walk->busy == NULL ||
-	    walk->queue == NULL || walk->queued == NULL)
+	    walk->windows == NULL || walk->queue == NULL ||
+	    walk->queued == NULL)
 		goto err_memory;
 	error = join_wires(walk);
 	if (error) {
@@ -134,6 +145,7 @@ void walk_destroy(struct walk *walk)
 	free(walk->ring_storage);
 	free(walk->queued);
 	free(walk->queue);
+	free(walk->windows);
 	free(walk->busy);
 	free(walk->now);
 	free(walk->position);
@@ -254,6 +266,24 @@ static double compute_cost(const struct walk_costs *costs,
 	}
 }
 
+static double compute(struct walk *walk, unsigned rank,
+		      const struct action *action, double now)
+{
+	double cost = compute_cost(walk->costs, action);
+	struct walk_window *window = &walk->windows[rank];
+
+	walk->busy[rank] += cost;
+	if (!action_is_compute(action->op))
+		return now + cost;
+	if (!window->seen) {
+		window->seen = true;
+		window->first = now;
+	}
+	window->busy += cost;
+	window->last = now + cost;
+	return now + cost;
+}
+
 /* Runs one rank until it waits, or comes to what gathers several ranks. */
 static void advance(struct walk *walk, unsigned rank)
 {
@@ -274,10 +304,7 @@ static void advance(struct walk *walk, unsigned rank)
 			if (!try_receive(walk, link_of(action), &now))
 				break;
 		} else {
-			double cost = compute_cost(walk->costs, action);
-
-			now += cost;
-			walk->busy[rank] += cost;
+			now = compute(walk, rank, action, now);
 		}
 		if (walk->record)
 			walk->record(walk->argument, rank, position, start,
@@ -382,6 +409,7 @@ int walk_run(struct walk *walk, const struct walk_costs *costs,
 		walk->position[rank] = 0;
 		walk->now[rank] = 0;
 		walk->busy[rank] = 0;
+		walk->windows[rank] = (struct walk_window){0};
 		walk->queued[rank] = false;
 		wake(walk, rank);
 	}
@@ -411,17 +439,14 @@ double walk_busy(const struct walk *walk, unsigned rank)
 	return walk->busy[rank];
 }
 
-double walk_end(const struct walk *walk, unsigned rank)
+double walk_window_idle(const struct walk *walk, unsigned rank)
 {
-	return walk->now[rank];
+	const struct walk_window *window = &walk->windows[rank];
+
+	return window->seen ? window->last - window->first - window->busy : 0;
 }
 
 size_t walk_position(const struct walk *walk, unsigned rank)
 {
 	return walk->position[rank];
-}
-
-unsigned walk_received(const struct walk *walk, size_t link)
-{
-	return walk->links[link].received;
 }

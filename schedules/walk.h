@@ -47,12 +47,11 @@ int walk_run(struct walk *walk, const struct walk_costs *costs,
 /* After a finished run. */
 double walk_makespan(const struct walk *walk);
 double walk_busy(const struct walk *walk, unsigned rank);
-double walk_end(const struct walk *walk, unsigned rank);
+
+/* Between the start of its first compute action and the end of its last. */
+double walk_window_idle(const struct walk *walk, unsigned rank);
 
 /* After an unfinished one: where each rank stands (its row's count: done). */
 size_t walk_position(const struct walk *walk, unsigned rank);
-
-/* Messages of `link` whose receives are done. */
-unsigned walk_received(const struct walk *walk, size_t link);
 
 #endif

@@ -34,9 +34,9 @@ transport_queue_acquired(const struct transport_queue *queue)
 	return transport_queue_at(queue, queue->tail);
 }
 
-struct transport_operation *transport_queue_reserve(
-	struct transport_queue *queue, uint64_t tag, size_t bytes,
-	void *where)
+struct transport_operation *
+transport_queue_reserve(struct transport_queue *queue, uint64_t tag,
+			size_t bytes, void *where)
 {
 	struct transport_operation *operation;
 
@@ -88,8 +88,8 @@ bool transport_queue_report(struct transport_queue *queue,
 	return true;
 }
 
-bool transport_queue_uses(const struct transport_queue *queue,
-			  const void *base, size_t bytes)
+bool transport_queue_uses(const struct transport_queue *queue, const void *base,
+			  size_t bytes)
 {
 	const struct transport_operation *operation;
 	uintptr_t from = (uintptr_t)base;

@@ -20,8 +20,8 @@ struct transport_operation {
 	size_t bytes;
 	void *data;
 	void *cookie;
-	uint32_t crc;	/* of the payload, when the link has checksums */
-	bool in_place;	/* acquired in the receiver's own slot */
+	uint32_t crc;  /* of the payload, when the link has checksums */
+	bool in_place; /* acquired in the receiver's own slot */
 };
 
 struct transport_queue {
@@ -30,8 +30,8 @@ struct transport_queue {
 	uint64_t head, done, tail, reserved;
 };
 
-int transport_queue_init(struct transport_queue *queue, unsigned capacity)
-	MUST_CHECK;
+int transport_queue_init(struct transport_queue *queue,
+			 unsigned capacity) MUST_CHECK;
 void transport_queue_fini(struct transport_queue *queue);
 
 static inline struct transport_operation *
@@ -56,9 +56,9 @@ struct transport_operation *
 transport_queue_acquired(const struct transport_queue *queue);
 
 /* Reserves the next place; the caller has looked for room. */
-struct transport_operation *transport_queue_reserve(
-	struct transport_queue *queue, uint64_t tag, size_t bytes,
-	void *where);
+struct transport_operation *
+transport_queue_reserve(struct transport_queue *queue, uint64_t tag,
+			size_t bytes, void *where);
 
 /*
  * Posts: completes the oldest acquired place (which the caller has found to
@@ -74,8 +74,8 @@ bool transport_queue_report(struct transport_queue *queue,
 			    struct transport_completion *out);
 
 /* Does anything in [done, reserved) touch [base, base + bytes)? */
-bool transport_queue_uses(const struct transport_queue *queue,
-			  const void *base, size_t bytes);
+bool transport_queue_uses(const struct transport_queue *queue, const void *base,
+			  size_t bytes);
 
 /* Forgets everything that is posted or acquired. */
 void transport_queue_drop(struct transport_queue *queue);

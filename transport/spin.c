@@ -3,7 +3,7 @@
 #include "base/clock.h"
 
 #define DEFAULT_LIMIT_NS (50 * NS_PER_US)
-#define FLOOR_NS (2 * NS_PER_US)
+#define FLOOR_NS         (2 * NS_PER_US)
 
 void transport_spin_init(struct transport_spin *spin, unsigned limit_ns,
 			 bool off)
@@ -17,8 +17,8 @@ void transport_spin_learn(struct transport_spin *spin, int64_t waited_ns)
 	if (!spin->limit_ns)
 		return;
 	if (waited_ns <= spin->limit_ns)
-		spin->budget_ns = MIN(spin->limit_ns,
-				      MAX(spin->budget_ns, FLOOR_NS) * 2);
+		spin->budget_ns =
+			MIN(spin->limit_ns, MAX(spin->budget_ns, FLOOR_NS) * 2);
 	else
 		spin->budget_ns = MAX(FLOOR_NS, spin->budget_ns / 2);
 }

@@ -143,8 +143,7 @@ int transport_connect(struct transport_endpoint *endpoint,
 				    "%u already",
 				    rank, peers[i]);
 		if (rank < peers[i] && !addresses[peers[i]])
-			return fail(-EINVAL,
-				    "transport: no address of rank %u",
+			return fail(-EINVAL, "transport: no address of rank %u",
 				    peers[i]);
 	}
 	if (!count)
@@ -202,8 +201,8 @@ static int grow_regions(struct transport_endpoint *endpoint)
 	if (endpoint->region_count == TRANSPORT_REGIONS_MAX)
 		return fail(-ENOSPC, "transport: more than %u regions",
 			    TRANSPORT_REGIONS_MAX);
-	capacity = endpoint->region_capacity ? endpoint->region_capacity * 2
-					     : 16;
+	capacity =
+		endpoint->region_capacity ? endpoint->region_capacity * 2 : 16;
 	regions = realloc(endpoint->regions, capacity * sizeof(*regions));
 	if (!regions)
 		return fail(-ENOMEM, "transport: no memory for %u regions",
@@ -431,8 +430,7 @@ int transport_post_recv(struct transport_endpoint *endpoint, unsigned peer,
 	if (!is_peer(endpoint, peer) ||
 	    !endpoint->ops->send_queue(endpoint, peer))
 		return fail(-ENOTCONN, "transport: no link with rank %u", peer);
-	status = check_memory(endpoint, peer, tag, data, bytes,
-			      "receive from");
+	status = check_memory(endpoint, peer, tag, data, bytes, "receive from");
 	if (status)
 		return status;
 	return endpoint->ops->post_recv(endpoint, peer, tag, data, bytes,

@@ -24,14 +24,14 @@
 struct transport_region {
 	unsigned char *base;
 	size_t bytes;
-	bool created; /* by create_region: unmapped by the facade */
+	bool created;  /* by create_region: unmapped by the facade */
 	unsigned slot; /* stable number of the region, below REGIONS_MAX */
 };
 
 /* Common to every endpoint; embedded first. Filled in by the facade. */
 struct transport_endpoint {
 	const struct transport_ops *ops;
-	struct transport_config config; /* strings are copies */
+	struct transport_config config;   /* strings are copies */
 	struct transport_region *regions; /* sorted by base */
 	unsigned region_count;
 	unsigned region_capacity;

@@ -29,15 +29,15 @@
 #include "transport/transport.h"
 
 #define WIRE_HEADER_BYTES 64
-#define WIRE_HELLO_BYTES 64 /* payload of WIRE_HELLO and WIRE_REFUSE */
-#define WIRE_MAGIC 0x48434753u
-#define WIRE_VERSION 1
+#define WIRE_HELLO_BYTES  64 /* payload of WIRE_HELLO and WIRE_REFUSE */
+#define WIRE_MAGIC        0x48434753u
+#define WIRE_VERSION      1
 
 #define WIRE_FLAG_CHECKSUM 1u /* the payload's CRC-32C is there */
 
 enum wire_type {
 	WIRE_DATA = 1,
-	WIRE_HELLO = 2,	 /* first frame each way */
+	WIRE_HELLO = 2,  /* first frame each way */
 	WIRE_REFUSE = 3, /* in place of a hello; tag: enum wire_refusal */
 };
 
@@ -92,9 +92,9 @@ enum wire_fault wire_header_decode(const unsigned char in[WIRE_HEADER_BYTES],
 				   struct wire_header *header) MUST_CHECK;
 
 /* The first field in which `actual` is not what is expected. */
-enum wire_fault wire_header_compare(const struct wire_header *expected,
-				    const struct wire_header *actual)
-	MUST_CHECK;
+enum wire_fault
+wire_header_compare(const struct wire_header *expected,
+		    const struct wire_header *actual) MUST_CHECK;
 
 /* The two values of that field, in words: "5 instead of 7". */
 void wire_header_explain(enum wire_fault fault,
@@ -118,9 +118,8 @@ void wire_hello_encode(const struct wire_header *header,
  * A header that decoded, and the payload behind it: type, length and payload
  * checksum are checked, *hello filled in when WIRE_OK.
  */
-enum wire_fault
-wire_hello_decode(const struct wire_header *header,
-		  const unsigned char payload[WIRE_HELLO_BYTES],
-		  struct wire_hello *hello) MUST_CHECK;
+enum wire_fault wire_hello_decode(const struct wire_header *header,
+				  const unsigned char payload[WIRE_HELLO_BYTES],
+				  struct wire_hello *hello) MUST_CHECK;
 
 #endif

@@ -1,4 +1,5 @@
 #include "model/layers/layer.h"
+#include "model/kernels/elementwise.h"
 #include "model/layers/plan.h"
 #include "model/layers/primitive.h"
 #include <string.h>
@@ -274,6 +275,53 @@ static float *frame_kept_value(const struct frame *frame, unsigned value)
 	return place_pointer(frame, place);
 }
 
+/* Readies the gradients of a node's inputs; false if none is wanted. */
+static bool frame_begin_gradients(const struct frame *frame, unsigned i,
+				  struct operands *operands)
+{
+	const struct node *node = &frame->graph->node[i];
+	const struct node_gradients *gradients = &frame->graph->gradients[i];
+	bool wanted = false;
+
+	for (unsigned k = 0; k < node->inputs; k++) {
+		float *sum = place_pointer(frame, gradients->sum[k]);
+		float *part = place_pointer(frame, gradients->part[k]);
+		float *whole = place_pointer(frame, gradients->input[k]);
+
+		/* Nor may the engine want the gradient of the edge. */
+		if (!whole)
+			continue;
+		operands->input_gradient[k] = part ? part : whole;
+		operands->add[k] = sum && !part;
+		if (operands->add[k] && sum != whole)
+			elementwise_copy(frame->context->threads,
+					 context_tokens(frame->context) *
+						 node->input_width[k],
+					 sum, whole);
+		wanted = true;
+	}
+	return wanted;
+}
+
+/* Adds the parts that stand apart to what there was. */
+static void frame_end_gradients(const struct frame *frame, unsigned i)
+{
+	const struct node *node = &frame->graph->node[i];
+	const struct node_gradients *gradients = &frame->graph->gradients[i];
+
+	for (unsigned k = 0; k < node->inputs; k++) {
+		float *sum = place_pointer(frame, gradients->sum[k]);
+		float *part = place_pointer(frame, gradients->part[k]);
+		float *whole = place_pointer(frame, gradients->input[k]);
+
+		if (whole && part)
+			elementwise_add(frame->context->threads,
+					context_tokens(frame->context) *
+						node->input_width[k],
+					sum, part, whole);
+	}
+}
+
 void layer_backward_input(const struct layer *layer, float *const *weights,
 			  const struct layer_context *context,
 			  const struct layer_buffers *buffers)
@@ -284,32 +332,25 @@ void layer_backward_input(const struct layer *layer, float *const *weights,
 
 	for (unsigned i = graph->nodes; i-- > 0;) {
 		const struct node *node = &graph->node[i];
-		const struct node_gradients *gradients = &graph->gradients[i];
 		const struct primitive_ops *ops = node->row.ops;
 		struct operands operands = frame_operands(&frame, node);
-		bool wanted = false;
 
-		for (unsigned k = 0; k < node->inputs; k++) {
-			operands.gradient_sum[k] =
-				place_pointer(&frame, gradients->sum[k]);
-			operands.input_gradient[k] =
-				place_pointer(&frame, gradients->input[k]);
-			if (operands.input_gradient[k])
-				wanted = true;
+		if (!ops->backward_input ||
+		    !frame_begin_gradients(&frame, i, &operands))
+			continue;
+		for (unsigned k = 0; k < node->inputs; k++)
 			if (ops->backward_input_reads & READS_INPUT(k))
 				operands.input[k] = frame_kept_value(
 					&frame, node->row.input[k]);
-		}
-		if (!wanted || !ops->backward_input)
-			continue;
 		if (ops->backward_input_reads & READS_OUTPUT)
 			operands.output =
 				frame_kept_value(&frame, node->row.output);
 		operands.statistics =
 			place_pointer(&frame, graph->train.statistics[i]);
 		operands.output_gradient =
-			place_pointer(&frame, gradients->output);
+			place_pointer(&frame, graph->gradients[i].output);
 		ops->backward_input(node, context, &operands);
+		frame_end_gradients(&frame, i);
 	}
 }
 

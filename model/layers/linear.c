@@ -79,13 +79,12 @@ static void linear_backward_input(const struct node *node,
 {
 	bool in_out = node->row.layout == LINEAR_IN_OUT;
 	size_t in = node->input_width[0], out = node->output_width;
-	bool adds = operands_begin_sum(node, context, operands, 0);
 
 	gemm(context->threads, GEMM_NORMAL,
 	     in_out ? GEMM_TRANSPOSED : GEMM_NORMAL, context_tokens(context),
 	     in, out, operands->output_gradient, out, operands->weights[WEIGHT],
-	     in_out ? out : in, adds ? 1.0f : 0.0f, operands->input_gradient[0],
-	     in, NULL);
+	     in_out ? out : in, operands->add[0] ? 1.0f : 0.0f,
+	     operands->input_gradient[0], in, NULL);
 }
 
 static void linear_backward_weight(const struct node *node,
@@ -112,6 +111,7 @@ static void linear_backward_weight(const struct node *node,
 const struct primitive_ops linear_ops = {
 	.name = "linear",
 	.inputs = 1,
+	.adds = true,
 	.backward_weight_reads = READS_INPUT(0),
 	.declare = linear_declare,
 	.scratch_bytes = linear_scratch_bytes,

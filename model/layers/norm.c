@@ -65,13 +65,12 @@ static void layernorm_node_backward_input(const struct node *node,
 					  const struct operands *operands)
 {
 	size_t tokens = context_tokens(context);
-	bool adds = operands_begin_sum(node, context, operands, 0);
 
 	layernorm_backward_input(context->threads, tokens, node->output_width,
 				 operands->output_gradient, operands->input[0],
 				 operands->weights[GAMMA], operands->statistics,
 				 operands->statistics + tokens,
-				 operands->input_gradient[0], adds);
+				 operands->input_gradient[0], operands->add[0]);
 }
 
 static void layernorm_node_backward_weight(const struct node *node,
@@ -99,6 +98,7 @@ const struct primitive_ops layernorm_ops = {
 	.backward_input_reads = READS_INPUT(0),
 	.backward_weight_reads = READS_INPUT(0),
 	.cheap = true,
+	.adds = true,
 	.declare = layernorm_declare,
 	.statistics_width = layernorm_statistics_width,
 	.scratch_bytes = layernorm_scratch_bytes,

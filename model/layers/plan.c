@@ -346,6 +346,27 @@ static void gradient_planning_init(struct gradient_planning *planning,
 	       planning->users_left[graph->values - 1] == 0);
 }
 
+/* Room for the parts of operations that cannot add, one for each input. */
+static void plan_parts(struct graph *graph)
+{
+	for (unsigned k = 0; k < NODE_INPUTS_MAX; k++) {
+		unsigned piece = pieces_add(&graph->input_scratch, 0);
+		size_t *width = &graph->input_scratch.width[piece];
+
+		for (unsigned i = 0; i < graph->nodes; i++) {
+			struct node_gradients *gradients = &graph->gradients[i];
+			const struct node *node = &graph->node[i];
+
+			if (gradients->sum[k].region == REGION_NONE ||
+			    node->row.ops->adds)
+				continue;
+			*width = MAX(*width, node->input_width[k]);
+			gradients->part[k] =
+				(struct place){REGION_SCRATCH, piece};
+		}
+	}
+}
+
 void plan_backward_input(struct graph *graph)
 {
 	struct gradient_planning planning;
@@ -365,6 +386,7 @@ void plan_backward_input(struct graph *graph)
 				holder_place(&planning, holders->input[k]);
 		}
 	}
+	plan_parts(graph);
 }
 
 void plan_backward_weight(struct graph *graph)

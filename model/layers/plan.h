@@ -44,9 +44,12 @@ struct forward_plan {
 /* Where the gradients of one node are, during I. */
 struct node_gradients {
 	struct place output;
+	/* None: not wanted, or the output's stands for it. */
+	struct place input[NODE_INPUTS_MAX];
+	/* What has to be added, none: nothing. It may be input[] itself. */
 	struct place sum[NODE_INPUTS_MAX];
-	struct place input[NODE_INPUTS_MAX]; /* none: not wanted, or the
-						output's stands for it */
+	/* Where an operation that cannot add writes its part, none: direct. */
+	struct place part[NODE_INPUTS_MAX];
 };
 
 struct graph {

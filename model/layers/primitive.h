@@ -21,12 +21,12 @@ struct operands {
 	float *const *gradients; /* NULL entries: frozen */
 	const float *output_gradient;
 	/*
-	 * I: input_gradient[i] = gradient_sum[i] (0 where NULL) + this node's
-	 * part. The two may be the same memory. An input_gradient of NULL is
-	 * not wanted.
+	 * I: this node's part is written to input_gradient[i], or added to it
+	 * where add[i], which only operations that can are asked to. NULL: not
+	 * wanted.
 	 */
-	const float *gradient_sum[NODE_INPUTS_MAX];
 	float *input_gradient[NODE_INPUTS_MAX];
+	bool add[NODE_INPUTS_MAX];
 	void *cache;
 	void *scratch;
 };
@@ -49,6 +49,7 @@ struct primitive_ops {
 	/* Forward may run again in W, rather than its output be saved; it
 	 * needs no scratch. */
 	bool cheap;
+	bool adds; /* I can add to what is in its input_gradient */
 	/*
 	 * The loss: forward leaves the gradient of input 0 in statistics, and
 	 * there is no I.
@@ -117,14 +118,6 @@ static inline size_t context_tokens(const struct layer_context *context)
 {
 	return context->batch * context->time;
 }
-
-/*
- * Starts the gradient of an input in place: input_gradient holds gradient_sum
- * afterwards. False if there was nothing to add to: it is then to be written.
- */
-bool operands_begin_sum(const struct node *node,
-			const struct layer_context *context,
-			const struct operands *operands, unsigned input);
 
 /* The dropout of a node for one call; probability 0 outside training. */
 struct dropout node_dropout(const struct node *node,

@@ -1,6 +1,6 @@
 /*
- * out = x + dropout(branch), and what all primitives share about sums of
- * gradients. Nothing is kept: the mask is made again from its key.
+ * out = x + dropout(branch). Nothing is kept: the mask is made again from its
+ * key.
  */
 #include "model/kernels/dropout.h"
 #include "model/kernels/elementwise.h"
@@ -10,21 +10,6 @@ enum {
 	SKIP,
 	BRANCH,
 };
-
-bool operands_begin_sum(const struct node *node,
-			const struct layer_context *context,
-			const struct operands *operands, unsigned input)
-{
-	const float *sum = operands->gradient_sum[input];
-	float *gradient = operands->input_gradient[input];
-
-	if (sum && sum != gradient)
-		elementwise_copy(context->threads,
-				 context_tokens(context) *
-					 node->input_width[input],
-				 sum, gradient);
-	return sum != NULL;
-}
 
 static bool residual_passes_gradient(const struct node *node, unsigned input)
 {
@@ -51,21 +36,12 @@ static void residual_backward_input(const struct node *node,
 	size_t tokens = context_tokens(context), width = node->output_width;
 	const float *dy = operands->output_gradient;
 
-	if (operands->input_gradient[SKIP]) {
-		if (operands_begin_sum(node, context, operands, SKIP))
-			elementwise_accumulate(context->threads, tokens * width,
-					       dy,
-					       operands->input_gradient[SKIP]);
-		else
-			elementwise_copy(context->threads, tokens * width, dy,
-					 operands->input_gradient[SKIP]);
-	}
-	if (operands->input_gradient[BRANCH]) {
-		/* The kernel writes; a branch has no other user. */
-		ASSERT(!operands->gradient_sum[BRANCH]);
+	if (operands->input_gradient[SKIP])
+		elementwise_copy(context->threads, tokens * width, dy,
+				 operands->input_gradient[SKIP]);
+	if (operands->input_gradient[BRANCH])
 		dropout_apply(context->threads, &dropout, tokens, width, dy,
 			      operands->input_gradient[BRANCH]);
-	}
 }
 
 const struct primitive_ops residual_ops = {

@@ -73,8 +73,8 @@ static double mask_factor(const struct reference_mask *mask, size_t sample,
 	if (probability == 0.0)
 		return 1.0;
 	random_block(mask->key, mask->sample_ids[sample],
-		     coordinate << 24 | index / 4, words);
-	if (words[index % 4] < (uint32_t)(probability * 4294967296.0))
+		     coordinate << 24 | (index / 64 * 16 + index % 16), words);
+	if (words[index / 16 % 4] < (uint32_t)(probability * 4294967296.0))
 		return 0.0;
 	return 1.0 / (1.0 - probability);
 }

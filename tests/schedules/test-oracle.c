@@ -111,7 +111,7 @@ static unsigned count_op(const struct schedule *schedule, unsigned op)
 
 static void compare_lowered(struct schedule *compute, struct schedule *want)
 {
-	struct schedule_lowering options = {.reduce = true};
+	struct schedule_lowering options = {.reduce = true, .pairs = true};
 	struct schedule_report report;
 	struct schedule *lowered = NULL;
 

@@ -22,7 +22,8 @@ static int inproc_open(const struct transport_config *config,
 	if (!config->hub)
 		return fail(-EINVAL, "inproc: the config names no hub");
 	if (inproc_hub_size(config->hub) != config->size)
-		return fail(-EINVAL, "inproc: a hub of %u ranks for a job of %u",
+		return fail(-EINVAL,
+			    "inproc: a hub of %u ranks for a job of %u",
 			    inproc_hub_size(config->hub), config->size);
 	endpoint = calloc(1, sizeof(*endpoint));
 	if (!endpoint)
@@ -81,8 +82,8 @@ static struct inproc_link *find_link(struct transport_endpoint *base,
 	return link->pair ? link : NULL;
 }
 
-static struct transport_queue *inproc_send_queue(
-	struct transport_endpoint *base, unsigned peer)
+static struct transport_queue *
+inproc_send_queue(struct transport_endpoint *base, unsigned peer)
 {
 	struct inproc_link *link = find_link(base, peer);
 
@@ -403,8 +404,8 @@ static int inproc_query(const struct transport_endpoint *base, unsigned peer,
 		.messages_in_place = link->messages_in_place,
 		.sends_pending =
 			transport_queue_pending(&inproc_lane_out(link)->send),
-		.receives_pending = transport_queue_pending(
-			&inproc_lane_in(link)->receive),
+		.receives_pending =
+			transport_queue_pending(&inproc_lane_in(link)->receive),
 	};
 	return 0;
 }

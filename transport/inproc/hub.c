@@ -14,7 +14,7 @@ struct transport_hub {
 	pthread_mutex_t lock;
 	pthread_cond_t arrival;
 	unsigned size;
-	bool *present;		    /* by rank: listens */
+	bool *present;              /* by rank: listens */
 	struct inproc_pair **pairs; /* the newest of [low * size + high] */
 };
 

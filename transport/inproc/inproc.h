@@ -32,7 +32,7 @@ struct inproc_lane {
 	struct transport_queue send;
 	struct transport_queue receive;
 	_Atomic uint64_t done; /* matches completed */
-	bool busy;	       /* somebody copies, outside the lock */
+	bool busy;             /* somebody copies, outside the lock */
 	unsigned placed;       /* acquired slots of the receiver */
 };
 
@@ -51,8 +51,8 @@ struct inproc_pair {
 	unsigned low, high;  /* ranks of sides 0 and 1 */
 	struct inproc_side side[2];
 	struct inproc_lane lane[2]; /* lane[s] leads away from side s */
-	atomic_int status;	    /* the two ends disagree: -EPROTO */
-	char reason[160];	    /* how; written before status */
+	atomic_int status;          /* the two ends disagree: -EPROTO */
+	char reason[160];           /* how; written before status */
 };
 
 struct inproc_link {
@@ -79,9 +79,8 @@ struct inproc_endpoint {
 int inproc_hub_enter(struct transport_hub *hub, unsigned rank) MUST_CHECK;
 void inproc_hub_leave(struct transport_hub *hub, unsigned rank);
 unsigned inproc_hub_size(const struct transport_hub *hub);
-int inproc_hub_connect(struct inproc_endpoint *endpoint,
-		       const unsigned *peers, unsigned count,
-		       int64_t timeout_ns) MUST_CHECK;
+int inproc_hub_connect(struct inproc_endpoint *endpoint, const unsigned *peers,
+		       unsigned count, int64_t timeout_ns) MUST_CHECK;
 /* Gives the link's share in its pair back. */
 void inproc_hub_part(struct inproc_link *link);
 
@@ -97,7 +96,8 @@ int inproc_bell_wait(struct inproc_bell *bell, uint64_t seen,
 		     int64_t deadline_ns, int wake_fd, bool *woken) MUST_CHECK;
 
 /* lane.c */
-static inline struct inproc_lane *inproc_lane_out(const struct inproc_link *link)
+static inline struct inproc_lane *
+inproc_lane_out(const struct inproc_link *link)
 {
 	return &link->pair->lane[link->side];
 }

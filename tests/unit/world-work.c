@@ -1,0 +1,150 @@
+#include "world-work.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/threads.h"
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+struct work {
+	const char *name;
+	bool target; /* this rank is the one the job names */
+	int64_t steps;
+};
+
+/* Step by step, a vote at the end of each, like a training run. */
+static int train(struct world *world, const struct work *work)
+{
+	char text[64];
+
+	for (int64_t step = 0; step < work->steps; step++) {
+		bool stop = false;
+		json_t *own, *all;
+		int rc;
+
+		world_note_progress(world, step, 0);
+		snprintf(text, sizeof(text), "{\"step\":%d}", (int)step);
+		rc = world_event_text(world, text);
+		if (rc < 0 && rc != -EAGAIN)
+			return rc;
+		if (work->target && step == 3) {
+			if (strcmp(work->name, "error") == 0)
+				return fail(-ENOSPC, "disk is f\xffull");
+			if (strcmp(work->name, "link") == 0)
+				return fail(-ECONNRESET, "lost a link");
+			if (strcmp(work->name, "killed") == 0)
+				raise(SIGKILL);
+			if (strcmp(work->name, "exit") == 0)
+				_exit(3);
+		}
+		own = json_boolean(world_stop_requested(world));
+		rc = world_all_gather(world, own, &all);
+		json_decref(own);
+		if (rc < 0)
+			return rc;
+		for (unsigned i = 0; i < world->size; i++)
+			stop |= json_is_true(json_array_get(all, i));
+		json_decref(all);
+		if (stop)
+			break;
+	}
+	world_set_result(world, json_pack("{s:i, s:i}", "rank",
+					  (int)world->rank, "threads",
+					  (int)threads_count(world->team)));
+	return 0;
+}
+
+/* The neighbours of a dead rank report first, and only then it is dead. */
+static int die_last(struct world *world, const struct work *work)
+{
+	if (!work->target)
+		return fail(-ECONNRESET, "link to a neighbour was reset");
+	clock_sleep_ns(60 * NS_PER_MS);
+	if (world->thread)
+		return fail(-EBADMSG, "the real reason");
+	raise(SIGKILL);
+	return 0;
+}
+
+/* Neither looks at the abort nor can be woken by it. */
+static int hang(struct world *world, const struct work *work)
+{
+	if (!work->target)
+		return fail(-EIO, "somebody failed");
+	if (strcmp(work->name, "stopped") == 0)
+		raise(SIGSTOP);
+	if (world->thread) /* the test waits no longer than that */
+		clock_sleep_ns(1 * NS_PER_SECOND);
+	else
+		clock_sleep_ns(60 * NS_PER_SECOND);
+	return 0;
+}
+
+/* More events than anyone reads: dropped, never waited for. */
+static int flood(struct world *world)
+{
+	static const char event[] = "{\"x\":\"0123456789012345678901234567\"}";
+	int64_t start_ns = clock_now_ns(), most_ns = 0;
+	unsigned dropped = 0;
+
+	while (clock_now_ns() - start_ns < 300 * NS_PER_MS) {
+		int64_t before_ns = clock_now_ns();
+		int rc = world_event_text(world, event);
+
+		most_ns = MAX(most_ns, clock_now_ns() - before_ns);
+		if (rc == -EAGAIN)
+			dropped++;
+		else if (rc < 0)
+			return rc;
+	}
+	world_set_result(world, json_pack("{s:i, s:I}", "dropped", (int)dropped,
+					  "most_ns", (json_int_t)most_ns));
+	return 0;
+}
+
+/* Waits for data that never comes: the abort must wake it. */
+static int starve(struct world *world, const struct work *work)
+{
+	struct pollfd wake = { .fd = world_wake_fd(world), .events = POLLIN };
+
+	if (work->target)
+		return fail(-EIO, "somebody failed");
+	if (poll(&wake, 1, 10000) != 1)
+		return fail(-ETIMEDOUT, "was not woken");
+	return world_check(world);
+}
+
+static int leave(struct world *world, const struct work *work)
+{
+	return work->target ? 0 : world_barrier(world);
+}
+
+int world_work(struct world *world)
+{
+	struct work work = { 0 };
+	int64_t target;
+
+	if (json_get_string(world->job, "work", "job", &work.name) < 0 ||
+	    json_get_integer_or(world->job, "target", -1, 100, -1, "job",
+				&target) < 0 ||
+	    json_get_integer_or(world->job, "steps", 0, INT32_MAX, 1 << 30,
+				"job", &work.steps) < 0)
+		return -EINVAL;
+	work.target = target == (int64_t)world->rank;
+	if (strcmp(work.name, "last") == 0)
+		return die_last(world, &work);
+	if (strcmp(work.name, "hang") == 0 ||
+	    strcmp(work.name, "stopped") == 0)
+		return hang(world, &work);
+	if (strcmp(work.name, "flood") == 0)
+		return flood(world);
+	if (strcmp(work.name, "starve") == 0)
+		return starve(world, &work);
+	if (strcmp(work.name, "leave") == 0)
+		return leave(world, &work);
+	return train(world, &work);
+}

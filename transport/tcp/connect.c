@@ -1,0 +1,593 @@
+/*
+ * Builds links: connects to higher ranks, accepts lower ones, and lets each
+ * pair compare what it believes before the first message.
+ *
+ * A greeting is a connection on its way. Both ends send one hello of fixed
+ * size and read one; nobody reads further than that. Whoever knocks and
+ * is not one of ours (random bytes, another job, a stale epoch) gets a slot
+ * for a short time and never disturbs the rest.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "transport/tcp/tcp.h"
+
+#define FRAME_BYTES (WIRE_HEADER_BYTES + WIRE_HELLO_BYTES)
+#define STRANGERS   32                  /* accepted at once, before a hello */
+#define STRANGER_NS (5 * NS_PER_SECOND) /* time to say it */
+#define RETRY_NS    (20 * NS_PER_MS)
+
+enum greeting_state {
+	GREETING_FREE,
+	GREETING_RESTING, /* outgoing: tries again at due_ns */
+	GREETING_CONNECTING,
+	GREETING_TALKING,
+	GREETING_LINKED,
+};
+
+struct greeting {
+	enum greeting_state state;
+	int fd;
+	unsigned peer; /* outgoing */
+	size_t sent, received;
+	int64_t due_ns; /* resting: try again; incoming: drop */
+	unsigned char out[FRAME_BYTES];
+	unsigned char in[FRAME_BYTES];
+	char note[96]; /* why it is not linked yet */
+};
+
+struct meeting {
+	struct tcp_endpoint *endpoint;
+	const unsigned *peers;
+	unsigned count;
+	const char *const *addresses;
+	unsigned missing;
+	unsigned outgoing; /* greetings[0 .. outgoing) */
+	unsigned greeting_count;
+	struct greeting *greetings;
+	struct pollfd *polls; /* the listener's, then one a greeting */
+	char stranger[192];   /* what was turned away last */
+};
+
+int tcp_listen(struct tcp_endpoint *endpoint, char *address, size_t size)
+{
+	const struct transport_config *config = &endpoint->base.config;
+	struct sockaddr_storage local;
+	socklen_t length;
+	int status;
+	int fd;
+
+	status = tcp_address_bind(config->bind, &local, &length);
+	if (status)
+		return status;
+	fd = socket(local.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK,
+		    0);
+	if (fd < 0)
+		return fail(-errno, "tcp: socket: %s", strerror(errno));
+	tcp_socket_tune(fd, config->socket_buffer_bytes);
+	if (bind(fd, (struct sockaddr *)&local, length) || listen(fd, 1024)) {
+		status = fail(-errno, "tcp: listening on %s: %s", config->bind,
+			      strerror(errno));
+		goto err_close;
+	}
+	status = tcp_address_of(fd, address, size);
+	if (status)
+		goto err_close;
+	endpoint->listener = fd;
+	return 0;
+
+err_close:
+	close(fd);
+	return status;
+}
+
+static void encode_hello(const struct tcp_endpoint *endpoint, unsigned to,
+			 enum wire_type type, uint64_t tag,
+			 unsigned char out[FRAME_BYTES])
+{
+	const struct transport_config *config = &endpoint->base.config;
+	struct wire_header header = {
+		.version = WIRE_VERSION,
+		.type = (uint16_t)type,
+		.job = config->job,
+		.epoch = config->epoch,
+		.source = config->rank,
+		.destination = to,
+		.tag = tag,
+	};
+	struct wire_hello hello = {
+		.size = config->size,
+		.checksum = config->checksum,
+	};
+
+	memcpy(hello.fingerprint, config->fingerprint,
+	       sizeof(hello.fingerprint));
+	wire_hello_encode(&header, &hello, out);
+}
+
+static void greeting_drop(struct greeting *greeting)
+{
+	if (greeting->fd >= 0)
+		close(greeting->fd);
+	greeting->fd = -1;
+	greeting->state = GREETING_FREE;
+}
+
+/* An outgoing attempt came to nothing; another follows. */
+static void greeting_rest(struct greeting *greeting, const char *note)
+{
+	greeting_drop(greeting);
+	snprintf(greeting->note, sizeof(greeting->note), "%s", note);
+	greeting->state = GREETING_RESTING;
+	greeting->due_ns = clock_now_ns() + RETRY_NS;
+}
+
+static int greeting_dial(struct meeting *meeting, struct greeting *greeting)
+{
+	struct tcp_endpoint *endpoint = meeting->endpoint;
+	struct sockaddr_storage remote;
+	socklen_t length;
+	int status;
+
+	status = tcp_address_parse(meeting->addresses[greeting->peer], &remote,
+				   &length);
+	if (status)
+		return status;
+	greeting->fd = socket(remote.ss_family,
+			      SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (greeting->fd < 0)
+		return fail(-errno, "tcp: socket: %s", strerror(errno));
+	tcp_socket_tune(greeting->fd,
+			endpoint->base.config.socket_buffer_bytes);
+	greeting->sent = 0;
+	greeting->received = 0;
+	encode_hello(endpoint, greeting->peer, WIRE_HELLO, 0, greeting->out);
+	greeting->state = GREETING_CONNECTING;
+	if (connect(greeting->fd, (struct sockaddr *)&remote, length) &&
+	    errno != EINPROGRESS)
+		greeting_rest(greeting, strerror(errno));
+	return 0;
+}
+
+static int greeting_link(struct meeting *meeting, struct greeting *greeting,
+			 unsigned peer)
+{
+	struct tcp_endpoint *endpoint = meeting->endpoint;
+	struct tcp_link *link;
+	int flags;
+
+	flags = fcntl(greeting->fd, F_GETFL);
+	if (endpoint->backend->blocking)
+		fcntl(greeting->fd, F_SETFL, flags & ~O_NONBLOCK);
+	link = tcp_link_add(endpoint, peer, greeting->fd);
+	if (!link)
+		return -ENOMEM;
+	greeting->fd = -1;
+	greeting->state = GREETING_LINKED;
+	endpoint->backend->attach(endpoint, link);
+	meeting->missing--;
+	return 0;
+}
+
+enum verdict {
+	VERDICT_SAME,
+	VERDICT_STRANGER,  /* not of this job and epoch, or not a hello */
+	VERDICT_DIFFERENT, /* ours, and it disagrees: no use in waiting */
+};
+
+static enum verdict judge_hello(const struct tcp_endpoint *endpoint,
+				const struct wire_header *header,
+				const unsigned char *in, char *text,
+				size_t size)
+{
+	const struct transport_config *config = &endpoint->base.config;
+	struct wire_hello hello;
+	enum wire_fault fault;
+
+	fault = wire_hello_decode(header, in + WIRE_HEADER_BYTES, &hello);
+	if (fault) {
+		snprintf(text, size, "its hello is damaged (%s)",
+			 wire_fault_text(fault));
+		return VERDICT_STRANGER;
+	}
+	if (hello.size != config->size) {
+		snprintf(text, size, "it counts %u ranks, this one %u",
+			 hello.size, config->size);
+		return VERDICT_DIFFERENT;
+	}
+	if (hello.checksum != config->checksum) {
+		snprintf(text, size, "its payload checksums are %s, here %s",
+			 hello.checksum ? "on" : "off",
+			 config->checksum ? "on" : "off");
+		return VERDICT_DIFFERENT;
+	}
+	if (memcmp(hello.fingerprint, config->fingerprint,
+		   sizeof(hello.fingerprint)) != 0) {
+		snprintf(text, size,
+			 "the fingerprints differ: other shapes, schedule or "
+			 "numerics (another model, build or processor?)");
+		return VERDICT_DIFFERENT;
+	}
+	return VERDICT_SAME;
+}
+
+/* A whole frame: is it a hello of our job, and does it agree with us? */
+static enum verdict judge(const struct tcp_endpoint *endpoint,
+			  const unsigned char *in, struct wire_header *header,
+			  char *text, size_t size)
+{
+	const struct transport_config *config = &endpoint->base.config;
+	enum wire_fault fault = wire_header_decode(in, header);
+
+	if (fault == WIRE_BAD_MAGIC || fault == WIRE_BAD_HEADER_CRC) {
+		header->source = TRANSPORT_RANKS_MAX;
+		snprintf(text, size, "it does not speak this protocol (%s)",
+			 wire_fault_text(fault));
+		return VERDICT_STRANGER;
+	}
+	if (header->job != config->job) {
+		snprintf(text, size,
+			 "it belongs to job 0x%" PRIx64
+			 ", this one to 0x%" PRIx64,
+			 header->job, config->job);
+		return VERDICT_STRANGER;
+	}
+	if (fault == WIRE_BAD_VERSION) {
+		snprintf(text, size,
+			 "it speaks protocol version %u, this one %u",
+			 header->version, WIRE_VERSION);
+		return VERDICT_DIFFERENT;
+	}
+	if (header->epoch != config->epoch) {
+		snprintf(text, size, "it is in epoch %u, this one in epoch %u",
+			 header->epoch, config->epoch);
+		return VERDICT_STRANGER;
+	}
+	if (header->destination != config->rank) {
+		snprintf(text, size, "it looks for rank %u, this is rank %u",
+			 header->destination, config->rank);
+		return VERDICT_STRANGER;
+	}
+	if (fault) {
+		snprintf(text, size, "its hello is damaged (%s)",
+			 wire_fault_text(fault));
+		return VERDICT_STRANGER;
+	}
+	return judge_hello(endpoint, header, in, text, size);
+}
+
+static int differ(const struct tcp_endpoint *endpoint, unsigned peer,
+		  const char *text)
+{
+	return fail(-EPROTO,
+		    "tcp: rank %u and rank %u cannot work together: %s",
+		    endpoint->base.config.rank, peer, text);
+}
+
+/* Outgoing: the answer is complete. */
+static int hear_answer(struct meeting *meeting, struct greeting *greeting)
+{
+	struct tcp_endpoint *endpoint = meeting->endpoint;
+	struct wire_header header;
+	enum verdict verdict;
+	char text[160];
+
+	verdict = judge(endpoint, greeting->in, &header, text, sizeof(text));
+	if (verdict != VERDICT_SAME)
+		return differ(endpoint, greeting->peer, text);
+	if (header.source != greeting->peer) {
+		snprintf(text, sizeof(text), "rank %u answers at %s",
+			 header.source, meeting->addresses[greeting->peer]);
+		return differ(endpoint, greeting->peer, text);
+	}
+	if (header.type == WIRE_REFUSE) {
+		greeting_rest(greeting,
+			      header.tag == WIRE_REFUSAL_DUPLICATE
+				      ? "it has a link with this rank already"
+				      : "it does not wait for this rank");
+		return 0;
+	}
+	return greeting_link(meeting, greeting, greeting->peer);
+}
+
+static bool is_awaited(const struct meeting *meeting, unsigned rank)
+{
+	unsigned i;
+
+	for (i = 0; i < meeting->count; i++) {
+		if (meeting->peers[i] == rank &&
+		    rank < meeting->endpoint->base.config.rank)
+			return true;
+	}
+	return false;
+}
+
+/* A new socket has room for one frame: no need to come back for it. */
+static bool answer(struct meeting *meeting, struct greeting *greeting,
+		   unsigned to, enum wire_type type, uint64_t tag)
+{
+	encode_hello(meeting->endpoint, to, type, tag, greeting->out);
+	return send(greeting->fd, greeting->out, FRAME_BYTES, MSG_NOSIGNAL) ==
+	       FRAME_BYTES;
+}
+
+/* Incoming: somebody has said hello. */
+static int hear_hello(struct meeting *meeting, struct greeting *greeting)
+{
+	struct tcp_endpoint *endpoint = meeting->endpoint;
+	struct wire_header header = {.type = 0};
+	enum verdict verdict;
+	char text[128];
+	bool awaited;
+
+	verdict = judge(endpoint, greeting->in, &header, text, sizeof(text));
+	awaited = is_awaited(meeting, header.source);
+	if (verdict == VERDICT_SAME && header.type == WIRE_HELLO && awaited &&
+	    !endpoint->link_of[header.source]) {
+		if (answer(meeting, greeting, header.source, WIRE_HELLO, 0))
+			return greeting_link(meeting, greeting, header.source);
+		greeting_drop(greeting);
+		return 0;
+	}
+	if (verdict == VERDICT_SAME) {
+		answer(meeting, greeting, header.source, WIRE_REFUSE,
+		       awaited ? WIRE_REFUSAL_DUPLICATE
+			       : WIRE_REFUSAL_NOT_EXPECTED);
+		greeting_drop(greeting);
+		return 0;
+	}
+	/* Something like us: it shall be able to name the difference. */
+	if (header.type)
+		answer(meeting, greeting, header.source, WIRE_HELLO, 0);
+	greeting_drop(greeting);
+	if (verdict == VERDICT_DIFFERENT && awaited)
+		return differ(endpoint, header.source, text);
+	snprintf(meeting->stranger, sizeof(meeting->stranger),
+		 "; turned away: a connection, because %s", text);
+	return 0;
+}
+
+static int greeting_talk(struct meeting *meeting, struct greeting *greeting,
+			 bool outgoing)
+{
+	ssize_t moved = 0;
+
+	if (outgoing && greeting->sent < FRAME_BYTES) {
+		moved = send(greeting->fd, greeting->out + greeting->sent,
+			     FRAME_BYTES - greeting->sent, MSG_NOSIGNAL);
+		if (moved > 0)
+			greeting->sent += (size_t)moved;
+	}
+	if (moved >= 0) {
+		moved = recv(greeting->fd, greeting->in + greeting->received,
+			     FRAME_BYTES - greeting->received, 0);
+		if (moved > 0)
+			greeting->received += (size_t)moved;
+	}
+	if (moved == 0 || (moved < 0 && errno != EAGAIN && errno != EINTR)) {
+		if (outgoing)
+			greeting_rest(greeting,
+				      moved ? strerror(errno)
+					    : "it closed the connection");
+		else
+			greeting_drop(greeting);
+		return 0;
+	}
+	if (greeting->received < FRAME_BYTES)
+		return 0;
+	return outgoing ? hear_answer(meeting, greeting)
+			: hear_hello(meeting, greeting);
+}
+
+static int greeting_step(struct meeting *meeting, unsigned index, short events)
+{
+	struct greeting *greeting = &meeting->greetings[index];
+	bool outgoing = index < meeting->outgoing;
+	bool due = clock_now_ns() >= greeting->due_ns;
+	socklen_t length = sizeof(int);
+	int error = 0;
+
+	if (greeting->state == GREETING_RESTING && due)
+		return greeting_dial(meeting, greeting);
+	if (!events) {
+		if (greeting->state == GREETING_TALKING && !outgoing && due)
+			greeting_drop(greeting);
+		return 0;
+	}
+	if (greeting->state == GREETING_CONNECTING) {
+		getsockopt(greeting->fd, SOL_SOCKET, SO_ERROR, &error, &length);
+		if (error) {
+			greeting_rest(greeting, strerror(error));
+			return 0;
+		}
+		greeting->state = GREETING_TALKING;
+	}
+	return greeting_talk(meeting, greeting, outgoing);
+}
+
+/* A free slot for a stranger; the oldest has to go when there is none. */
+static struct greeting *stranger_slot(struct meeting *meeting)
+{
+	struct greeting *oldest = NULL;
+	struct greeting *greeting;
+	unsigned i;
+
+	for (i = meeting->outgoing; i < meeting->greeting_count; i++) {
+		greeting = &meeting->greetings[i];
+		if (greeting->state != GREETING_TALKING)
+			return greeting;
+		if (!oldest || greeting->due_ns < oldest->due_ns)
+			oldest = greeting;
+	}
+	greeting_drop(oldest);
+	return oldest;
+}
+
+static void accept_strangers(struct meeting *meeting)
+{
+	struct greeting *greeting;
+	unsigned i;
+	int fd;
+
+	/* A few at a time, so that those who wait get their turn. */
+	for (i = 0; i < STRANGERS / 2; i++) {
+		fd = accept4(meeting->endpoint->listener, NULL, NULL,
+			     SOCK_CLOEXEC | SOCK_NONBLOCK);
+		if (fd < 0)
+			return;
+		tcp_socket_tune(
+			fd, meeting->endpoint->base.config.socket_buffer_bytes);
+		greeting = stranger_slot(meeting);
+		*greeting = (struct greeting){
+			.state = GREETING_TALKING,
+			.fd = fd,
+			.due_ns = clock_now_ns() + STRANGER_NS,
+		};
+	}
+}
+
+static short greeting_events(const struct greeting *greeting, bool outgoing)
+{
+	if (greeting->state == GREETING_CONNECTING)
+		return POLLOUT;
+	if (greeting->state != GREETING_TALKING)
+		return 0;
+	return (short)(POLLIN |
+		       (outgoing && greeting->sent < FRAME_BYTES ? POLLOUT
+								 : 0));
+}
+
+static int wait_for_events(struct meeting *meeting, int64_t deadline_ns)
+{
+	int64_t left_ns = deadline_ns - clock_now_ns();
+	struct greeting *greeting;
+	struct pollfd *poller;
+	unsigned i;
+	int ready;
+
+	meeting->polls[0].fd = meeting->endpoint->listener;
+	meeting->polls[0].events = POLLIN;
+	for (i = 0; i < meeting->greeting_count; i++) {
+		greeting = &meeting->greetings[i];
+		poller = &meeting->polls[i + 1];
+		poller->revents = 0;
+		poller->events =
+			greeting_events(greeting, i < meeting->outgoing);
+		poller->fd = poller->events ? greeting->fd : -1;
+	}
+	/* Retries and stale strangers are looked after between polls. */
+	ready = poll(meeting->polls, meeting->greeting_count + 1,
+		     (int)(MAX(MIN(left_ns, RETRY_NS), 0) / NS_PER_MS) + 1);
+	if (ready < 0 && errno != EINTR)
+		return fail(-errno, "tcp: poll: %s", strerror(errno));
+	return 0;
+}
+
+static int time_is_up(const struct meeting *meeting, int64_t timeout_ns)
+{
+	const struct greeting *greeting;
+	char list[512] = "";
+	size_t used = 0;
+	unsigned peer;
+	unsigned i;
+	unsigned j;
+
+	for (i = 0; i < meeting->count && used < sizeof(list); i++) {
+		peer = meeting->peers[i];
+		if (meeting->endpoint->link_of[peer])
+			continue;
+		greeting = NULL;
+		for (j = 0; j < meeting->outgoing; j++) {
+			if (meeting->greetings[j].peer == peer)
+				greeting = &meeting->greetings[j];
+		}
+		if (greeting)
+			used += (size_t)snprintf(
+				list + used, sizeof(list) - used,
+				" rank %u at %s (%s)", peer,
+				meeting->addresses[peer],
+				greeting->note[0] ? greeting->note
+						  : "no answer");
+		else
+			used += (size_t)snprintf(
+				list + used, sizeof(list) - used,
+				" rank %u (it has not called)", peer);
+	}
+	return fail(
+		-ETIMEDOUT,
+		"tcp: rank %u has tried for %.1f s to connect; missing:%s%s",
+		meeting->endpoint->base.config.rank, clock_seconds(timeout_ns),
+		list, meeting->stranger);
+}
+
+static int meet(struct meeting *meeting, int64_t timeout_ns)
+{
+	int64_t deadline_ns = clock_now_ns() + timeout_ns;
+	unsigned i;
+	int status;
+
+	for (;;) {
+		for (i = 0; i < meeting->greeting_count; i++) {
+			status = greeting_step(meeting, i,
+					       meeting->polls[i + 1].revents);
+			if (status)
+				return status;
+		}
+		if (meeting->polls[0].revents)
+			accept_strangers(meeting);
+		if (!meeting->missing)
+			return 0;
+		if (clock_now_ns() >= deadline_ns)
+			return time_is_up(meeting, timeout_ns);
+		status = wait_for_events(meeting, deadline_ns);
+		if (status)
+			return status;
+	}
+}
+
+int tcp_connect(struct tcp_endpoint *endpoint, const unsigned *peers,
+		unsigned count, const char *const *addresses,
+		int64_t timeout_ns)
+{
+	struct meeting meeting = {
+		.endpoint = endpoint,
+		.peers = peers,
+		.count = count,
+		.addresses = addresses,
+		.missing = count,
+	};
+	unsigned room = count + STRANGERS;
+	unsigned i;
+	int status;
+
+	meeting.greetings = calloc(room, sizeof(*meeting.greetings));
+	meeting.polls = calloc(room + 1, sizeof(*meeting.polls));
+	if (!meeting.greetings || !meeting.polls) {
+		status = fail(-ENOMEM, "tcp: no memory to connect");
+		goto out_free;
+	}
+	for (i = 0; i < room; i++)
+		meeting.greetings[i].fd = -1;
+	for (i = 0; i < count; i++) {
+		if (peers[i] < endpoint->base.config.rank)
+			continue;
+		meeting.greetings[meeting.outgoing].state = GREETING_RESTING;
+		meeting.greetings[meeting.outgoing++].peer = peers[i];
+	}
+	meeting.greeting_count = meeting.outgoing + STRANGERS;
+	status = meet(&meeting, timeout_ns);
+	for (i = 0; i < room; i++)
+		greeting_drop(&meeting.greetings[i]);
+out_free:
+	free(meeting.polls);
+	free(meeting.greetings);
+	return status;
+}
