@@ -57,7 +57,7 @@ static void row_mask(const struct row *row)
 			continue;
 		random_block(dropout->key, dropout->sample_ids[row->sample],
 			     coordinate << 24 | (key / 64 * 16 + key % 16),
-			     block);| key / 4, block);
+			     block);
 		row->mask[key] =
 			block[key / 16 % 4] <
 					dropout_threshold(dropout->probability)
