@@ -7,6 +7,7 @@ TEST_CPPFLAGS = $(AM_CPPFLAGS) $(CMOCKA_CFLAGS)
 EXTRA_DIST += tests/check-includes
 
 include tests/unit/base.mk
+include tests/unit/kernels-gemm.mk
 include tests/unit/data.mk
 include tests/unit/kernels.mk
 include tests/unit/model-io.mk
