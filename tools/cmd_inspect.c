@@ -6,7 +6,7 @@
 #include "model/io/safetensors.h"
 #include "model/model.h"
 #include "tools/commands.h"
-#include "tools/inspect.h"
+#include "tools/inspect_corpus.h"
 
 #include <errno.h>
 
@@ -194,8 +194,7 @@ static int inspect_one(const struct options *options, const char *path)
 		return inspect_checkpoint(options, path);
 	if (holds(path, "config.json"))
 		return inspect_model(options, path);
-	return inspect_corpus(path, options_flag(options, "json"),
-			      options_flag(options, "verify"));
+	return inspect_corpus(path, options_flag(options, "json"));
 }
 
 int cmd_inspect(int argc, char **argv)
