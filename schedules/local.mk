@@ -6,5 +6,5 @@ schedules_libschedules_a_SOURCES = \
 	schedules/schedule.c schedules/kinds.c schedules/check.c \
 	schedules/text.c schedules/parse.c schedules/lower.c \
 	schedules/walk.c schedules/validate.c schedules/simulate.c \
-	schedules/gpipe.c schedules/one_f_one_b.c schedules/forward.c
+	schedules/gpipe.c schedules/one_f_one_b.c schedules/forward.c schedules/forward_part.c
 SCHEDULES_LIBS = schedules/libschedules.a
