@@ -245,6 +245,128 @@ static void same_bits(void **state)
 	}
 }
 
+static void ignore_line(void *argument, enum log_level level, const char *line)
+{
+	(void)argument;
+	(void)level;
+	(void)line;
+}
+
+/* Turns one bit of a file, whose size stays. */
+static void damage(const char *run, const char *file)
+{
+	char path[FILES_PATH_BYTES + 64];
+	FILE *stream;
+	int byte;
+
+	snprintf(path, sizeof(path), "%s/checkpoints/%s", run, file);
+	stream = fopen(path, "r+b");
+	assert_non_null(stream);
+	assert_int_equal(fseek(stream, -5, SEEK_END), 0);
+	byte = fgetc(stream);
+	assert_int_equal(fseek(stream, -5, SEEK_END), 0);
+	assert_int_equal(fputc(byte ^ 4, stream), byte ^ 4);
+	assert_int_equal(fclose(stream), 0);
+}
+
+static bool has(const char *run, const char *file)
+{
+	char path[FILES_PATH_BYTES + 64];
+
+	snprintf(path, sizeof(path), "%s/checkpoints/%s", run, file);
+	return files_exists(path);
+}
+
+/* What an interrupted write leaves, and what it must not touch. */
+static void leave_behind(const char *run)
+{
+	char path[FILES_PATH_BYTES + 64];
+
+	snprintf(path, sizeof(path), "%s/checkpoints/.step-00000009", run);
+	assert_int_equal(mkdir(path, 0777), 0);
+	snprintf(path, sizeof(path), "%s/checkpoints/step-9", run);
+	assert_int_equal(mkdir(path, 0777), 0);
+}
+
+static void append_torn_line(const char *run)
+{
+	char path[FILES_PATH_BYTES + 64];
+	FILE *file;
+
+	snprintf(path, sizeof(path), "%s/metrics.jsonl", run);
+	file = fopen(path, "a");
+	assert_non_null(file);
+	assert_true(fputs("{\"step\":4,\"lo", file) >= 0);
+	assert_int_equal(fclose(file), 0);
+}
+
+/*
+ * The newest checkpoint is damaged: the run goes on from the one before, on
+ * more ranks, to the same bits; and the damaged one costs no good one.
+ */
+static void resumes(void **state)
+{
+	static const struct variant two = {"1f1b", 2, 1, false};
+	static const struct variant three = {"gpipe", 3, 1, false};
+	struct folder *folder = *state;
+	struct job *job = malloc(sizeof(*job));
+	struct checkpoint found = {.step = 0};
+	struct outcome expected, out = {.count = 0};
+	char path[FILES_PATH_BYTES + 64];
+
+	assert_non_null(job);
+	train(folder, &plain, &expected);
+	folder->runs++;
+	describe(job, folder, &two);
+	job->checkpoint_every = 1;
+	job->keep_checkpoints = 3;
+	assert_int_equal(files_make_folder(job->out), 0);
+	give_schedule(job, &two);
+	assert_int_equal(launch(job), 0);
+	assert_int_equal(checkpoint_find(job->out, &found), 0);
+	assert_int_equal(found.step, 3);
+	checkpoint_fini(&found);
+
+	log_set_sink(ignore_line, NULL);
+	damage(job->out, "step-00000003/optimizer.safetensors");
+	damage(job->out, "step-00000002/model.safetensors");
+	leave_behind(job->out);
+	assert_int_equal(checkpoint_find(job->out, &found), 0);
+	assert_int_equal(found.step, 1);
+	assert_false(has(job->out, ".step-00000009"));
+	assert_true(has(job->out, "step-9"));
+	log_set_sink(NULL, NULL);
+
+	append_torn_line(job->out);
+	describe(job, folder, &three);
+	give_schedule(job, &three);
+	snprintf(job->resume, sizeof(job->resume), "%s", found.folder);
+	checkpoint_fini(&found);
+	job->first_step = 1;
+	job->steps = 2; /* stops before the damaged one is written anew */
+	assert_int_equal(launch(job), 0);
+	assert_true(has(job->out, "step-00000002"));
+	assert_false(has(job->out, "step-00000001"));
+	log_set_sink(ignore_line, NULL);
+	assert_int_equal(checkpoint_find(job->out, &found), 0);
+	log_set_sink(NULL, NULL);
+	assert_int_equal(found.step, 2);
+
+	snprintf(job->resume, sizeof(job->resume), "%s", found.folder);
+	checkpoint_fini(&found);
+	job->first_step = 2;
+	job->steps = STEPS;
+	assert_int_equal(launch(job), 0);
+	snprintf(path, sizeof(path), "%s/model/model.safetensors", job->out);
+	assert_int_equal(digest_file(path, out.digest), 0);
+	assert_string_equal(out.digest, expected.digest);
+	read_losses(job->out, &out);
+	assert_int_equal(out.count, expected.count);
+	assert_memory_equal(out.losses, expected.losses,
+			    sizeof(expected.losses));
+	free(job);
+}
+
 static unsigned open_files(void)
 {
 	DIR *dir = opendir("/proc/self/fd");
@@ -269,13 +391,6 @@ static void leaves_nothing_open(void **state)
 	for (unsigned i = 0; i < 3; i++)
 		train(folder, &two, &out);
 	assert_int_equal(open_files(), before);
-}
-
-static void ignore_line(void *argument, enum log_level level, const char *line)
-{
-	(void)argument;
-	(void)level;
-	(void)line;
 }
 
 /* What is wrong with a job ends it with a code, whoever finds it. */
@@ -337,6 +452,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(same_bits),
+		cmocka_unit_test(resumes),
 		cmocka_unit_test(leaves_nothing_open),
 		cmocka_unit_test(refuses),
 	};
