@@ -9,6 +9,7 @@ EXTRA_DIST += tests/check-includes
 include tests/unit/base.mk
 include tests/unit/data.mk
 include tests/unit/engine.mk
+include tests/unit/tools.mk
 include tests/grad/local.mk
 include tests/schedules/local.mk
 include tests/transport/local.mk
