@@ -11,6 +11,8 @@ bin_PROGRAMS += stagecoach
 stagecoach_SOURCES = tools/main.c tools/commands.h \
 	tools/cmd_eval.c \
 	tools/cmd_generate.c \
+	tools/cmd_inspect.c tools/inspect_corpus.c tools/inspect_corpus.h \
+	tools/cmd_prepare.c \
 	tools/cmd_rank.c \
 	tools/cmd_train.c \
 	tools/job_options.c tools/job_options.h

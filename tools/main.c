@@ -18,9 +18,11 @@ struct command {
 
 /* In the order a newcomer meets them. */
 static const struct command commands[] = {
+	{"prepare", "turn text into a tokenizer and token shards", cmd_prepare},
 	{"train", "train a model, its layers split over stages", cmd_train},
 	{"eval", "measure the loss of a model on a corpus", cmd_eval},
 	{"generate", "continue a prompt with a model", cmd_generate},
+	{"inspect", "describe a model, a checkpoint or a corpus", cmd_inspect},
 	{"rank", NULL, cmd_rank},
 };
 
