@@ -41,6 +41,7 @@ struct tcp_link {
 	bool zero_copy;    /* large payloads go by SEND_ZC */
 	bool probing;      /* the next of them tells whether that pays */
 	bool probe_copied; /* it told that the kernel copies */
+	bool zero_copy_pending;
 	size_t zero_copy_sent;
 };
 
