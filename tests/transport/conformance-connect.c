@@ -17,7 +17,7 @@ static void expect_difference(struct world *world, const char *word)
 	unsigned i;
 
 	world_open(world);
-	world_connect(world, 500 * MS);
+	world_connect(world, 250 * MS);
 	CHECK(clock_now_ns() - start < 5 * SECOND);
 	for (i = 0; i < 2; i++)
 		CHECK(world->connected[i] == -EPROTO ||

@@ -507,9 +507,12 @@ static void case_overlap(const struct conformance_transport *transport)
 	until = clock_now_ns() + 300 * MS;
 	while (clock_now_ns() < until)
 		spins++;
-	CHECK(pattern_holds(to, sender.bytes, 3));
+	/* Where another thread copies, looking before progress is a race. */
+	if (transport->io)
+		CHECK(pattern_holds(to, sender.bytes, 3));
 	CHECK_EQUAL(transport_progress(world.endpoint[1], &done, 1), 1);
 	CHECK(done.event == TRANSPORT_RECEIVED && done.tag == 3);
+	CHECK(pattern_holds(to, sender.bytes, 3));
 	pthread_join(thread, NULL);
 	world_close(&world);
 	free(sender.from);

@@ -22,6 +22,7 @@ struct tcp_link {
 	int fd;
 	int status; /* 0, or what it failed with (logged) */
 	bool cancelled;
+	bool orderly; /* cancelled with nothing pending */
 	struct transport_queue send;
 	struct transport_queue receive;
 
