@@ -4,6 +4,7 @@ model_libmodel_a_SOURCES =
 include model/layers/local.mk
 model_libkernels_a_SOURCES =
 include model/kernels/elementwise.mk
+include model/kernels/gemm.mk
 include model/io/local.mk
 model_libkernels_a_CPPFLAGS = $(AM_CPPFLAGS) $(OPENBLAS_CFLAGS)
 # Nothing here reads the floating-point exception flags; told so, compilers
