@@ -149,7 +149,7 @@ int world_all_gather(struct world *world, const json_t *value, json_t **all)
 {
 	struct world_control *control = world->control;
 	int64_t round = rank_of(world)->round++;
-	json_t *values = NULL;
+	json_t *message, *values;
 	int rc;
 
 	rc = world_control_send(control, CONTROL_GATHER,
@@ -162,9 +162,13 @@ int world_all_gather(struct world *world, const json_t *value, json_t **all)
 		note_cancel(control);
 	if (rc < 0)
 		return rc;
+	/* Taken whole: no JSON value is ever shared between threads. */
 	pthread_mutex_lock(&control->lock);
-	values = json_incref(json_object_get(control->gathered, "values"));
+	message = control->gathered;
+	control->gathered = NULL;
 	pthread_mutex_unlock(&control->lock);
+	values = json_incref(json_object_get(message, "values"));
+	json_decref(message);
 	if (json_array_size(values) != world->size) {
 		json_decref(values);
 		return fail(-EPROTO,

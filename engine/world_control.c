@@ -70,7 +70,8 @@ static void send_progress(struct world_control *control)
 		 "{\"kind\":\"progress\",\"step\":%" PRId64
 		 ",\"action\":\"%s\",\"milliseconds\":%" PRId64 "}",
 		 step, action,
-		 since_ns ? (int64_t)((clock_now_ns() - since_ns) / NS_PER_MS) : 0);
+		 since_ns ? (int64_t)((clock_now_ns() - since_ns) / NS_PER_MS)
+			  : 0);
 	pthread_mutex_lock(&control->send_lock);
 	if (control_queue_parts(&control->channel, "", text, strlen(text),
 				"") == 0 &&
@@ -124,13 +125,14 @@ static bool keep_message(struct world_control *control, enum control_kind kind,
 	} else if (kind == CONTROL_BYE) {
 		control->bye = true;
 	}
-	if (place)
-		*place = json_incref(message);
 	if (kind == CONTROL_WELCOME)
 		name_thread(message);
+	if (place)
+		*place = message; /* from here on the main thread's */
 	pthread_cond_broadcast(&control->changed);
 	pthread_mutex_unlock(&control->lock);
-	json_decref(message);
+	if (!place)
+		json_decref(message);
 	return place || kind == CONTROL_BYE;
 }
 

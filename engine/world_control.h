@@ -36,7 +36,7 @@ struct world_control {
 	pthread_cond_t changed;
 	char reason[WORLD_REASON_BYTES]; /* of the abort */
 	json_t *welcome;
-	json_t *gathered; /* message of the last finished round */
+	json_t *gathered; /* of the last finished round, until taken */
 	int64_t gathered_round;
 	bool bye;
 };

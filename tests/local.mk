@@ -7,9 +7,12 @@ TEST_CPPFLAGS = $(AM_CPPFLAGS) $(CMOCKA_CFLAGS)
 EXTRA_DIST += tests/check-includes
 
 include tests/unit/base.mk
-include tests/unit/kernels-gemm.mk
 include tests/unit/data.mk
+include tests/unit/kernels.mk
+include tests/unit/kernels-gemm.mk
+include tests/unit/model-io.mk
 include tests/unit/engine.mk
+include tests/unit/engine-world.mk
 include tests/grad/local.mk
 include tests/schedules/local.mk
 include tests/transport/local.mk

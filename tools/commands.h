@@ -19,5 +19,6 @@ int cmd_rank(int argc, char **argv); /* started by the launcher, not by people *
 extern const struct option_command train_command;
 extern const struct option_command eval_command;
 extern const struct option_command generate_command;
+extern const struct option_command inspect_command;
 
 #endif

@@ -130,10 +130,10 @@ static void pieces_of_any_size(void **state)
 		at += piece;
 		while (control_fill(&b) > 0) {
 			while (control_next(&b, "test", &kind, &message) > 0) {
-				assert_int_equal(json_integer_value(
-							 json_object_get(
-								 message, "n")),
-						 taken++);
+				assert_int_equal(
+					json_integer_value(
+						json_object_get(message, "n")),
+					taken++);
 				json_decref(message);
 			}
 		}
@@ -254,11 +254,14 @@ static void random_bytes(void **state)
 		make_pair(&a, &b, 1 << 12);
 		control_encode_header(bytes, sizeof(good) - 1);
 		memcpy(bytes + 4, good, sizeof(good));
-		for (unsigned i = 0; i < 1 + round % 8; i++)
-			bytes[random_below(key, counter++,
-					   sizeof(bytes) - 1)] ^=
+		for (unsigned i = 0; i < 1 + round % 8; i++) {
+			size_t at =
+				random_below(key, counter++, sizeof(bytes) - 1);
+
+			bytes[at] ^=
 				(unsigned char)(1 + random_below(key, counter++,
 								 255));
+		}
 		assert_int_equal(send(a.fd, bytes, sizeof(bytes) - 1, 0),
 				 sizeof(bytes) - 1);
 		assert_int_equal(control_fill(&b), 1);

@@ -7,7 +7,7 @@
 
 #include <cmocka.h>
 
-static const int available[] = { 2, 3, 5, 7, 11 };
+static const int available[] = {2, 3, 5, 7, 11};
 
 static void divides_and_pins(void **state)
 {

@@ -52,9 +52,9 @@ static int train(struct world *world, const struct work *work)
 		if (stop)
 			break;
 	}
-	world_set_result(world, json_pack("{s:i, s:i}", "rank",
-					  (int)world->rank, "threads",
-					  (int)threads_count(world->team)));
+	world_set_result(world,
+			 json_pack("{s:i, s:i}", "rank", (int)world->rank,
+				   "threads", (int)threads_count(world->team)));
 	return 0;
 }
 
@@ -109,7 +109,7 @@ static int flood(struct world *world)
 /* Waits for data that never comes: the abort must wake it. */
 static int starve(struct world *world, const struct work *work)
 {
-	struct pollfd wake = { .fd = world_wake_fd(world), .events = POLLIN };
+	struct pollfd wake = {.fd = world_wake_fd(world), .events = POLLIN};
 
 	if (work->target)
 		return fail(-EIO, "somebody failed");
@@ -123,10 +123,20 @@ static int leave(struct world *world, const struct work *work)
 	return work->target ? 0 : world_barrier(world);
 }
 
+static int tell_pid(struct world *world)
+{
+	json_t *event = json_pack("{s:i}", "pid", (int)getpid());
+	int rc = world_event(world, event);
+
+	json_decref(event);
+	return rc;
+}
+
 int world_work(struct world *world)
 {
-	struct work work = { 0 };
+	struct work work = {0};
 	int64_t target;
+	int rc;
 
 	if (json_get_string(world->job, "work", "job", &work.name) < 0 ||
 	    json_get_integer_or(world->job, "target", -1, 100, -1, "job",
@@ -135,10 +145,12 @@ int world_work(struct world *world)
 				"job", &work.steps) < 0)
 		return -EINVAL;
 	work.target = target == (int64_t)world->rank;
+	rc = tell_pid(world);
+	if (rc < 0)
+		return rc;
 	if (strcmp(work.name, "last") == 0)
 		return die_last(world, &work);
-	if (strcmp(work.name, "hang") == 0 ||
-	    strcmp(work.name, "stopped") == 0)
+	if (strcmp(work.name, "hang") == 0 || strcmp(work.name, "stopped") == 0)
 		return hang(world, &work);
 	if (strcmp(work.name, "flood") == 0)
 		return flood(world);
