@@ -23,3 +23,4 @@ engine_libengine_a_SOURCES = \
 	engine/train.c \
 	engine/vote.c engine/vote.h
 include engine/world.mk
+ENGINE_LIBS = engine/libengine.a
