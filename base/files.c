@@ -293,7 +293,7 @@ static int create_beside(const char *path, char out[FILES_PATH_BYTES])
 		if (errno != EEXIST)
 			break;
 	}
-	return file_error(out, "create");
+	return file_error(path, "create");
 }
 
 /* fsync and close; both can report a write that failed. */
@@ -459,8 +459,9 @@ static int listing_init(struct listing *listing, const char *path)
 			    strerror(-code));
 	}
 	/* With the '/' the order is that of whole paths: "a.c" < "a/b". */
-	qsort(listing->entries, listing->count, sizeof(struct entry),
-	      compare_entries);
+	if (listing->count > 0)
+		qsort(listing->entries, listing->count, sizeof(struct entry),
+		      compare_entries);
 	return 0;
 }
 

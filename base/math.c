@@ -62,10 +62,10 @@ static double series(double x, const double *terms, int count)
 }
 
 /*
- * exp(r + low) - 1 for |r| <= ln2 / 2 and a tiny low:
- * r + (r^2 (1/2 + r/6 + ...) + low (1 + r)).
+ * exp(r + low) - 1 = r + *rest for |r| <= ln2 / 2 and a tiny low:
+ * *rest = r^2 (1/2 + r/6 + ...) + low (1 + r). Returns the rounded sum.
  */
-static double exp_minus_one_reduced(double r, double low)
+static double exp_minus_one_reduced(double r, double low, double *rest)
 {
 	static const double terms[] = {
 		1.0 / 2,
@@ -84,7 +84,8 @@ static double exp_minus_one_reduced(double r, double low)
 	};
 	double tail = r * r * series(r, terms, 13);
 
-	return r + (tail + (low + low * r));
+	*rest = tail + (low + low * r);
+	return r + *rest;
 }
 
 /* x = k ln2 + r + low; returns k. */
@@ -101,6 +102,7 @@ static int exp_reduce(double x, double *r, double *low)
 
 double math_exp(double x)
 {
+	double rest;
 	double r;
 	double low;
 	int k;
@@ -112,7 +114,7 @@ double math_exp(double x)
 	if (x < -745.2)
 		return 0.0;
 	k = exp_reduce(x, &r, &low);
-	return scale(1.0 + exp_minus_one_reduced(r, low), k);
+	return scale(1.0 + exp_minus_one_reduced(r, low, &rest), k);
 }
 
 double math_log(double x)
@@ -156,22 +158,28 @@ double math_log(double x)
 	return k * LN2_HIGH + (f - (half - (s * (half + rest) + k * LN2_LOW)));
 }
 
-/* exp(x) - 1 for 0 <= x < 50. */
-static double exp_minus_one(double x)
+/* exp(x) - 1 = sum + *lost for 0 <= x < 50; `lost` is below half an ulp. */
+static double exp_minus_one(double x, double *lost)
 {
 	double r;
 	double low;
+	double rest;
 	int k = exp_reduce(x, &r, &low);
-	double p = exp_minus_one_reduced(r, low);
+	double p = exp_minus_one_reduced(r, low, &rest);
+	double p_lost = rest - (p - r);
+	double whole = power_of_two(k) - 1.0;
+	double scaled = scale(p, k);
+	double sum = whole + scaled;
 
-	if (k == 0)
-		return p;
-	return scale(p, k) + (power_of_two(k) - 1.0);
+	*lost = k == 0 ? p_lost : (scaled - (sum - whole)) + scale(p_lost, k);
+	return sum;
 }
 
 double math_tanh(double x)
 {
 	double magnitude = x < 0 ? -x : x;
+	double lost;
+	double below;
 	double t;
 	double y;
 
@@ -180,8 +188,16 @@ double math_tanh(double x)
 	if (magnitude > 22.0) {
 		y = 1.0;
 	} else {
-		t = exp_minus_one(2.0 * magnitude);
-		y = magnitude < 0.55 ? t / (t + 2.0) : 1.0 - 2.0 / (t + 2.0);
+		/* t / (t + 2), with what both roundings lost put back. */
+		t = exp_minus_one(2.0 * magnitude, &lost);
+		below = t + 2.0;
+		if (magnitude < 0.55) {
+			y = t / below;
+			lost -= y * (lost + (t - (below - 2.0)));
+			y += lost / below;
+		} else {
+			y = 1.0 - 2.0 / below;
+		}
 	}
 	return x < 0 ? -y : y;
 }

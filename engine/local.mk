@@ -1,4 +1,26 @@
 # Floor 2: joins the four pillars.
 noinst_LIBRARIES += engine/libengine.a
-engine_libengine_a_SOURCES =
+engine_libengine_a_SOURCES = \
+	engine/accumulator.c engine/accumulator.h \
+	engine/checkpoint.c engine/checkpoint.h \
+	engine/evaluate.c \
+	engine/exchange.c engine/exchange.h \
+	engine/flights.c engine/flights.h \
+	engine/generate.c \
+	engine/interpreter.c engine/interpreter.h \
+	engine/job.c engine/job.h \
+	engine/learning_rate.c engine/learning_rate.h \
+	engine/metrics.c engine/metrics.h \
+	engine/optimizer.c engine/optimizer.h \
+	engine/partition.c engine/partition.h \
+	engine/pipeline.c engine/pipeline.h \
+	engine/reduce.c engine/reduce.h \
+	engine/route.c engine/route.h \
+	engine/run.c engine/run.h \
+	engine/slots.c engine/slots.h \
+	engine/stage.c engine/stage.h \
+	engine/store.c engine/store.h \
+	engine/train.c \
+	engine/vote.c engine/vote.h
+include engine/world.mk
 ENGINE_LIBS = engine/libengine.a

@@ -1,1 +1,38 @@
-# tests of this room
+# Schedules: against the oracle's rows, over all sizes, broken ones, text.
+EXTRA_DIST += tests/schedules/oracle
+if HAVE_CMOCKA
+SCHEDULES_TESTS = \
+	tests/schedules/test-oracle tests/schedules/test-validate \
+	tests/schedules/test-properties tests/schedules/test-text \
+	tests/schedules/test-simulate
+check_PROGRAMS += $(SCHEDULES_TESTS)
+TESTS += $(SCHEDULES_TESTS)
+SCHEDULES_TEST_SUPPORT = \
+	tests/schedules/support.c tests/schedules/support.h
+SCHEDULES_TEST_LIBS = $(SCHEDULES_LIBS) $(BASE_LIBS) $(CMOCKA_LIBS)
+
+tests_schedules_test_oracle_SOURCES = \
+	tests/schedules/test-oracle.c $(SCHEDULES_TEST_SUPPORT)
+tests_schedules_test_oracle_CPPFLAGS = $(TEST_CPPFLAGS)
+tests_schedules_test_oracle_LDADD = $(SCHEDULES_TEST_LIBS)
+
+tests_schedules_test_validate_SOURCES = \
+	tests/schedules/test-validate.c $(SCHEDULES_TEST_SUPPORT)
+tests_schedules_test_validate_CPPFLAGS = $(TEST_CPPFLAGS)
+tests_schedules_test_validate_LDADD = $(SCHEDULES_TEST_LIBS)
+
+tests_schedules_test_properties_SOURCES = \
+	tests/schedules/test-properties.c $(SCHEDULES_TEST_SUPPORT)
+tests_schedules_test_properties_CPPFLAGS = $(TEST_CPPFLAGS)
+tests_schedules_test_properties_LDADD = $(SCHEDULES_TEST_LIBS)
+
+tests_schedules_test_text_SOURCES = \
+	tests/schedules/test-text.c $(SCHEDULES_TEST_SUPPORT)
+tests_schedules_test_text_CPPFLAGS = $(TEST_CPPFLAGS)
+tests_schedules_test_text_LDADD = $(SCHEDULES_TEST_LIBS)
+
+tests_schedules_test_simulate_SOURCES = \
+	tests/schedules/test-simulate.c $(SCHEDULES_TEST_SUPPORT)
+tests_schedules_test_simulate_CPPFLAGS = $(TEST_CPPFLAGS)
+tests_schedules_test_simulate_LDADD = $(SCHEDULES_TEST_LIBS)
+endif

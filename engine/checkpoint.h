@@ -1,0 +1,70 @@
+/*
+ * Checkpoints: a Hugging Face model folder, and beside the model what it
+ * takes to go on.
+ *
+ *   RUN/checkpoints/step-00000100/
+ *       config.json model.safetensors tokenizer.json ...   the model
+ *       optimizer.safetensors     exp_avg.<name>, exp_avg_sq.<name>
+ *       state.json                step, and the run's identity
+ *       manifest.json             bytes and SHA-256 of every file above
+ *   RUN/checkpoints/latest        "step-00000100"
+ *
+ * Where every tensor stands follows from the parameter table alone, so
+ * each rank writes what it holds into the common files, and the result does
+ * not depend on how the layers were split. A folder is written under a
+ * temporary name, synced, given its manifest, synced, renamed; only then are
+ * old ones deleted. What carries no manifest is no checkpoint.
+ */
+#ifndef STAGECOACH_ENGINE_CHECKPOINT_H
+#define STAGECOACH_ENGINE_CHECKPOINT_H
+
+#include "base/files.h"
+#include "base/json.h"
+
+struct job;
+struct pipeline;
+
+/* ---- on the ranks ---- */
+
+/* Initial weights: from (seed, parameter name) alone. */
+void checkpoint_initialise(struct pipeline *pipeline);
+
+/*
+ * Weights of the layers held here from a model folder; moments from a
+ * checkpoint. -EINVAL names file and tensor.
+ */
+int checkpoint_load_weights(struct pipeline *pipeline, const char *folder)
+	MUST_CHECK;
+int checkpoint_load_moments(struct pipeline *pipeline, const char *folder)
+	MUST_CHECK;
+
+/*
+ * Writes RUN/checkpoints/step-N; all ranks call it, after the same step. All
+ * return the same: 0, or what went wrong on one of them (logged there), and
+ * then nothing new stands on disk. Keeps the newest `keep_checkpoints`.
+ */
+int checkpoint_write(struct pipeline *pipeline, uint64_t step) MUST_CHECK;
+
+/* RUN/model from the checkpoint of step N: linked, or else copied. Root. */
+int checkpoint_publish(const struct job *job, uint64_t step) MUST_CHECK;
+
+/* ---- before a run, in the command ---- */
+
+struct checkpoint {
+	char folder[FILES_PATH_BYTES];
+	uint64_t step;
+	json_t *identity; /* job_identity() of the run that wrote it */
+};
+
+/*
+ * The newest checkpoint of RUN whose every file has the size and digest its
+ * manifest says; a damaged one is named and passed over. -ENOENT, logged, if
+ * none is left. Removes what interrupted writes have left.
+ */
+int checkpoint_find(const char *run, struct checkpoint *out) MUST_CHECK;
+void checkpoint_fini(struct checkpoint *checkpoint);
+
+/* -EINVAL or -EIO, logged, naming the file that is missing or differs. */
+int checkpoint_verify(const char *folder) MUST_CHECK;
+
+#endif

@@ -1,0 +1,297 @@
+#include "engine/control.h"
+
+#include "base/log.h"
+#include "base/text.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define FIRST_BUFFER_BYTES 4096
+
+static const char *const kind_names[CONTROL_KINDS] = {
+	[CONTROL_HELLO] = "hello",   [CONTROL_WELCOME] = "welcome",
+	[CONTROL_EVENT] = "event",   [CONTROL_PROGRESS] = "progress",
+	[CONTROL_GATHER] = "gather", [CONTROL_GATHERED] = "gathered",
+	[CONTROL_STOP] = "stop",     [CONTROL_FAILED] = "failed",
+	[CONTROL_ABORT] = "abort",   [CONTROL_DONE] = "done",
+	[CONTROL_BYE] = "bye",
+};
+
+const char *control_kind_name(enum control_kind kind)
+{
+	return kind_names[kind];
+}
+
+void control_encode_header(unsigned char header[CONTROL_HEADER_BYTES],
+			   size_t length)
+{
+	for (unsigned i = 0; i < CONTROL_HEADER_BYTES; i++)
+		header[i] = (unsigned char)(length >> (8 * i));
+}
+
+int control_frame(const unsigned char *bytes, size_t length, size_t limit,
+		  size_t *payload_bytes)
+{
+	size_t promised = 0;
+
+	if (length < CONTROL_HEADER_BYTES)
+		return 0;
+	for (unsigned i = 0; i < CONTROL_HEADER_BYTES; i++)
+		promised |= (size_t)bytes[i] << (8 * i);
+	if (promised > limit)
+		return -EMSGSIZE;
+	if (length - CONTROL_HEADER_BYTES < promised)
+		return 0;
+	*payload_bytes = promised;
+	return 1;
+}
+
+int control_parse(const void *payload, size_t length, const char *origin,
+		  enum control_kind *kind, json_t **message)
+{
+	json_t *object;
+	const char *name;
+	int rc;
+
+	rc = json_parse(payload, length, origin, &object);
+	if (rc < 0)
+		return rc;
+	rc = json_get_string(object, "kind", origin, &name);
+	if (rc < 0)
+		goto err_decref;
+	for (unsigned i = 0; i < CONTROL_KINDS; i++) {
+		if (strcmp(name, kind_names[i]) == 0) {
+			*kind = (enum control_kind)i;
+			*message = object;
+			return 0;
+		}
+	}
+	rc = fail(-EINVAL, "%s: unknown kind of message '%.32s'", origin, name);
+err_decref:
+	json_decref(object);
+	return rc;
+}
+
+void control_clean_text(char *text)
+{
+	size_t length = strlen(text), bad;
+
+	while (!text_is_utf8(text, length, &bad))
+		text[bad] = '?';
+}
+
+int control_channel_init(struct control_channel *channel, int fd,
+			 size_t limit_bytes, size_t queue_bytes, bool reserve)
+{
+	*channel = (struct control_channel){
+		.fd = fd,
+		.limit_bytes = MIN(limit_bytes, CONTROL_MESSAGE_BYTES),
+		.queue_bytes = queue_bytes,
+	};
+	if (fcntl(fd, F_SETFD, FD_CLOEXEC) < 0 ||
+	    fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK) < 0)
+		return fail(-errno, "control socket %d: %s", fd,
+			    strerror(errno));
+	if (!reserve)
+		return 0;
+	channel->out = malloc(queue_bytes);
+	if (!channel->out)
+		return fail(-ENOMEM, "no memory for %zu bytes of messages",
+			    queue_bytes);
+	channel->out_capacity = queue_bytes;
+	return 0;
+}
+
+void control_channel_fini(struct control_channel *channel)
+{
+	if (channel->fd >= 0)
+		close(channel->fd);
+	free(channel->in);
+	free(channel->out);
+	*channel = (struct control_channel){.fd = -1};
+}
+
+/* Room for `bytes` more at out_end. */
+static int queue_make_room(struct control_channel *channel, size_t bytes)
+{
+	size_t waiting = channel->out_end - channel->out_start;
+	size_t capacity = MAX(channel->out_capacity, FIRST_BUFFER_BYTES);
+	unsigned char *grown;
+
+	if (bytes > channel->queue_bytes ||
+	    waiting > channel->queue_bytes - bytes)
+		return -EAGAIN;
+	if (waiting && channel->out_start)
+		memmove(channel->out, channel->out + channel->out_start,
+			waiting);
+	channel->out_start = 0;
+	channel->out_end = waiting;
+	if (waiting + bytes <= channel->out_capacity)
+		return 0;
+	while (capacity < waiting + bytes)
+		capacity *= 2;
+	grown = realloc(channel->out, capacity);
+	if (!grown)
+		return fail(-ENOMEM, "no memory for a message of %zu bytes",
+			    bytes);
+	channel->out = grown;
+	channel->out_capacity = capacity;
+	return 0;
+}
+
+static void queue_append(struct control_channel *channel, const void *bytes,
+			 size_t length)
+{
+	if (length)
+		memcpy(channel->out + channel->out_end, bytes, length);
+	channel->out_end += length;
+}
+
+int control_queue_parts(struct control_channel *channel, const char *head,
+			const char *payload, size_t payload_bytes,
+			const char *tail)
+{
+	size_t head_bytes = strlen(head), tail_bytes = strlen(tail);
+	unsigned char header[CONTROL_HEADER_BYTES];
+	size_t length;
+	int rc;
+
+	if (payload_bytes > CONTROL_MESSAGE_BYTES ||
+	    head_bytes + tail_bytes > CONTROL_MESSAGE_BYTES - payload_bytes)
+		return fail(-EMSGSIZE,
+			    "a control message of %zu bytes is too long "
+			    "(at most %u)",
+			    payload_bytes, CONTROL_MESSAGE_BYTES);
+	length = head_bytes + payload_bytes + tail_bytes;
+	rc = queue_make_room(channel, length + CONTROL_HEADER_BYTES);
+	if (rc < 0)
+		return rc;
+	control_encode_header(header, length);
+	queue_append(channel, header, sizeof(header));
+	queue_append(channel, head, head_bytes);
+	queue_append(channel, payload, payload_bytes);
+	queue_append(channel, tail, tail_bytes);
+	return 0;
+}
+
+int control_queue(struct control_channel *channel, enum control_kind kind,
+		  json_t *message)
+{
+	char *text = NULL;
+	int rc;
+
+	if (message && !json_object_set_new(message, "kind",
+					    json_string(kind_names[kind])))
+		text = json_dumps(message,
+				  JSON_COMPACT | JSON_REAL_PRECISION(17));
+	json_decref(message);
+	if (!text)
+		return fail(-ENOMEM, "no memory for a %s message",
+			    kind_names[kind]);
+	rc = control_queue_parts(channel, "", text, strlen(text), "");
+	free(text);
+	return rc;
+}
+
+int control_flush(struct control_channel *channel)
+{
+	while (control_pending(channel)) {
+		ssize_t sent =
+			send(channel->fd, channel->out + channel->out_start,
+			     channel->out_end - channel->out_start,
+			     MSG_DONTWAIT | MSG_NOSIGNAL);
+
+		if (sent < 0 && errno == EINTR)
+			continue;
+		if (sent < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
+			return 1;
+		if (sent < 0)
+			return -errno;
+		channel->out_start += (size_t)sent;
+	}
+	channel->out_start = channel->out_end = 0;
+	return 0;
+}
+
+bool control_pending(const struct control_channel *channel)
+{
+	return channel->out_start < channel->out_end;
+}
+
+static int fill_make_room(struct control_channel *channel)
+{
+	size_t unread = channel->in_end - channel->in_start;
+	size_t most = channel->limit_bytes + CONTROL_HEADER_BYTES;
+	size_t capacity = channel->in_capacity;
+	unsigned char *grown;
+
+	if (channel->in_start && unread)
+		memmove(channel->in, channel->in + channel->in_start, unread);
+	channel->in_start = 0;
+	channel->in_end = unread;
+	if (unread < capacity)
+		return 0;
+	if (capacity >= most)
+		return -EMSGSIZE;
+	capacity = MIN(capacity ? capacity * 2 : FIRST_BUFFER_BYTES, most);
+	grown = realloc(channel->in, capacity);
+	if (!grown)
+		return -ENOMEM;
+	channel->in = grown;
+	channel->in_capacity = capacity;
+	return 0;
+}
+
+int control_fill(struct control_channel *channel)
+{
+	ssize_t got;
+	int rc;
+
+	if (channel->in_end == channel->in_capacity) {
+		rc = fill_make_room(channel);
+		if (rc < 0)
+			return rc;
+	}
+	do {
+		got = recv(channel->fd, channel->in + channel->in_end,
+			   channel->in_capacity - channel->in_end,
+			   MSG_DONTWAIT);
+	} while (got < 0 && errno == EINTR);
+	if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
+		return 0;
+	if (got < 0)
+		return -errno;
+	if (got == 0)
+		return -ECONNRESET;
+	channel->in_end += (size_t)got;
+	return 1;
+}
+
+int control_next(struct control_channel *channel, const char *origin,
+		 enum control_kind *kind, json_t **message)
+{
+	const unsigned char *bytes = channel->in + channel->in_start;
+	size_t length = channel->in_end - channel->in_start;
+	size_t payload_bytes;
+	int rc;
+
+	if (!length)
+		return 0;
+	rc = control_frame(bytes, length, channel->limit_bytes, &payload_bytes);
+	if (rc == -EMSGSIZE)
+		return fail(rc,
+			    "%s: a message announces more than %zu bytes: this "
+			    "is not one of our ranks, or the stream is damaged",
+			    origin, channel->limit_bytes);
+	if (rc <= 0)
+		return rc;
+	rc = control_parse(bytes + CONTROL_HEADER_BYTES, payload_bytes, origin,
+			   kind, message);
+	if (rc < 0)
+		return rc;
+	channel->in_start += CONTROL_HEADER_BYTES + payload_bytes;
+	return 1;
+}

@@ -1,0 +1,247 @@
+#include "engine/exchange.h"
+#include "base/clock.h"
+#include "base/log.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#define COMPLETIONS_AT_ONCE 32
+
+struct exchange {
+	struct world *world;
+	struct route *route;
+	unsigned ahead;
+	uint64_t step;
+	exchange_place_fn *place;
+	void *argument;
+	int64_t waited_ns;
+	int error;
+};
+
+/* Opaque to the transport; both ends derive the same from their routes. */
+static uint64_t tag_of(const struct exchange *exchange,
+		       const struct message *message)
+{
+	return (uint64_t)message->kind << 56 |
+	       (exchange->step & 0xffffff) << 32 |
+	       (uint64_t)message->stage << 16 | message->micro_batch;
+}
+
+int exchange_create(struct world *world, unsigned ahead,
+		    exchange_place_fn *place, void *argument,
+		    struct exchange **out)
+{
+	struct exchange *exchange = calloc(1, sizeof(*exchange));
+
+	if (!exchange)
+		return fail(-ENOMEM, "no memory for the exchange");
+	exchange->world = world;
+	exchange->ahead = ahead;
+	exchange->place = place;
+	exchange->argument = argument;
+	*out = exchange;
+	return 0;
+}
+
+void exchange_destroy(struct exchange *exchange)
+{
+	free(exchange);
+}
+
+static void sort_completions(const struct transport_completion *completions,
+			     int count)
+{
+	for (int i = 0; i < count; i++) {
+		if (completions[i].event == TRANSPORT_SENT)
+			*(bool *)completions[i].cookie = false;
+		else
+			((struct message *)completions[i].cookie)->arrived =
+				true;
+	}
+}
+
+static int progress(struct exchange *exchange)
+{
+	struct transport_completion completions[COMPLETIONS_AT_ONCE];
+	int count;
+
+	if (exchange->error)
+		return exchange->error;
+	if (!exchange->world->endpoint)
+		return 0;
+	do {
+		count = transport_progress(exchange->world->endpoint,
+					   completions, COMPLETIONS_AT_ONCE);
+		if (count < 0)
+			return exchange->error = count;
+		sort_completions(completions, count);
+	} while (count == COMPLETIONS_AT_ONCE);
+	return 0;
+}
+
+/* Blocks until something completes. */
+static int wait_once(struct exchange *exchange)
+{
+	struct transport_completion completions[COMPLETIONS_AT_ONCE];
+	int64_t begin = clock_now_ns();
+	int count;
+
+	if (exchange->error)
+		return exchange->error;
+	count = world_wait(exchange->world, completions, COMPLETIONS_AT_ONCE);
+	exchange->waited_ns += clock_now_ns() - begin;
+	if (count < 0)
+		return exchange->error = count;
+	sort_completions(completions, count);
+	return 0;
+}
+
+void exchange_breathe(void *argument)
+{
+	/* The error sticks, and the next call that can return it does. */
+	(void)!progress(argument);
+}
+
+/* Posts receives as far ahead of the messages taken as allowed. */
+static int post_ahead(struct exchange *exchange, struct inbox *inbox)
+{
+	while (inbox->posted < inbox->count &&
+	       inbox->posted < inbox->done + exchange->ahead) {
+		struct message *message = &inbox->messages[inbox->posted];
+		int rc;
+
+		if (!message->data)
+			message->data = exchange->place(exchange->argument,
+							message);
+		rc = transport_post_recv(exchange->world->endpoint,
+					 inbox->peer,
+					 tag_of(exchange, message),
+					 message->data, message->bytes,
+					 message);
+		if (rc == -EAGAIN)
+			return 0;
+		if (rc)
+			return exchange->error = rc;
+		inbox->posted++;
+	}
+	return 0;
+}
+
+static int post_all(struct exchange *exchange)
+{
+	for (unsigned i = 0; i < exchange->route->inbox_count; i++) {
+		int rc = post_ahead(exchange, &exchange->route->inboxes[i]);
+
+		if (rc)
+			return rc;
+	}
+	return 0;
+}
+
+int exchange_begin(struct exchange *exchange, struct route *route,
+		   uint64_t step)
+{
+	if (exchange->error)
+		return exchange->error;
+	exchange->route = route;
+	exchange->step = step;
+	exchange->waited_ns = 0;
+	route_reset(route);
+	return post_all(exchange);
+}
+
+static struct inbox *inbox_of(const struct exchange *exchange, unsigned peer)
+{
+	for (unsigned i = 0; i < exchange->route->inbox_count; i++)
+		if (exchange->route->inboxes[i].peer == peer)
+			return &exchange->route->inboxes[i];
+	ASSERT(!"a message from a rank that sends none");
+	return NULL;
+}
+
+int exchange_await(struct exchange *exchange, struct message *message)
+{
+	struct inbox *inbox = inbox_of(exchange, message->peer);
+	int rc = progress(exchange);
+
+	while (!rc && !message->arrived) {
+		/* Only back-pressure keeps a needed receive unposted. */
+		if (inbox->posted < inbox->count)
+			rc = post_ahead(exchange, inbox);
+		if (!rc && !message->arrived)
+			rc = wait_once(exchange);
+	}
+	return rc;
+}
+
+int exchange_take(struct exchange *exchange, struct message *message)
+{
+	struct inbox *inbox = inbox_of(exchange, message->peer);
+
+	message->taken = true;
+	while (inbox->done < inbox->posted &&
+	       inbox->messages[inbox->done].taken)
+		inbox->done++;
+	return exchange->error ? exchange->error :
+				 post_ahead(exchange, inbox);
+}
+
+int exchange_acquire(struct exchange *exchange, const struct message *message,
+		     struct outgoing *out)
+{
+	int rc = exchange_await_sent(exchange, &out->busy);
+
+	while (!rc) {
+		rc = transport_acquire_send(exchange->world->endpoint,
+					    message->peer,
+					    tag_of(exchange, message),
+					    message->bytes, out->own,
+					    &out->where);
+		if (rc != -EAGAIN)
+			break;
+		rc = wait_once(exchange);
+	}
+	if (rc)
+		exchange->error = rc;
+	return rc;
+}
+
+int exchange_send(struct exchange *exchange, const struct message *message,
+		  const void *data, bool *busy)
+{
+	int rc = exchange->error;
+
+	while (!rc) {
+		rc = transport_post_send(exchange->world->endpoint,
+					 message->peer,
+					 tag_of(exchange, message), data,
+					 message->bytes, busy);
+		if (rc != -EAGAIN)
+			break;
+		rc = wait_once(exchange);
+	}
+	if (rc)
+		return exchange->error = rc;
+	*busy = true;
+	return 0;
+}
+
+int exchange_post(struct exchange *exchange, const struct message *message,
+		  struct outgoing *out)
+{
+	return exchange_send(exchange, message, out->where, &out->busy);
+}
+
+int exchange_await_sent(struct exchange *exchange, const bool *busy)
+{
+	int rc = progress(exchange);
+
+	while (!rc && *busy)
+		rc = wait_once(exchange);
+	return rc;
+}
+
+int64_t exchange_waited_ns(const struct exchange *exchange)
+{
+	return exchange->waited_ns;
+}

@@ -1,0 +1,303 @@
+#include "engine/interpreter.h"
+#include "base/clock.h"
+#include "engine/pipeline.h"
+#include "engine/reduce.h"
+#include "engine/vote.h"
+
+struct run {
+	struct pipeline *pipeline;
+	const struct schedule *schedule;
+	struct route *route;
+	struct loss_sum losses;
+};
+
+uint64_t interpreter_pack(const struct action *action)
+{
+	return (uint64_t)action->op << 32 | (uint64_t)action->stage << 16 |
+	       action->micro_batch;
+}
+
+void interpreter_describe(uint64_t packed, char *buffer, size_t size)
+{
+	struct action action = {
+		.op = (uint16_t)(packed >> 32),
+		.stage = (uint16_t)(packed >> 16),
+		.micro_batch = (uint16_t)packed,
+	};
+
+	schedule_action_text(buffer, size, &action);
+}
+
+/* The slot a message leaves from; the next one each time. */
+static struct outgoing *next_outgoing(struct pipeline_sender *sender)
+{
+	sender->current = (sender->current + 1) % PIPELINE_OUTGOING;
+	return &sender->slots[sender->current];
+}
+
+static struct outgoing *current_outgoing(struct pipeline_sender *sender)
+{
+	return &sender->slots[sender->current];
+}
+
+static struct message forward_message(const struct run *run,
+				      const struct action *action)
+{
+	const struct pipeline *p = run->pipeline;
+	unsigned to = action->stage + 1u;
+	const struct layer *layer =
+		model_layer(p->model, p->partition->first[to]);
+
+	return (struct message){
+		.kind = MESSAGE_FORWARD,
+		.stage = (uint16_t)to,
+		.micro_batch = action->micro_batch,
+		.peer = run->schedule->rank_of_stage[to],
+		.bytes = edge_bytes(&layer->input, p->pass.batch,
+				    p->pass.time),
+	};
+}
+
+static struct message backward_message(const struct run *run,
+				       const struct action *action)
+{
+	const struct pipeline *p = run->pipeline;
+	unsigned to = action->stage - 1u;
+	const struct layer *layer =
+		model_layer(p->model, p->partition->first[action->stage]);
+
+	return (struct message){
+		.kind = MESSAGE_BACKWARD,
+		.stage = (uint16_t)to,
+		.micro_batch = action->micro_batch,
+		.peer = run->schedule->rank_of_stage[to],
+		.bytes = edge_gradient_bytes(&layer->input, p->pass.batch,
+					     p->pass.time),
+	};
+}
+
+static bool is_here(const struct run *run, unsigned stage)
+{
+	return run->schedule->rank_of_stage[stage] ==
+	       run->pipeline->world->rank;
+}
+
+/* Waits for what an action uses; the slot it lies in stays until W. */
+static int receive(struct run *run, struct message *message)
+{
+	int rc;
+
+	if (!message) /* made on this rank, or nothing passes */
+		return 0;
+	rc = exchange_await(run->pipeline->exchange, message);
+	return rc ? rc : exchange_take(run->pipeline->exchange, message);
+}
+
+static int receive_batch(struct run *run)
+{
+	struct pipeline *p = run->pipeline;
+	struct message *message;
+
+	if (p->world->rank == ROUTE_ROOT || !p->needs_batch[p->world->rank])
+		return 0;
+	message = route_find(run->route, ROUTE_ROOT, MESSAGE_BATCH);
+	if (!message->taken) {
+		int rc = receive(run, message);
+
+		if (rc)
+			return rc;
+		p->pass.loss_scale = 1.0 / (double)p->batch->supervised;
+	}
+	return 0;
+}
+
+static int run_forward(struct run *run, const struct action *action)
+{
+	struct pipeline *p = run->pipeline;
+	struct stage *stage = p->stages[action->stage];
+	unsigned to = action->stage + 1u, m = action->micro_batch;
+	void *output = NULL;
+	int rc = receive_batch(run);
+
+	if (!rc)
+		rc = receive(run, route_forward(run->route, action->stage, m));
+	if (rc)
+		return rc;
+	if (to == run->schedule->stages) {
+		output = p->pass.mode == LAYER_DECODE ? p->logits : NULL;
+	} else if (is_here(run, to)) {
+		output = stage_claim_input(p->stages[to], m);
+	} else {
+		struct message message = forward_message(run, action);
+		struct outgoing *out =
+			next_outgoing(&p->forward_senders[action->stage]);
+
+		rc = exchange_acquire(p->exchange, &message, out);
+		if (rc)
+			return rc;
+		output = out->where;
+	}
+	stage_forward(stage, &p->pass, m, output);
+	if (to == run->schedule->stages) {
+		p->result[m] = stage_loss(stage, m);
+		loss_sum_add(&run->losses, &p->accumulation, m, p->result[m]);
+	}
+	return 0;
+}
+
+static int run_backward(struct run *run, const struct action *action)
+{
+	struct pipeline *p = run->pipeline;
+	struct stage *stage = p->stages[action->stage];
+	unsigned m = action->micro_batch;
+	void *gradient = NULL;
+	int rc = receive(run, route_backward(run->route, action->stage, m));
+
+	if (rc)
+		return rc;
+	if (action->stage > 0 && is_here(run, action->stage - 1u)) {
+		gradient = stage_claim_output_gradient(
+			p->stages[action->stage - 1u], m);
+	} else if (action->stage > 0) {
+		struct message message = backward_message(run, action);
+		struct outgoing *out =
+			next_outgoing(&p->backward_senders[action->stage]);
+
+		rc = exchange_acquire(p->exchange, &message, out);
+		if (rc)
+			return rc;
+		gradient = out->where;
+	}
+	if (action->op == ACTION_BACKWARD)
+		stage_backward(stage, &p->pass, m, gradient);
+	else
+		stage_backward_input(stage, &p->pass, m, gradient);
+	return 0;
+}
+
+static int send_forward(struct run *run, const struct action *action)
+{
+	struct pipeline *p = run->pipeline;
+	struct message message = forward_message(run, action);
+
+	return exchange_post(
+		p->exchange, &message,
+		current_outgoing(&p->forward_senders[action->stage]));
+}
+
+static int send_backward(struct run *run, const struct action *action)
+{
+	struct pipeline *p = run->pipeline;
+	struct message message = backward_message(run, action);
+
+	return exchange_post(
+		p->exchange, &message,
+		current_outgoing(&p->backward_senders[action->stage]));
+}
+
+static void run_step(struct run *run)
+{
+	struct pipeline *p = run->pipeline;
+
+	optimizer_step(&p->job->optimizer, p->world->team, p->store,
+		       p->pass.step + 1, p->learning_rate,
+		       vote_verdict(p->vote)->gradient_scale);
+}
+
+static int run_action(struct run *run, const struct action *action)
+{
+	struct pipeline *p = run->pipeline;
+
+	switch (action->op) {
+	case ACTION_FORWARD:
+		return run_forward(run, action);
+	case ACTION_BACKWARD_INPUT:
+	case ACTION_BACKWARD:
+		return run_backward(run, action);
+	case ACTION_BACKWARD_WEIGHT:
+		stage_backward_weight(p->stages[action->stage], &p->pass,
+				      action->micro_batch);
+		return 0;
+	case ACTION_SEND_FORWARD:
+		return send_forward(run, action);
+	case ACTION_SEND_BACKWARD:
+		return send_backward(run, action);
+	case ACTION_REDUCE_TIED:
+		return reduce_tied(p);
+	case ACTION_VOTE:
+		return vote_run(p, run->losses.level[0]);
+	case ACTION_STEP:
+		run_step(run);
+		return 0;
+	case ACTION_RECV_FORWARD:
+	case ACTION_RECV_BACKWARD:
+		/* Posted ahead; whoever uses it waits for it. */
+	case ACTION_REDUCE_GRAD:
+		/* One replica: the groups were summed as they ended. */
+	default:
+		return 0;
+	}
+}
+
+static int send_batches(struct run *run)
+{
+	struct pipeline *p = run->pipeline;
+
+	if (p->world->rank != ROUTE_ROOT)
+		return 0;
+	p->pass.loss_scale = 1.0 / (double)p->batch->supervised;
+	for (unsigned r = 0; r < p->world->size; r++) {
+		struct message message = {
+			.kind = MESSAGE_BATCH,
+			.peer = r,
+			.bytes = pipeline_batch_bytes(p, r),
+		};
+		int rc;
+
+		if (r == ROUTE_ROOT || !p->needs_batch[r])
+			continue;
+		rc = exchange_send(p->exchange, &message, p->batch,
+				   &p->batch_busy[r]);
+		if (rc)
+			return rc;
+	}
+	return 0;
+}
+
+/* The root may write the next batch only when this one has left. */
+static int await_batches(struct run *run)
+{
+	struct pipeline *p = run->pipeline;
+	int rc = 0;
+
+	for (unsigned r = 0; !rc && r < p->world->size; r++)
+		rc = exchange_await_sent(p->exchange, &p->batch_busy[r]);
+	return rc;
+}
+
+int interpreter_run(struct pipeline *pipeline, const struct schedule *schedule,
+		    struct route *route)
+{
+	struct run run = { .pipeline = pipeline,
+			   .schedule = schedule,
+			   .route = route };
+	const struct schedule_row *row =
+		&schedule->rows[pipeline->world->rank];
+	int rc;
+
+	pipeline->pass_begin_ns = clock_now_ns();
+	pipeline->pass.columns[COLUMN_LABELS] = pipeline_labels(pipeline);
+	pipeline->pass.columns[COLUMN_TOKENS] = pipeline_tokens(pipeline);
+	pipeline->pass.breathe = exchange_breathe;
+	pipeline->pass.argument = pipeline->exchange;
+	rc = exchange_begin(pipeline->exchange, route, pipeline->serial++);
+	if (!rc)
+		rc = send_batches(&run);
+	for (size_t i = 0; !rc && i < row->count; i++) {
+		world_note_progress(pipeline->world,
+				    (int64_t)pipeline->pass.step,
+				    interpreter_pack(&row->actions[i]));
+		rc = run_action(&run, &row->actions[i]);
+	}
+	return rc ? rc : await_batches(&run);
+}

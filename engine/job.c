@@ -1,0 +1,306 @@
+#include "engine/job.h"
+#include "base/log.h"
+#include "base/text.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define ORIGIN "job"
+
+/*
+ * The job's plain fields as tables: one row serves writing and reading.
+ * Numbers that do not fit a JSON integer (seeds) travel as hexadecimal text.
+ */
+enum field_type {
+	FIELD_UNSIGNED,
+	FIELD_INT,
+	FIELD_U64, /* small: a count */
+	FIELD_HEX, /* any 64 bits */
+	FIELD_REAL,
+	FIELD_BOOL,
+	FIELD_PATH,
+	FIELD_NAME, /* char[16] */
+};
+
+struct field {
+	const char *name;
+	enum field_type type;
+	size_t offset;
+	bool identity; /* determines the bits of the result */
+};
+
+#define FIELD(type, member, identity)                                          \
+	{                                                                      \
+		#member, type, offsetof(struct job, member), identity          \
+	}
+
+/* Enumerations are written as the numbers they are. */
+static const struct field fields[] = {
+	FIELD(FIELD_PATH, out, false),
+	FIELD(FIELD_PATH, data, false),
+	FIELD(FIELD_PATH, model, false),
+	FIELD(FIELD_PATH, resume, false),
+	FIELD(FIELD_PATH, tokenizer_folder, false),
+	FIELD(FIELD_PATH, schedule, false),
+	FIELD(FIELD_NAME, config.family, true),
+	FIELD(FIELD_UNSIGNED, config.vocab_size, true),
+	FIELD(FIELD_UNSIGNED, config.context, true),
+	FIELD(FIELD_UNSIGNED, config.width, true),
+	FIELD(FIELD_UNSIGNED, config.layers, true),
+	FIELD(FIELD_UNSIGNED, config.heads, true),
+	FIELD(FIELD_UNSIGNED, config.kv_heads, true),
+	FIELD(FIELD_UNSIGNED, config.head_size, true),
+	FIELD(FIELD_UNSIGNED, config.inner, true),
+	FIELD(FIELD_REAL, config.norm_epsilon, true),
+	FIELD(FIELD_REAL, config.embedding_dropout, true),
+	FIELD(FIELD_REAL, config.residual_dropout, true),
+	FIELD(FIELD_REAL, config.attention_dropout, true),
+	FIELD(FIELD_BOOL, config.tied, true),
+	FIELD(FIELD_REAL, config.initializer_range, true),
+	FIELD(FIELD_INT, config.bos_id, true),
+	FIELD(FIELD_INT, config.eos_id, true),
+	FIELD(FIELD_UNSIGNED, ranks, false),
+	FIELD(FIELD_UNSIGNED, chunks, false),
+	FIELD(FIELD_UNSIGNED, micro_batches, true),
+	FIELD(FIELD_UNSIGNED, micro_batch_size, true),
+	FIELD(FIELD_UNSIGNED, context, true),
+	FIELD(FIELD_UNSIGNED, gradient_groups, true),
+	FIELD(FIELD_BOOL, recompute, false),
+	FIELD(FIELD_HEX, seed, true),
+	FIELD(FIELD_HEX, data_fingerprint, true),
+	FIELD(FIELD_U64, first_step, false),
+	FIELD(FIELD_U64, steps, false),
+	FIELD(FIELD_INT, optimizer.kind, true),
+	FIELD(FIELD_REAL, optimizer.beta1, true),
+	FIELD(FIELD_REAL, optimizer.beta2, true),
+	FIELD(FIELD_REAL, optimizer.epsilon, true),
+	FIELD(FIELD_REAL, optimizer.momentum, true),
+	FIELD(FIELD_BOOL, optimizer.nesterov, true),
+	FIELD(FIELD_REAL, optimizer.weight_decay, true),
+	FIELD(FIELD_REAL, optimizer.clip, true),
+	FIELD(FIELD_REAL, learning_rate.peak, true),
+	FIELD(FIELD_REAL, learning_rate.floor, true),
+	FIELD(FIELD_U64, learning_rate.warmup_steps, true),
+	FIELD(FIELD_U64, learning_rate.decay_steps, true),
+	FIELD(FIELD_INT, learning_rate.decay, true),
+	FIELD(FIELD_U64, checkpoint_every, false),
+	FIELD(FIELD_UNSIGNED, keep_checkpoints, false),
+	FIELD(FIELD_U64, eval_every, false),
+	FIELD(FIELD_U64, eval_samples, false),
+	FIELD(FIELD_INT, split, false),
+	FIELD(FIELD_UNSIGNED, tokens, false),
+	FIELD(FIELD_REAL, temperature, false),
+	FIELD(FIELD_UNSIGNED, top_k, false),
+	FIELD(FIELD_INT, end_token, false),
+	FIELD(FIELD_INT, kind, false),
+};
+
+static json_t *field_to_json(const struct job *job, const struct field *field)
+{
+	const void *at = (const char *)job + field->offset;
+	char hex[20];
+
+	switch (field->type) {
+	case FIELD_UNSIGNED:
+		return json_integer(*(const unsigned *)at);
+	case FIELD_INT:
+		return json_integer(*(const int *)at);
+	case FIELD_U64:
+		return json_integer((json_int_t) * (const uint64_t *)at);
+	case FIELD_HEX:
+		snprintf(hex, sizeof(hex), "%016llx",
+			 (unsigned long long)*(const uint64_t *)at);
+		return json_string(hex);
+	case FIELD_REAL:
+		return json_real(*(const double *)at);
+	case FIELD_BOOL:
+		return json_boolean(*(const bool *)at);
+	case FIELD_PATH:
+	case FIELD_NAME:
+		return json_string(at);
+	}
+	return NULL;
+}
+
+static int hex_from_json(const json_t *json, const char *name, uint64_t *out)
+{
+	const char *text;
+	char *end;
+	int rc = json_get_string(json, name, ORIGIN, &text);
+
+	if (rc)
+		return rc;
+	errno = 0;
+	*out = strtoull(text, &end, 16);
+	if (errno || *end || end == text)
+		return fail(-EINVAL, "%s: '%s' is no hexadecimal number",
+			    ORIGIN, name);
+	return 0;
+}
+
+static int integer_from_json(const json_t *json, const struct field *field,
+			     void *at)
+{
+	int64_t minimum = field->type == FIELD_INT ? INT_MIN : 0;
+	int64_t maximum = field->type == FIELD_INT ? INT_MAX :
+			  field->type == FIELD_U64 ? INT64_MAX :
+						     UINT_MAX;
+	int64_t value;
+	int rc = json_get_integer(json, field->name, minimum, maximum, ORIGIN,
+				  &value);
+
+	if (rc)
+		return rc;
+	if (field->type == FIELD_INT)
+		*(int *)at = (int)value;
+	else if (field->type == FIELD_U64)
+		*(uint64_t *)at = (uint64_t)value;
+	else
+		*(unsigned *)at = (unsigned)value;
+	return 0;
+}
+
+static int text_from_json(const json_t *json, const struct field *field,
+			  void *at)
+{
+	size_t size = field->type == FIELD_NAME ? sizeof(((struct job *)0)
+								 ->config.family) :
+						  FILES_PATH_BYTES;
+	const char *text;
+	int rc = json_get_string(json, field->name, ORIGIN, &text);
+
+	if (!rc && text_copy(at, size, text))
+		rc = fail(-ENAMETOOLONG, "%s: '%s' is too long", ORIGIN,
+			  field->name);
+	return rc;
+}
+
+static int field_from_json(const json_t *json, const struct field *field,
+			   struct job *job)
+{
+	void *at = (char *)job + field->offset;
+
+	switch (field->type) {
+	case FIELD_UNSIGNED:
+	case FIELD_INT:
+	case FIELD_U64:
+		return integer_from_json(json, field, at);
+	case FIELD_HEX:
+		return hex_from_json(json, field->name, at);
+	case FIELD_REAL:
+		return json_get_real(json, field->name, -1e300, 1e300, ORIGIN,
+				     at);
+	case FIELD_BOOL:
+		return json_get_boolean_or(json, field->name, false, ORIGIN,
+					   at);
+	case FIELD_PATH:
+	case FIELD_NAME:
+		return text_from_json(json, field, at);
+	}
+	return -EINVAL;
+}
+
+static json_t *numbers_to_json(const unsigned *numbers, size_t count)
+{
+	json_t *array = json_array();
+
+	for (size_t i = 0; i < count; i++)
+		json_array_append_new(array, json_integer(numbers[i]));
+	return array;
+}
+
+json_t *job_to_json(const struct job *job)
+{
+	json_t *json = json_object(), *prompt = json_array();
+	int rc = 0;
+
+	for (size_t i = 0; i < ARRAY_SIZE(fields); i++)
+		rc |= json_object_set_new(json, fields[i].name,
+					  field_to_json(job, &fields[i]));
+	rc |= json_object_set_new(json, "first_layers",
+				  numbers_to_json(job->partition.first,
+						  job->partition.stages + 1));
+	for (unsigned i = 0; i < job->prompt_count; i++)
+		rc |= json_array_append_new(prompt,
+					    json_integer(job->prompt[i]));
+	rc |= json_object_set_new(json, "prompt", prompt);
+	if (!rc)
+		return json;
+	json_decref(json);
+	return NULL;
+}
+
+json_t *job_identity(const struct job *job)
+{
+	json_t *json = json_object();
+	int rc = 0;
+
+	for (size_t i = 0; i < ARRAY_SIZE(fields); i++)
+		if (fields[i].identity)
+			rc |= json_object_set_new(
+				json, fields[i].name,
+				field_to_json(job, &fields[i]));
+	if (!rc)
+		return json;
+	json_decref(json);
+	return NULL;
+}
+
+static int partition_from_json(const json_t *json, struct partition *out)
+{
+	json_t *array, *item;
+	size_t i;
+	int rc = json_get_array(json, "first_layers", ORIGIN, &array);
+
+	if (rc)
+		return rc;
+	if (json_array_size(array) < 2 ||
+	    json_array_size(array) > ARRAY_SIZE(out->first))
+		return fail(-EINVAL, "%s: a split into %zu stages", ORIGIN,
+			    json_array_size(array));
+	out->stages = (unsigned)json_array_size(array) - 1;
+	json_array_foreach(array, i, item)
+		out->first[i] = (unsigned)json_integer_value(item);
+	return 0;
+}
+
+static int prompt_from_json(const json_t *json, struct job *out)
+{
+	json_t *array, *item;
+	size_t i;
+	int rc = json_get_array(json, "prompt", ORIGIN, &array);
+
+	if (rc || json_array_size(array) == 0)
+		return rc;
+	if (json_array_size(array) > JOB_PROMPT_TOKENS_MAX)
+		return fail(-EINVAL, "%s: a prompt of %zu tokens", ORIGIN,
+			    json_array_size(array));
+	out->prompt = calloc(json_array_size(array), sizeof(*out->prompt));
+	if (!out->prompt)
+		return fail(-ENOMEM, "no memory for the prompt");
+	out->prompt_count = (unsigned)json_array_size(array);
+	json_array_foreach(array, i, item)
+		out->prompt[i] = (int32_t)json_integer_value(item);
+	return 0;
+}
+
+int job_from_json(const json_t *json, struct job *out)
+{
+	int rc = 0;
+
+	*out = (struct job){ 0 };
+	for (size_t i = 0; !rc && i < ARRAY_SIZE(fields); i++)
+		rc = field_from_json(json, &fields[i], out);
+	if (!rc)
+		rc = partition_from_json(json, &out->partition);
+	return rc ? rc : prompt_from_json(json, out);
+}
+
+void job_fini(struct job *job)
+{
+	free(job->prompt);
+	job->prompt = NULL;
+}

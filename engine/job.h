@@ -1,0 +1,82 @@
+/*
+ * A job: what all ranks of a run are to do, in one value.
+ *
+ * The command that starts a run fills it in; it travels to the ranks as JSON
+ * (job_to_json, job_from_json), so that each rank, wherever it was started,
+ * works from the same text, whose digest is part of the handshake.
+ */
+#ifndef STAGECOACH_ENGINE_JOB_H
+#define STAGECOACH_ENGINE_JOB_H
+
+#include "base/files.h"
+#include "base/json.h"
+#include "engine/learning_rate.h"
+#include "engine/optimizer.h"
+#include "engine/partition.h"
+#include "model/model.h"
+
+enum job_kind {
+	JOB_TRAIN,
+	JOB_EVAL,
+	JOB_GENERATE,
+};
+
+#define JOB_PROMPT_TOKENS_MAX (1u << 20)
+
+struct job {
+	enum job_kind kind;
+	char out[FILES_PATH_BYTES];   /* RUN; train */
+	char data[FILES_PATH_BYTES];  /* corpus; read by the root alone */
+	char model[FILES_PATH_BYTES]; /* folder with weights; "": random */
+	/* Checkpoint to go on from: weights, moments, step; "": none. */
+	char resume[FILES_PATH_BYTES];
+	/* Files copied beside each checkpoint, such as tokenizer.json. */
+	char tokenizer_folder[FILES_PATH_BYTES];
+
+	struct model_config config;
+	unsigned ranks;	 /* P */
+	unsigned chunks; /* stages a rank */
+	struct partition partition;
+	char schedule[FILES_PATH_BYTES]; /* name or file */
+
+	unsigned micro_batches;	    /* M, global */
+	unsigned micro_batch_size;  /* B */
+	unsigned context;	    /* T */
+	unsigned gradient_groups;   /* G */
+	bool recompute;
+	uint64_t seed;
+
+	/* Training. */
+	uint64_t first_step; /* steps done already (resume) */
+	uint64_t steps;	     /* to be done in all */
+	struct optimizer_config optimizer;
+	struct learning_rate learning_rate;
+	uint64_t checkpoint_every; /* 0: at the end only */
+	unsigned keep_checkpoints;
+	uint64_t eval_every; /* 0: at the end only */
+	uint64_t eval_samples; /* windows of the split; 0: no evaluation */
+	int split;	       /* evaluation: enum corpus_split */
+	uint64_t data_fingerprint; /* of the corpus; part of the identity */
+
+	/* Generation. */
+	unsigned tokens;
+	double temperature;
+	unsigned top_k;
+	int end_token; /* stop there; -1: never */
+	int32_t *prompt;
+	unsigned prompt_count;
+};
+
+json_t *job_to_json(const struct job *job); /* NULL: no memory */
+
+/* -EINVAL, logged. The caller calls job_fini() in any case. */
+int job_from_json(const json_t *json, struct job *out) MUST_CHECK;
+void job_fini(struct job *job);
+
+/*
+ * The part that determines the bits of the result: what a resumed run must
+ * share with the run it goes on from. A new reference; NULL: no memory.
+ */
+json_t *job_identity(const struct job *job);
+
+#endif

@@ -1,0 +1,312 @@
+#include "engine/launch.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/threads.h"
+#include "engine/coordinator.h"
+#include "engine/cores.h"
+#include "engine/launch_ranks.h"
+#include "engine/launch_signals.h"
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define TICK_NS          (100 * NS_PER_MS)
+#define START_TIMEOUT_NS (60 * NS_PER_SECOND)
+#define SETTLE_NS        (200 * NS_PER_MS)
+#define GRACE_NS         (1500 * NS_PER_MS)
+#define LEAVE_NS         (10 * NS_PER_SECOND) /* after bye */
+#define REAP_NS          (5 * NS_PER_SECOND)  /* after SIGKILL */
+#define CORES_MAX        4096
+
+struct supervisor {
+	const struct launch *launch;
+	struct launch_ranks *ranks;
+	struct coordinator *coordinator;
+	struct launch_signals signals;
+	struct cores_plan cores;
+	unsigned stops; /* times somebody asked */
+	bool interrupted;
+	bool killed;
+	int64_t aborted_ns; /* when that state was first seen; 0: not yet */
+	int64_t done_ns;
+};
+
+static int64_t or_default(int64_t value, int64_t fallback)
+{
+	return value ? value : fallback;
+}
+
+static int divide_cores(struct supervisor *supervisor)
+{
+	const struct launch *launch = supervisor->launch;
+	int *available = malloc(CORES_MAX * sizeof(*available));
+	char text[256];
+	unsigned count;
+	int rc;
+
+	if (!available)
+		return fail(-ENOMEM, "no memory for the list of cores");
+	count = threads_available_cores(available, CORES_MAX);
+	rc = cores_divide(available, MIN(count, CORES_MAX), launch->ranks,
+			  launch->threads_per_rank, launch->pin,
+			  &supervisor->cores);
+	free(available);
+	if (rc < 0)
+		return rc;
+	if (!launch->quiet)
+		log_info("%s", cores_describe(&supervisor->cores, text,
+					      sizeof(text)));
+	return 0;
+}
+
+static int start_rank(struct supervisor *supervisor, unsigned rank)
+{
+	char name[64];
+	int fds[2], rc;
+
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) < 0)
+		return fail(-errno, "control socket of rank %u: %s", rank,
+			    strerror(errno));
+	rc = launch_ranks_start(supervisor->ranks, rank, fds[1]);
+	if (rc < 0) {
+		close(fds[0]);
+		return rc;
+	}
+	launch_ranks_name(supervisor->ranks, rank, name, sizeof(name));
+	return coordinator_add(supervisor->coordinator, rank, fds[0], name);
+}
+
+/* What fails here ends the job the way a later failure does. */
+static void start_all(struct supervisor *supervisor)
+{
+	for (unsigned i = 0; i < supervisor->launch->ranks; i++) {
+		int rc = start_rank(supervisor, i);
+
+		if (rc < 0) {
+			coordinator_abort(supervisor->coordinator, rc,
+					  log_last_error());
+			return;
+		}
+	}
+}
+
+static void rank_ended(void *argument, unsigned rank, const char *how)
+{
+	struct supervisor *supervisor = argument;
+
+	coordinator_rank_ended(supervisor->coordinator, rank, how);
+}
+
+static void request_stop(struct supervisor *supervisor)
+{
+	if (supervisor->stops++ == 0) {
+		if (!supervisor->launch->quiet)
+			log_info("stopping after this step; checkpointing "
+				 "(again to stop at once)");
+		coordinator_stop(supervisor->coordinator);
+		return;
+	}
+	supervisor->interrupted = true;
+	coordinator_abort(supervisor->coordinator, -EINTR,
+			  "interrupted: stopped at once, without a checkpoint");
+}
+
+/* The ranks have groups of their own: Ctrl-Z does not reach them. */
+static void suspend(struct supervisor *supervisor)
+{
+	launch_ranks_signal(supervisor->ranks, SIGSTOP);
+	kill(getpid(), SIGSTOP);
+	launch_ranks_signal(supervisor->ranks, SIGCONT);
+}
+
+static void take_signals(struct supervisor *supervisor)
+{
+	int number;
+
+	while ((number = launch_signals_next(&supervisor->signals)) != 0) {
+		if (number == SIGTSTP)
+			suspend(supervisor);
+		else if (number != SIGCHLD)
+			request_stop(supervisor);
+	}
+}
+
+/* Everyone is gone in time, willing or not. False: give up waiting. */
+static bool enforce(struct supervisor *supervisor)
+{
+	int64_t grace_ns = or_default(supervisor->launch->grace_ns, GRACE_NS);
+	int64_t now_ns = clock_now_ns();
+	enum coordinator_state state =
+		coordinator_state(supervisor->coordinator);
+
+	if (state == COORDINATOR_DONE) {
+		supervisor->done_ns = or_default(supervisor->done_ns, now_ns);
+		if (now_ns - supervisor->done_ns >= LEAVE_NS)
+			coordinator_abort(supervisor->coordinator, -ETIMEDOUT,
+					  "a rank did not end after it was "
+					  "done");
+	}
+	if (state != COORDINATOR_ABORTED)
+		return true;
+	supervisor->aborted_ns = or_default(supervisor->aborted_ns, now_ns);
+	if (now_ns - supervisor->aborted_ns < grace_ns)
+		return true;
+	if (launch_ranks_are_threads(supervisor->ranks))
+		return false;
+	/* Again each tick: one may have been started by SIGCONT since. */
+	launch_ranks_signal(supervisor->ranks, SIGKILL);
+	supervisor->killed = true;
+	return now_ns - supervisor->aborted_ns < grace_ns + REAP_NS;
+}
+
+/* When the loop must look again even if nothing comes. */
+static int64_t next_look_ns(const struct supervisor *supervisor)
+{
+	int64_t look_ns = clock_now_ns() + TICK_NS;
+
+	if (supervisor->aborted_ns && !supervisor->killed)
+		look_ns = MIN(look_ns,
+			      supervisor->aborted_ns +
+				      or_default(supervisor->launch->grace_ns,
+						 GRACE_NS));
+	return look_ns;
+}
+
+/* Returns how many ranks are still there: 0 but for threads that hang. */
+static unsigned supervise(struct supervisor *supervisor)
+{
+	const struct launch *launch = supervisor->launch;
+	unsigned running;
+
+	for (;;) {
+		struct pollfd extra[2] = {
+			{.fd = supervisor->signals.read_fd, .events = POLLIN},
+			{.fd = launch_ranks_wake_fd(supervisor->ranks),
+			 .events = POLLIN},
+		};
+
+		running = launch_ranks_reap(supervisor->ranks, rank_ended,
+					    supervisor);
+		if (running == 0 || !enforce(supervisor))
+			return running;
+		if (coordinator_poll(supervisor->coordinator, extra,
+				     ARRAY_SIZE(extra),
+				     next_look_ns(supervisor)) < 0)
+			coordinator_abort(supervisor->coordinator, -EIO,
+					  log_last_error());
+		take_signals(supervisor);
+		if (launch->stop && !supervisor->stops &&
+		    launch->stop(launch->argument))
+			request_stop(supervisor);
+	}
+}
+
+static void note_hanging(const struct supervisor *supervisor)
+{
+	for (unsigned i = 0; i < supervisor->launch->ranks; i++) {
+		if (launch_ranks_running(supervisor->ranks, i))
+			log_error("rank %u does not end", i);
+	}
+}
+
+static void write_result(const struct supervisor *supervisor,
+			 struct launch_result *out, unsigned running)
+{
+	const char *reason;
+
+	out->stopped = coordinator_stop_requested(supervisor->coordinator);
+	out->interrupted = supervisor->interrupted;
+	out->done = json_incref(coordinator_result(supervisor->coordinator, 0));
+	out->abandoned = running > 0;
+	if (coordinator_state(supervisor->coordinator) == COORDINATOR_DONE)
+		return;
+	out->status = coordinator_failure(supervisor->coordinator,
+					  &out->failed_rank, &reason);
+	snprintf(out->reason, sizeof(out->reason), "%s", reason);
+	log_error("%s", out->reason);
+	if (running)
+		note_hanging(supervisor);
+}
+
+static int check(const struct launch *launch)
+{
+	if (launch->ranks == 0 || launch->ranks > LAUNCH_RANKS_MAX)
+		return fail(-EINVAL, "%u ranks: between 1 and %u are possible",
+			    launch->ranks, LAUNCH_RANKS_MAX);
+	if (launch->transport && strcmp(launch->transport, "inproc") == 0 &&
+	    !launch->rank_main)
+		return fail(-EINVAL, "transport inproc: no work for the ranks' "
+				     "threads was given");
+	return 0;
+}
+
+static int open_all(struct supervisor *supervisor)
+{
+	const struct launch *launch = supervisor->launch;
+	struct coordinator_config config = {
+		.size = launch->ranks,
+		.job = launch->job,
+		.transport = launch->transport ? launch->transport : "tcp",
+		.io = launch->io ? launch->io : "auto",
+		.cores = &supervisor->cores,
+		.start_timeout_ns =
+			or_default(launch->start_timeout_ns, START_TIMEOUT_NS),
+		.settle_ns = or_default(launch->settle_ns, SETTLE_NS),
+		.event = launch->event,
+		.argument = launch->argument,
+	};
+	int rc;
+
+	rc = divide_cores(supervisor);
+	if (rc < 0)
+		return rc;
+	rc = coordinator_create(&config, &supervisor->coordinator);
+	if (rc < 0)
+		return rc;
+	rc = launch_ranks_create(launch, &supervisor->ranks);
+	if (rc < 0)
+		return rc;
+	if (launch->keep_signals)
+		return 0;
+	return launch_signals_open(
+		&supervisor->signals,
+		!launch_ranks_are_threads(supervisor->ranks));
+}
+
+int launch_run(const struct launch *launch, struct launch_result *out)
+{
+	struct supervisor supervisor = {
+		.launch = launch,
+		.signals = {.read_fd = -1, .write_fd = -1},
+	};
+	int rc;
+
+	*out = (struct launch_result){.failed_rank = -1};
+	rc = check(launch);
+	if (rc == 0)
+		rc = open_all(&supervisor);
+	if (rc == 0) {
+		start_all(&supervisor);
+		write_result(&supervisor, out, supervise(&supervisor));
+	} else {
+		out->status = rc;
+		snprintf(out->reason, sizeof(out->reason), "%s",
+			 log_last_error());
+	}
+	launch_signals_close(&supervisor.signals);
+	coordinator_destroy(supervisor.coordinator);
+	launch_ranks_destroy(supervisor.ranks);
+	cores_plan_fini(&supervisor.cores);
+	return out->status;
+}
+
+void launch_result_fini(struct launch_result *result)
+{
+	json_decref(result->done);
+	result->done = NULL;
+}

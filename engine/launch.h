@@ -1,0 +1,90 @@
+/*
+ * Launch: runs all ranks of a job on this machine and supervises them.
+ *
+ * Transport "inproc": ranks are threads of this process. Any other: each rank
+ * is a child process, started anew from this program's own file. Whatever
+ * happens, launch_run() returns with all of them gone: no orphan, no zombie,
+ * no file descriptor left.
+ *
+ *  - A rank that fails, dies or is killed ends the job: the others are told
+ *    which and why, and are gone within two seconds.
+ *  - The first SIGINT, SIGTERM or SIGHUP asks the ranks to finish the step
+ *    and write a checkpoint; a second one ends the job at once. SIGTSTP
+ *    suspends the ranks along with the supervisor.
+ *  - When the supervisor itself is killed, its ranks die with it.
+ */
+#ifndef STAGECOACH_ENGINE_LAUNCH_H
+#define STAGECOACH_ENGINE_LAUNCH_H
+
+#include "base/compiler.h"
+#include "base/json.h"
+#include "engine/world.h"
+
+#define LAUNCH_RANKS_MAX    1024u
+#define LAUNCH_REASON_BYTES 512
+
+struct launch {
+	unsigned ranks;
+	unsigned threads_per_rank; /* 0: available cores / ranks, at least 1 */
+	bool pin;                  /* if the cores suffice for all threads */
+	const char *transport;     /* "tcp", "inproc"; NULL: "tcp" */
+	const char *io;            /* of tcp; NULL: "auto" */
+	const json_t *job;         /* borrowed; every rank gets a copy */
+
+	/* inproc: what the rank threads run. */
+	rank_main_fn *rank_main;
+	const char *numerics; /* inproc: this process's digest, or NULL */
+
+	/*
+	 * Processes: NULL-terminated program and arguments, to which
+	 * "--control-fd N" is added. NULL: this program's own file and "rank".
+	 */
+	const char *const *program;
+
+	/*
+	 * Called in the supervisor's thread, for each event of a rank
+	 * (world_event()), which it borrows. May be NULL.
+	 */
+	void (*event)(void *argument, unsigned rank, const json_t *event);
+
+	/*
+	 * Asked a few times a second, in the supervisor's thread: true is like
+	 * a first Ctrl-C. May be NULL.
+	 */
+	bool (*stop)(void *argument);
+	void *argument;
+
+	bool keep_signals; /* leave the signal handlers of this process alone */
+	bool quiet;        /* no line about cores and stopping */
+
+	/* Zero: the default. For tests. */
+	int64_t start_timeout_ns; /* until all ranks said hello: 60 s */
+	int64_t settle_ns;        /* to tell cause from consequence: 200 ms */
+	int64_t grace_ns;         /* abort until SIGKILL: 1.5 s */
+};
+
+struct launch_result {
+	int status;                       /* 0, or negative errno */
+	char reason[LAUNCH_REASON_BYTES]; /* of the failure: one line, or "" */
+	int failed_rank;                  /* -1: none, or not a rank's doing */
+	bool stopped;                     /* somebody asked to stop */
+	bool interrupted;                 /* and asked again: ended at once */
+
+	/*
+	 * A rank thread did not end (inproc; a thread cannot be killed). Its
+	 * memory is still in use: the caller must _exit() soon.
+	 */
+	bool abandoned;
+	json_t *done; /* rank 0's result or NULL; see launch_result_fini() */
+};
+
+/*
+ * Blocks until the job is over. Returns out->status, the reason logged
+ * once; *out is written in any case. Not reentrant while signals are
+ * handled (one at a time per process unless keep_signals).
+ */
+int launch_run(const struct launch *launch,
+	       struct launch_result *out) MUST_CHECK;
+void launch_result_fini(struct launch_result *result);
+
+#endif

@@ -1,0 +1,673 @@
+#include "engine/pipeline.h"
+#include "base/clock.h"
+#include "base/digest.h"
+#include "base/log.h"
+#include "engine/flights.h"
+#include "engine/interpreter.h"
+#include "engine/vote.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define AHEAD_MINIMUM 2
+
+static bool is_held(const struct pipeline *p, unsigned stage)
+{
+	return p->forward_schedule->rank_of_stage[stage] == p->world->rank;
+}
+
+static unsigned stage_count(const struct pipeline *p)
+{
+	return p->partition->stages;
+}
+
+bool pipeline_holds_loss(const struct pipeline *p)
+{
+	return is_held(p, stage_count(p) - 1);
+}
+
+int32_t *pipeline_labels(const struct pipeline *p)
+{
+	return p->batch->columns;
+}
+
+static size_t column_elements(const struct pipeline *p)
+{
+	return (size_t)p->job->micro_batches * p->job->micro_batch_size *
+	       p->job->context;
+}
+
+int32_t *pipeline_tokens(const struct pipeline *p)
+{
+	return p->batch->columns + column_elements(p);
+}
+
+/* ---- schedules ---- */
+
+static void find_tie(struct pipeline *p)
+{
+	unsigned count;
+	const struct parameter *all = model_parameters(p->model, &count);
+
+	for (unsigned i = 0; i < count; i++) {
+		const struct parameter *target;
+
+		if (all[i].tied_to == PARAMETER_NOT_TIED)
+			continue;
+		target = &all[all[i].tied_to];
+		p->tie = (struct schedule_tie){
+			.first_stage = (uint16_t)partition_stage_of(
+				p->partition, target->layer),
+			.second_stage = (uint16_t)partition_stage_of(
+				p->partition, all[i].layer),
+		};
+		p->tie_count = 1;
+		p->tie_pieces = (unsigned)((all[i].count * sizeof(float) +
+					    PIPELINE_TIE_PIECE_BYTES - 1) /
+					   PIPELINE_TIE_PIECE_BYTES);
+	}
+}
+
+static int validate(const struct schedule *schedule, unsigned *ahead)
+{
+	struct schedule_report report;
+	int rc = schedule_validate(schedule, SCHEDULE_BUFFERS_ANY, &report);
+
+	if (rc == -EINVAL)
+		fail(rc, "schedule %s: %s", schedule->name, report.reason);
+	if (!rc)
+		*ahead = MAX(*ahead, report.buffers_full_speed);
+	schedule_report_fini(&report);
+	return rc;
+}
+
+static int open_schedule(const struct pipeline *p, const char *name,
+			 bool train, unsigned *ahead, struct schedule **out)
+{
+	const struct job *job = p->job;
+	struct schedule_lowering lowering = { .ties = &p->tie,
+					      .tie_count = p->tie_count,
+					      .train = train };
+	struct schedule *compute, *lowered;
+	int rc = schedule_open(name, job->ranks, job->micro_batches,
+			       job->chunks, SCHEDULE_DIALECT_AUTO, &compute);
+
+	if (rc)
+		return rc;
+	rc = schedule_lower(compute, &lowering, &lowered);
+	schedule_destroy(compute);
+	if (rc)
+		return rc;
+	rc = validate(lowered, ahead);
+	if (!rc && train && lowered->forward_only)
+		rc = fail(-EINVAL,
+			  "schedule %s has no backward: it cannot train",
+			  lowered->name);
+	if (!rc && lowered->stages != p->partition->stages)
+		rc = fail(-EINVAL,
+			  "schedule %s has %u stages, the model is split into %u",
+			  lowered->name, lowered->stages,
+			  p->partition->stages);
+	if (rc)
+		schedule_destroy(lowered);
+	else
+		*out = lowered;
+	return rc;
+}
+
+static int open_schedules(struct pipeline *p)
+{
+	bool train = p->job->kind == JOB_TRAIN;
+	int rc;
+
+	p->ahead = AHEAD_MINIMUM;
+	find_tie(p);
+	rc = open_schedule(p, "forward", false, &p->ahead,
+			   &p->forward_schedule);
+	if (!rc && train)
+		rc = open_schedule(p, p->job->schedule, true, &p->ahead,
+				   &p->train_schedule);
+	return rc;
+}
+
+/* ---- routes and links ---- */
+
+static void route_config(const struct pipeline *p, bool train,
+			 struct route_config *out)
+{
+	*out = (struct route_config){
+		.schedule = train ? p->train_schedule : p->forward_schedule,
+		.rank = p->world->rank,
+		.needs_batch = p->needs_batch,
+		.votes = train,
+		.result = !train && p->job->kind != JOB_GENERATE,
+		.token = p->job->kind == JOB_GENERATE,
+		.ties = &p->tie,
+		.tie_pieces = &p->tie_pieces,
+		.tie_count = p->tie_count,
+	};
+}
+
+static int create_routes(struct pipeline *p)
+{
+	struct route_config config;
+	int rc;
+
+	p->needs_batch = calloc(p->world->size, sizeof(bool));
+	p->needs_tokens = calloc(p->world->size, sizeof(bool));
+	if (!p->needs_batch || !p->needs_tokens)
+		return fail(-ENOMEM, "no memory for the pipeline");
+	for (unsigned i = 0; i < model_layer_count(p->model); i++) {
+		unsigned stage = partition_stage_of(p->partition, i);
+		unsigned rank = p->forward_schedule->rank_of_stage[stage];
+		unsigned columns = model_layer(p->model, i)->columns;
+
+		p->needs_batch[rank] |= columns != 0;
+		p->needs_tokens[rank] |=
+			(columns & COLUMN_BIT(COLUMN_TOKENS)) != 0;
+	}
+	/* In generation the batch also says when to stop. */
+	for (unsigned r = 0; r < p->world->size; r++)
+		p->needs_batch[r] |= p->job->kind == JOB_GENERATE;
+	route_config(p, false, &config);
+	rc = route_create(&config, &p->forward_route);
+	if (rc || !p->train_schedule)
+		return rc;
+	route_config(p, true, &config);
+	return route_create(&config, &p->train_route);
+}
+
+/* What both ends of a link must share: the job and how it is lowered. */
+static int fingerprint(const struct pipeline *p,
+		       unsigned char out[TRANSPORT_FINGERPRINT_BYTES])
+{
+	const struct schedule *schedule = p->train_schedule ?
+						  p->train_schedule :
+						  p->forward_schedule;
+	char hex[DIGEST_HEX_BYTES];
+	char *job = json_dumps(p->world->job, JSON_SORT_KEYS | JSON_COMPACT);
+	char *text = schedule_text(schedule);
+	struct digest *digest;
+	int rc = -ENOMEM;
+
+	if (!job || !text) {
+		fail(rc, "no memory for the handshake");
+		goto out;
+	}
+	rc = digest_create(&digest);
+	if (rc)
+		goto out;
+	digest_update(digest, job, strlen(job));
+	digest_update(digest, text, strlen(text));
+	digest_finish(digest, hex);
+	digest_destroy(digest);
+	memcpy(out, hex, TRANSPORT_FINGERPRINT_BYTES);
+out:
+	free(job);
+	free(text);
+	return rc;
+}
+
+static int connect_links(struct pipeline *p)
+{
+	unsigned char print[TRANSPORT_FINGERPRINT_BYTES];
+	unsigned size = p->world->size, count = 0;
+	bool *marked = calloc(size, sizeof(*marked));
+	unsigned *peers = calloc(size, sizeof(*peers));
+	struct route_config config;
+	int rc = -ENOMEM;
+
+	if (!marked || !peers) {
+		fail(rc, "no memory for %u peers", size);
+		goto out;
+	}
+	route_config(p, false, &config);
+	route_mark_peers(&config, marked);
+	if (p->train_schedule) {
+		route_config(p, true, &config);
+		route_mark_peers(&config, marked);
+	}
+	for (unsigned r = 0; r < size; r++)
+		if (marked[r])
+			peers[count++] = r;
+	rc = fingerprint(p, print);
+	if (!rc)
+		rc = world_connect(p->world, peers, count, print);
+out:
+	free(marked);
+	free(peers);
+	return rc;
+}
+
+/* ---- memory ---- */
+
+static int create_store(struct pipeline *p)
+{
+	unsigned layers = model_layer_count(p->model);
+	bool *holds = calloc(layers, sizeof(*holds));
+	struct store_config config = { .model = p->model,
+				       .holds_layer = holds };
+	int rc;
+
+	if (!holds)
+		return fail(-ENOMEM, "no memory for the parameter table");
+	for (unsigned i = 0; i < layers; i++)
+		holds[i] = is_held(p, partition_stage_of(p->partition, i));
+	if (p->train_schedule) {
+		config.levels = accumulation_levels(&p->accumulation);
+		config.moments = optimizer_moments(&p->job->optimizer);
+	}
+	rc = store_create(&config, &p->store);
+	free(holds);
+	return rc;
+}
+
+static void stage_config(const struct pipeline *p, unsigned stage,
+			 struct stage_config *out)
+{
+	const struct job *job = p->job;
+	struct flights flights, more;
+
+	flights_count(p->forward_schedule, stage, &flights);
+	if (p->train_schedule) {
+		flights_count(p->train_schedule, stage, &more);
+		flights_merge(&flights, &more);
+	}
+	*out = (struct stage_config){
+		.store = p->store,
+		.index = stage,
+		.first_layer = p->partition->first[stage],
+		.end_layer = p->partition->first[stage + 1],
+		.batch = job->micro_batch_size,
+		.time = job->context,
+		.micro_batches = job->micro_batches,
+		.threads = p->world->team,
+		.accumulation = p->accumulation,
+		.training = p->train_schedule != NULL,
+		.decoding = job->kind == JOB_GENERATE,
+		.recompute = job->recompute,
+		.split_backward = flights.split_backward,
+		.activations = flights.activations,
+		.pendings = flights.pendings,
+		/* Those in use, and those posted ahead. */
+		.inputs = flights.inputs + p->ahead,
+		.output_gradients = flights.output_gradients + p->ahead,
+	};
+}
+
+/* Cuts one region into pieces; with base NULL it only adds up. */
+struct cutter {
+	unsigned char *base;
+	size_t used;
+};
+
+static void *cut(struct cutter *cutter, size_t bytes)
+{
+	void *piece = cutter->base ? cutter->base + cutter->used : NULL;
+
+	cutter->used += arena_piece_bytes(bytes);
+	return piece;
+}
+
+static void cut_sender(struct cutter *cutter, struct pipeline_sender *sender,
+		       size_t bytes)
+{
+	for (unsigned i = 0; i < PIPELINE_OUTGOING; i++)
+		sender->slots[i].own = cut(cutter, bytes);
+}
+
+/* Everything messages are read from or written to, but the accumulators. */
+static int cut_region(struct pipeline *p, struct cutter *cutter)
+{
+	size_t batch = sizeof(*p->batch) +
+		       2 * column_elements(p) * sizeof(int32_t);
+	bool create = cutter->base != NULL;
+	int rc = 0;
+
+	p->batch = cut(cutter, batch);
+	for (unsigned s = 0; !rc && s < stage_count(p); s++) {
+		struct stage_config config;
+		struct stage_sizes sizes;
+		void *messages;
+
+		if (!is_held(p, s))
+			continue;
+		stage_config(p, s, &config);
+		stage_sizes(&config, &sizes);
+		messages = cut(cutter, sizes.message_region_bytes);
+		if (s + 1 < stage_count(p))
+			cut_sender(cutter, &p->forward_senders[s],
+				   sizes.output_bytes);
+		else
+			p->logits = cut(cutter, sizes.output_bytes);
+		if (s > 0)
+			cut_sender(cutter, &p->backward_senders[s],
+				   sizes.input_gradient_bytes);
+		if (create)
+			rc = stage_create(&config, messages, &p->stages[s]);
+	}
+	p->result = cut(cutter, p->job->micro_batches * sizeof(double));
+	p->losses = cut(cutter, p->job->micro_batches * sizeof(double));
+	p->token = cut(cutter, sizeof(int32_t));
+	if (!p->train_schedule || rc)
+		return rc;
+	p->tie_staging = cut(cutter, p->ahead * PIPELINE_TIE_PIECE_BYTES);
+	{
+		void *votes = cut(cutter, vote_region_bytes(p));
+
+		if (create)
+			rc = vote_create(p, votes, &p->vote);
+	}
+	return rc;
+}
+
+static int create_region(struct pipeline *p)
+{
+	struct cutter cutter = { 0 };
+	void *base;
+	int rc;
+
+	p->stages = calloc(stage_count(p), sizeof(*p->stages));
+	p->forward_senders =
+		calloc(stage_count(p), sizeof(*p->forward_senders));
+	p->backward_senders =
+		calloc(stage_count(p), sizeof(*p->backward_senders));
+	p->batch_busy = calloc(p->world->size, sizeof(bool));
+	if (!p->stages || !p->forward_senders || !p->backward_senders ||
+	    !p->batch_busy)
+		return fail(-ENOMEM, "no memory for the pipeline");
+	rc = cut_region(p, &cutter);
+	if (rc)
+		return rc;
+	rc = transport_create_region(p->world->endpoint, cutter.used, &base);
+	if (rc)
+		return rc;
+	p->region = base;
+	cutter = (struct cutter){ .base = base };
+	return cut_region(p, &cutter);
+}
+
+/* A tied gradient leaves from the accumulator itself. */
+static int register_tied(struct pipeline *p)
+{
+	for (unsigned i = 0; p->train_schedule && i < p->store->count; i++) {
+		const struct store_row *row = &p->store->rows[i];
+		int rc;
+
+		if (!row->elsewhere || !row->parameter->trainable)
+			continue;
+		rc = transport_register(p->world->endpoint,
+					row->accumulators[0],
+					row->parameter->count * sizeof(float));
+		if (rc)
+			return rc;
+		p->registered = row->accumulators[0];
+	}
+	return 0;
+}
+
+/* ---- the messages' sizes and fixed places ---- */
+
+size_t pipeline_batch_bytes(const struct pipeline *p, unsigned rank)
+{
+	size_t columns = p->needs_tokens[rank] ? 2 : 1;
+
+	return sizeof(*p->batch) +
+	       columns * column_elements(p) * sizeof(int32_t);
+}
+
+static void dress_message(const struct pipeline *p, struct message *message)
+{
+	const struct stage_pass *pass = &p->pass;
+	unsigned first = p->partition->first[message->stage];
+	unsigned end = p->partition->first[message->stage + 1];
+	size_t tied;
+
+	switch (message->kind) {
+	case MESSAGE_BATCH:
+		message->bytes = pipeline_batch_bytes(p, p->world->rank);
+		message->data = p->batch;
+		break;
+	case MESSAGE_FORWARD:
+		message->bytes = edge_bytes(&model_layer(p->model, first)->input,
+					    pass->batch, pass->time);
+		break;
+	case MESSAGE_BACKWARD:
+		message->bytes = edge_gradient_bytes(
+			&model_layer(p->model, end - 1)->output, pass->batch,
+			pass->time);
+		break;
+	case MESSAGE_TIED:
+		tied = p->tied_floats * sizeof(float) -
+		       message->micro_batch * PIPELINE_TIE_PIECE_BYTES;
+		message->bytes = MIN(tied, PIPELINE_TIE_PIECE_BYTES);
+		message->data =
+			p->tie_staging + (message->micro_batch % p->ahead) *
+						 PIPELINE_TIE_PIECE_BYTES;
+		break;
+	case MESSAGE_VOTE:
+		message->bytes = vote_bytes(p, message->peer);
+		message->data = vote_ballot(p->vote, message->peer);
+		break;
+	case MESSAGE_VERDICT:
+		message->bytes = sizeof(struct verdict);
+		message->data = vote_verdict_memory(p->vote);
+		break;
+	case MESSAGE_RESULT:
+		message->bytes = p->job->micro_batches * sizeof(double);
+		message->data = p->result;
+		break;
+	case MESSAGE_TOKEN:
+		message->bytes = sizeof(int32_t);
+		message->data = p->token;
+		break;
+	}
+}
+
+void pipeline_dress(struct pipeline *p, struct route *route)
+{
+	for (unsigned i = 0; i < route->inbox_count; i++)
+		for (unsigned m = 0; m < route->inboxes[i].count; m++)
+			dress_message(p, &route->inboxes[i].messages[m]);
+}
+
+static void *place_message(void *argument, const struct message *message)
+{
+	struct pipeline *p = argument;
+	struct stage *stage = p->stages[message->stage];
+
+	if (message->kind == MESSAGE_FORWARD)
+		return stage_claim_input(stage, message->micro_batch);
+	return stage_claim_output_gradient(stage, message->micro_batch);
+}
+
+/* ---- life ---- */
+
+static void measure_tied(struct pipeline *p)
+{
+	unsigned count;
+	const struct parameter *all = model_parameters(p->model, &count);
+
+	for (unsigned i = 0; i < count; i++)
+		if (all[i].tied_to != PARAMETER_NOT_TIED)
+			p->tied_floats = all[i].count;
+}
+
+static int check_job(const struct job *job, const struct model *model)
+{
+	const struct model_config *config = model_config(model);
+
+	if (job->context > config->context)
+		return fail(-EINVAL,
+			    "--context %u is longer than the model's positions (%u)",
+			    job->context, config->context);
+	return 0;
+}
+
+int pipeline_create(struct world *world, const struct job *job,
+		    const struct model *model, struct pipeline **out)
+{
+	struct pipeline *p = calloc(1, sizeof(*p));
+	int rc;
+
+	if (!p)
+		return fail(-ENOMEM, "no memory for the pipeline");
+	p->world = world;
+	p->job = job;
+	p->model = model;
+	p->partition = &job->partition;
+	p->accumulation = (struct accumulation){
+		.micro_batches = job->micro_batches,
+		.groups = MAX(job->gradient_groups, 1),
+	};
+	p->pass.batch = job->micro_batch_size;
+	p->pass.time = job->context;
+	measure_tied(p);
+	rc = check_job(job, model);
+	if (!rc)
+		rc = accumulation_check(&p->accumulation);
+	if (!rc)
+		rc = open_schedules(p);
+	if (!rc)
+		rc = create_routes(p);
+	if (!rc)
+		rc = create_store(p);
+	if (!rc)
+		rc = connect_links(p);
+	if (!rc)
+		rc = create_region(p);
+	if (!rc)
+		rc = register_tied(p);
+	if (!rc)
+		rc = exchange_create(world, p->ahead, place_message, p,
+				     &p->exchange);
+	if (rc) {
+		pipeline_destroy(p);
+		return rc;
+	}
+	pipeline_dress(p, p->forward_route);
+	if (p->train_route)
+		pipeline_dress(p, p->train_route);
+	*out = p;
+	return 0;
+}
+
+/* The transport must let go of the memory before it goes. */
+static void release_memory(struct pipeline *p)
+{
+	struct transport_endpoint *endpoint = p->world->endpoint;
+
+	if (!endpoint)
+		return;
+	/* What a failed step left pending ends here. */
+	(void)!transport_cancel(endpoint, TRANSPORT_ALL_PEERS, NS_PER_SECOND);
+	if (p->registered)
+		transport_deregister(endpoint, p->registered);
+	if (p->region)
+		transport_release_region(endpoint, p->region);
+}
+
+void pipeline_destroy(struct pipeline *p)
+{
+	if (!p)
+		return;
+	release_memory(p);
+	exchange_destroy(p->exchange);
+	vote_destroy(p->vote);
+	for (unsigned s = 0; p->stages && s < stage_count(p); s++)
+		stage_destroy(p->stages[s]);
+	store_destroy(p->store);
+	route_destroy(p->forward_route);
+	route_destroy(p->train_route);
+	schedule_destroy(p->forward_schedule);
+	schedule_destroy(p->train_schedule);
+	free(p->stages);
+	free(p->forward_senders);
+	free(p->backward_senders);
+	free(p->needs_batch);
+	free(p->needs_tokens);
+	free(p->batch_busy);
+	free(p);
+}
+
+/* ---- passes ---- */
+
+int pipeline_train_step(struct pipeline *p, uint64_t step,
+			uint64_t first_sample, double learning_rate,
+			struct verdict *out)
+{
+	int rc;
+
+	p->pass.mode = LAYER_TRAIN;
+	p->pass.seed = p->job->seed;
+	p->pass.step = step;
+	p->pass.first_sample = first_sample;
+	p->learning_rate = learning_rate;
+	rc = interpreter_run(p, p->train_schedule, p->train_route);
+	if (!rc)
+		*out = *vote_verdict(p->vote);
+	return rc;
+}
+
+/* The loss rank's findings, made known to the root. */
+static int tell_root(struct pipeline *p, enum message_kind kind,
+		     const void *data, size_t bytes)
+{
+	unsigned loss_rank =
+		p->forward_schedule->rank_of_stage[stage_count(p) - 1];
+	struct message message = { .kind = (uint8_t)kind,
+				   .peer = ROUTE_ROOT,
+				   .bytes = bytes };
+	struct message *expected;
+	int rc;
+
+	if (loss_rank == ROUTE_ROOT)
+		return 0;
+	if (p->world->rank == loss_rank) {
+		rc = exchange_send(p->exchange, &message, data,
+				   &p->result_busy);
+		return rc ? rc :
+			    exchange_await_sent(p->exchange, &p->result_busy);
+	}
+	if (p->world->rank != ROUTE_ROOT)
+		return 0;
+	expected = route_find(p->forward_route, loss_rank, kind);
+	rc = exchange_await(p->exchange, expected);
+	return rc ? rc : exchange_take(p->exchange, expected);
+}
+
+int pipeline_evaluate(struct pipeline *p, double *losses)
+{
+	size_t bytes = p->job->micro_batches * sizeof(double);
+	int rc;
+
+	p->pass.mode = LAYER_EVAL;
+	rc = interpreter_run(p, p->forward_schedule, p->forward_route);
+	if (!rc)
+		rc = tell_root(p, MESSAGE_RESULT, p->result, bytes);
+	if (!rc)
+		memcpy(losses, p->result, bytes);
+	return rc;
+}
+
+int pipeline_decode(struct pipeline *p, size_t offset, size_t time,
+		    pipeline_choose_fn *choose, void *argument, int32_t *token)
+{
+	int rc;
+
+	p->pass.mode = LAYER_DECODE;
+	p->pass.position_offset = offset;
+	p->pass.time = time;
+	pipeline_dress(p, p->forward_route);
+	rc = interpreter_run(p, p->forward_schedule, p->forward_route);
+	if (rc)
+		return rc;
+	if (pipeline_holds_loss(p))
+		*p->token = choose(argument, p->logits,
+				   model_config(p->model)->vocab_size);
+	rc = tell_root(p, MESSAGE_TOKEN, p->token, sizeof(*p->token));
+	if (!rc)
+		*token = *p->token;
+	return rc;
+}

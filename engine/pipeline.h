@@ -1,0 +1,134 @@
+/*
+ * The pipeline, as far as one rank holds it: its stages, their memory, the
+ * links to other ranks, and the interpreter that carries out its row of the
+ * schedule.
+ *
+ * A pipeline is built for a purpose: training (F, I, W and the step's end,
+ * and forward passes between the steps for evaluation), evaluation, or
+ * generation. Everything is allocated when it is built; a step allocates
+ * nothing.
+ */
+#ifndef STAGECOACH_ENGINE_PIPELINE_H
+#define STAGECOACH_ENGINE_PIPELINE_H
+
+#include "engine/exchange.h"
+#include "engine/job.h"
+#include "engine/route.h"
+#include "engine/stage.h"
+#include "engine/world.h"
+
+/* Bytes of one message when a tied gradient is exchanged. */
+#define PIPELINE_TIE_PIECE_BYTES ((size_t)1 << 20)
+
+/* Two messages of a kind may be on their way out of a stage. */
+#define PIPELINE_OUTGOING 2
+
+struct pipeline_sender {
+	struct outgoing slots[PIPELINE_OUTGOING];
+	unsigned current;
+};
+
+/* The columns of all micro-batches of a pass, as one message. */
+struct pipeline_batch {
+	uint64_t supervised; /* labels that count, in the whole pass */
+	uint64_t stop; /* generation: this is the last pass */
+	uint64_t reserved[6];
+	int32_t columns[]; /* labels, then tokens: [M * B, T] each */
+};
+
+struct vote; /* engine/vote.h */
+
+struct pipeline {
+	struct world *world;
+	const struct job *job;
+	const struct model *model;
+	const struct partition *partition;
+	struct accumulation accumulation;
+
+	struct schedule *forward_schedule; /* lowered */
+	struct schedule *train_schedule;   /* lowered; NULL: not training */
+	struct route *forward_route;
+	struct route *train_route;
+	struct schedule_tie tie; /* embedding and head */
+	unsigned tie_count;	 /* 0 or 1 */
+	unsigned tie_pieces;
+	unsigned ahead; /* receives posted ahead a link */
+
+	struct store *store;
+	struct stage **stages; /* [stages]; NULL: on another rank */
+	struct pipeline_sender *forward_senders; /* [stages] */
+	struct pipeline_sender *backward_senders;
+	struct exchange *exchange;
+	bool *needs_batch;  /* [ranks], and the columns themselves: */
+	bool *needs_tokens; /* [ranks] */
+	struct pipeline_batch *batch;
+	bool *batch_busy; /* [ranks] */
+	unsigned char *region; /* messages, all in one piece */
+	unsigned char *tie_staging;
+	float *logits;	 /* generation, on the loss rank: [V] */
+	double *result;	 /* [micro_batches] losses, on the loss rank first */
+	double *losses;	 /* [micro_batches] room for a caller's copy of them */
+	int32_t *token;	 /* the one generated last */
+	bool result_busy; /* either is on its way to the root */
+	size_t tied_floats; /* elements of the tied parameter; 0: none */
+	float *registered;  /* its accumulators, where it has a remote twin */
+	struct vote *vote;
+
+	struct stage_pass pass; /* the one under way */
+	double learning_rate;	/* of this step */
+	uint64_t serial;	/* of the pass: tells messages apart */
+	int64_t pass_begin_ns;
+};
+
+/*
+ * Builds this rank's part and connects it. Weights are zero. The schedule is
+ * validated first; what it says is wrong is logged.
+ */
+int pipeline_create(struct world *world, const struct job *job,
+		    const struct model *model, struct pipeline **out)
+	MUST_CHECK;
+void pipeline_destroy(struct pipeline *pipeline);
+
+/* True on the rank that holds the last stage. */
+bool pipeline_holds_loss(const struct pipeline *pipeline);
+
+/* The batch that the root fills before a pass: [M * B, T] each. */
+int32_t *pipeline_labels(const struct pipeline *pipeline);
+int32_t *pipeline_tokens(const struct pipeline *pipeline);
+
+/*
+ * One training step: forward, backward, vote, update. `step` counts from 0;
+ * first_sample is the global id of the batch's first sample. On the root the
+ * batch is filled in. The verdict is the same on all ranks.
+ */
+struct verdict;
+int pipeline_train_step(struct pipeline *pipeline, uint64_t step,
+			uint64_t first_sample, double learning_rate,
+			struct verdict *out) MUST_CHECK;
+
+/*
+ * A forward pass over the batch. losses[M]: sums over each micro-batch's
+ * supervised tokens; right on the root and on the loss rank.
+ */
+int pipeline_evaluate(struct pipeline *pipeline, double *losses) MUST_CHECK;
+
+/*
+ * Generation (M = B = 1): `time` tokens, which on the root stand in the batch,
+ * at positions offset .. offset + time - 1. choose() is called on the
+ * loss rank with the logits of the last one; the token it picks is in *token there
+ * and on the root.
+ */
+typedef int32_t pipeline_choose_fn(void *argument, const float *logits,
+				   size_t vocab_size);
+int pipeline_decode(struct pipeline *pipeline, size_t offset, size_t time,
+		    pipeline_choose_fn *choose, void *argument,
+		    int32_t *token) MUST_CHECK;
+
+/*
+ * For the interpreter: sizes and fixed places of a route's messages for the
+ * pass under way, and the bytes of the batch as `rank` gets it.
+ */
+void pipeline_dress(struct pipeline *pipeline, struct route *route);
+size_t pipeline_batch_bytes(const struct pipeline *pipeline, unsigned rank);
+
+#endif

@@ -1,0 +1,118 @@
+#include "engine/reduce.h"
+#include "engine/pipeline.h"
+#include "model/kernels/elementwise.h"
+
+/* The rows of this rank that are tied to one elsewhere, or to each other. */
+static struct store_row *tied_row(const struct store *store)
+{
+	for (unsigned i = 0; i < store->count; i++)
+		if (store->rows[i].elsewhere || store->rows[i].follower >= 0)
+			return &store->rows[i];
+	return NULL;
+}
+
+static int reduce_local(struct pipeline *pipeline, struct store_row *row)
+{
+	struct store_row *head = &pipeline->store->rows[row->follower];
+	struct threads *team = pipeline->world->team;
+	size_t count = row->parameter->count;
+
+	elementwise_accumulate(team, count, head->accumulators[0],
+			       row->accumulators[0]);
+	elementwise_zero(team, count, head->accumulators[0]);
+	return 0;
+}
+
+struct exchange_pieces {
+	struct pipeline *pipeline;
+	struct store_row *row;
+	unsigned peer;
+	size_t piece_floats;
+};
+
+static size_t floats_of_piece(const struct exchange_pieces *pieces,
+			      unsigned piece)
+{
+	size_t first = piece * pieces->piece_floats;
+
+	return MIN(pieces->piece_floats, pieces->row->parameter->count - first);
+}
+
+static int send_piece(const struct exchange_pieces *pieces, unsigned piece,
+		      bool *busy)
+{
+	struct message message = {
+		.kind = MESSAGE_TIED,
+		.micro_batch = (uint16_t)piece,
+		.peer = pieces->peer,
+		.bytes = floats_of_piece(pieces, piece) * sizeof(float),
+	};
+
+	return exchange_send(pieces->pipeline->exchange, &message,
+			     pieces->row->accumulators[0] +
+				     piece * pieces->piece_floats,
+			     busy);
+}
+
+/* Addition commutes: embedding + head has the same bits on both sides. */
+static int add_piece(const struct exchange_pieces *pieces,
+		     struct message *first, unsigned piece, bool *busy)
+{
+	struct pipeline *pipeline = pieces->pipeline;
+	struct message *message = first + piece;
+	int rc = exchange_await(pipeline->exchange, message);
+
+	if (!rc)
+		rc = exchange_await_sent(pipeline->exchange, busy);
+	if (rc)
+		return rc;
+	elementwise_accumulate(pipeline->world->team,
+			       floats_of_piece(pieces, piece), message->data,
+			       pieces->row->accumulators[0] +
+				       piece * pieces->piece_floats);
+	return exchange_take(pipeline->exchange, message);
+}
+
+#define PIECES_UNDER_WAY 4
+
+static int reduce_remote(struct pipeline *pipeline, struct store_row *row)
+{
+	const unsigned *rank_of = pipeline->train_schedule->rank_of_stage;
+	unsigned first_rank = rank_of[pipeline->tie.first_stage];
+	struct exchange_pieces pieces = {
+		.pipeline = pipeline,
+		.row = row,
+		.peer = first_rank == pipeline->world->rank ?
+				rank_of[pipeline->tie.second_stage] :
+				first_rank,
+		.piece_floats = PIPELINE_TIE_PIECE_BYTES / sizeof(float),
+	};
+	struct message *first =
+		route_find(pipeline->train_route, pieces.peer, MESSAGE_TIED);
+	bool busy[PIECES_UNDER_WAY] = { false };
+	unsigned count = pipeline->tie_pieces;
+	int rc = 0;
+
+	for (unsigned i = 0; !rc && i < count + PIECES_UNDER_WAY; i++) {
+		unsigned behind = i - PIECES_UNDER_WAY;
+
+		if (i >= PIECES_UNDER_WAY)
+			rc = add_piece(&pieces, first, behind,
+				       &busy[behind % PIECES_UNDER_WAY]);
+		if (!rc && i < count)
+			rc = send_piece(&pieces, i,
+					&busy[i % PIECES_UNDER_WAY]);
+	}
+	return rc;
+}
+
+int reduce_tied(struct pipeline *pipeline)
+{
+	struct store_row *row = tied_row(pipeline->store);
+
+	if (!row || !row->parameter->trainable)
+		return 0;
+	if (row->follower >= 0)
+		return reduce_local(pipeline, row);
+	return reduce_remote(pipeline, row);
+}

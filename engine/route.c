@@ -1,0 +1,294 @@
+#include "engine/route.h"
+#include "base/log.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+const char *message_kind_name(enum message_kind kind)
+{
+	static const char *const names[] = {
+		[MESSAGE_BATCH] = "batch",	 [MESSAGE_FORWARD] = "activation",
+		[MESSAGE_BACKWARD] = "gradient", [MESSAGE_TIED] = "tied gradient",
+		[MESSAGE_VOTE] = "vote",	 [MESSAGE_VERDICT] = "verdict",
+		[MESSAGE_RESULT] = "result",	 [MESSAGE_TOKEN] = "token",
+	};
+
+	return names[kind];
+}
+
+/* A message as its sender sees it. */
+typedef void emit_fn(void *argument, unsigned to, const struct message *message);
+
+static void emit_tie(const struct route_config *config, unsigned from,
+		     const struct action *action, emit_fn *emit, void *argument)
+{
+	const struct schedule *s = config->schedule;
+	unsigned tie = action->micro_batch;
+	unsigned a = s->rank_of_stage[config->ties[tie].first_stage];
+	unsigned b = s->rank_of_stage[config->ties[tie].second_stage];
+
+	if (a == b)
+		return;
+	for (unsigned piece = 0; piece < config->tie_pieces[tie]; piece++)
+		emit(argument, a == from ? b : a,
+		     &(struct message){ .kind = MESSAGE_TIED,
+					.stage = (uint16_t)tie,
+					.micro_batch = (uint16_t)piece });
+}
+
+static void emit_action(const struct route_config *config, unsigned from,
+			const struct action *action, emit_fn *emit,
+			void *argument)
+{
+	const struct schedule *s = config->schedule;
+	struct message message = { .stage = action->stage,
+				   .micro_batch = action->micro_batch };
+
+	switch (action->op) {
+	case ACTION_SEND_FORWARD:
+		message.kind = MESSAGE_FORWARD;
+		message.stage++;
+		emit(argument, s->rank_of_stage[message.stage], &message);
+		break;
+	case ACTION_SEND_BACKWARD:
+		message.kind = MESSAGE_BACKWARD;
+		message.stage--;
+		emit(argument, s->rank_of_stage[message.stage], &message);
+		break;
+	case ACTION_REDUCE_TIED:
+		emit_tie(config, from, action, emit, argument);
+		break;
+	case ACTION_VOTE:
+		message = (struct message){ .kind = MESSAGE_VOTE };
+		if (from != ROUTE_ROOT) {
+			emit(argument, ROUTE_ROOT, &message);
+			break;
+		}
+		message.kind = MESSAGE_VERDICT;
+		for (unsigned to = 0; to < s->ranks; to++)
+			if (to != ROUTE_ROOT)
+				emit(argument, to, &message);
+		break;
+	default:
+		break;
+	}
+}
+
+/* Everything rank `from` sends in a pass, in order. */
+static void emit_all(const struct route_config *config, unsigned from,
+		     emit_fn *emit, void *argument)
+{
+	const struct schedule *s = config->schedule;
+	unsigned last = s->rank_of_stage[s->stages - 1];
+
+	for (unsigned to = 0; from == ROUTE_ROOT && to < s->ranks; to++)
+		if (to != ROUTE_ROOT && config->needs_batch[to])
+			emit(argument, to,
+			     &(struct message){ .kind = MESSAGE_BATCH });
+	for (size_t i = 0; i < s->rows[from].count; i++)
+		emit_action(config, from, &s->rows[from].actions[i], emit,
+			    argument);
+	if (from != last || last == ROUTE_ROOT)
+		return;
+	if (config->result)
+		emit(argument, ROUTE_ROOT,
+		     &(struct message){ .kind = MESSAGE_RESULT });
+	if (config->token)
+		emit(argument, ROUTE_ROOT,
+		     &(struct message){ .kind = MESSAGE_TOKEN });
+}
+
+struct counter {
+	unsigned to;
+	unsigned count;
+};
+
+static void count_one(void *argument, unsigned to,
+		      const struct message *message)
+{
+	struct counter *counter = argument;
+
+	(void)message;
+	counter->count += to == counter->to;
+}
+
+struct filler {
+	unsigned to;
+	struct inbox *inbox;
+};
+
+static void fill_one(void *argument, unsigned to,
+		     const struct message *message)
+{
+	struct filler *filler = argument;
+
+	if (to != filler->to)
+		return;
+	filler->inbox->messages[filler->inbox->count] = *message;
+	filler->inbox->messages[filler->inbox->count++].peer =
+		filler->inbox->peer;
+}
+
+static int fill_inbox(const struct route_config *config, unsigned peer,
+		      struct route *route)
+{
+	struct counter counter = { .to = config->rank };
+	struct inbox *inbox = &route->inboxes[route->inbox_count];
+	struct filler filler = { .to = config->rank, .inbox = inbox };
+
+	emit_all(config, peer, count_one, &counter);
+	if (counter.count == 0)
+		return 0;
+	inbox->peer = peer;
+	inbox->messages = calloc(counter.count, sizeof(*inbox->messages));
+	if (!inbox->messages)
+		return fail(-ENOMEM, "no memory for %u messages",
+			    counter.count);
+	route->inbox_count++;
+	emit_all(config, peer, fill_one, &filler);
+	return 0;
+}
+
+static void index_messages(struct route *route)
+{
+	for (unsigned i = 0; i < route->inbox_count; i++) {
+		struct inbox *inbox = &route->inboxes[i];
+
+		for (unsigned m = 0; m < inbox->count; m++) {
+			struct message *message = &inbox->messages[m];
+			size_t where =
+				(size_t)message->stage * route->micro_batches +
+				message->micro_batch;
+
+			if (message->kind == MESSAGE_FORWARD)
+				route->forward[where] = message;
+			else if (message->kind == MESSAGE_BACKWARD)
+				route->backward[where] = message;
+		}
+	}
+}
+
+int route_create(const struct route_config *config, struct route **out)
+{
+	const struct schedule *s = config->schedule;
+	size_t cells = (size_t)s->stages * s->micro_batches;
+	struct route *route = calloc(1, sizeof(*route));
+	int rc = -ENOMEM;
+
+	if (!route)
+		return fail(rc, "no memory for the message lists");
+	route->rank = config->rank;
+	route->stages = s->stages;
+	route->micro_batches = s->micro_batches;
+	route->inboxes = calloc(s->ranks, sizeof(*route->inboxes));
+	route->forward = calloc(cells, sizeof(*route->forward));
+	route->backward = calloc(cells, sizeof(*route->backward));
+	if (!route->inboxes || !route->forward || !route->backward) {
+		fail(rc, "no memory for the message lists");
+		goto err_destroy;
+	}
+	for (unsigned peer = 0; peer < s->ranks; peer++) {
+		if (peer == config->rank)
+			continue;
+		rc = fill_inbox(config, peer, route);
+		if (rc)
+			goto err_destroy;
+	}
+	index_messages(route);
+	*out = route;
+	return 0;
+
+err_destroy:
+	route_destroy(route);
+	return rc;
+}
+
+void route_destroy(struct route *route)
+{
+	if (!route)
+		return;
+	for (unsigned i = 0; route->inboxes && i < route->inbox_count; i++)
+		free(route->inboxes[i].messages);
+	free(route->inboxes);
+	free(route->forward);
+	free(route->backward);
+	free(route);
+}
+
+void route_reset(struct route *route)
+{
+	for (unsigned i = 0; i < route->inbox_count; i++) {
+		struct inbox *inbox = &route->inboxes[i];
+
+		inbox->posted = 0;
+		inbox->done = 0;
+		for (unsigned m = 0; m < inbox->count; m++) {
+			struct message *message = &inbox->messages[m];
+
+			message->arrived = false;
+			message->taken = false;
+			if (message->kind == MESSAGE_FORWARD ||
+			    message->kind == MESSAGE_BACKWARD)
+				message->data = NULL;
+		}
+	}
+}
+
+struct message *route_forward(const struct route *route, unsigned stage,
+			      unsigned micro_batch)
+{
+	return route->forward[(size_t)stage * route->micro_batches +
+			      micro_batch];
+}
+
+struct message *route_backward(const struct route *route, unsigned stage,
+			       unsigned micro_batch)
+{
+	return route->backward[(size_t)stage * route->micro_batches +
+			       micro_batch];
+}
+
+struct message *route_find(const struct route *route, unsigned peer,
+			   enum message_kind kind)
+{
+	for (unsigned i = 0; i < route->inbox_count; i++) {
+		const struct inbox *inbox = &route->inboxes[i];
+
+		if (inbox->peer != peer)
+			continue;
+		for (unsigned m = 0; m < inbox->count; m++)
+			if (inbox->messages[m].kind == kind)
+				return &inbox->messages[m];
+	}
+	return NULL;
+}
+
+struct marker {
+	unsigned rank, from;
+	bool *peers;
+};
+
+static void mark_one(void *argument, unsigned to,
+		     const struct message *message)
+{
+	struct marker *marker = argument;
+
+	(void)message;
+	if (marker->from == marker->rank)
+		marker->peers[to] = true;
+	else if (to == marker->rank)
+		marker->peers[marker->from] = true;
+}
+
+void route_mark_peers(const struct route_config *config, bool *peers)
+{
+	struct marker marker = { .rank = config->rank, .peers = peers };
+
+	for (marker.from = 0; marker.from < config->schedule->ranks;
+	     marker.from++)
+		emit_all(config, marker.from, mark_one, &marker);
+	for (unsigned r = 0; r < config->schedule->ranks; r++)
+		if (r == ROUTE_ROOT || config->rank == ROUTE_ROOT)
+			peers[r] = true;
+	peers[config->rank] = false;
+}

@@ -1,0 +1,97 @@
+/*
+ * Routes: which messages a rank receives in one pass, link by link, in the
+ * order in which the sender posts them.
+ *
+ * Links are FIFOs, so both ends must derive the same order on their own: it is
+ * the order of the sender's row of the lowered schedule, between what every pass
+ * begins with (the batch) and ends with (the evaluation's result).
+ */
+#ifndef STAGECOACH_ENGINE_ROUTE_H
+#define STAGECOACH_ENGINE_ROUTE_H
+
+#include "schedules/schedule.h"
+
+/* The rank that reads the data, decides the vote and writes the metrics. */
+#define ROUTE_ROOT 0u
+
+enum message_kind {
+	MESSAGE_BATCH = 1, /* columns of the whole step, root to who needs them */
+	MESSAGE_FORWARD,   /* input of (stage, micro_batch) */
+	MESSAGE_BACKWARD,  /* output gradient of (stage, micro_batch) */
+	MESSAGE_TIED,	   /* piece `micro_batch` of tie `stage` */
+	MESSAGE_VOTE,	   /* to the root */
+	MESSAGE_VERDICT,   /* from the root */
+	MESSAGE_RESULT,	   /* evaluation: losses, loss rank to root */
+	MESSAGE_TOKEN,	   /* generation: chosen token, loss rank to root */
+};
+
+const char *message_kind_name(enum message_kind kind);
+
+struct message {
+	uint8_t kind;
+	bool arrived;
+	bool taken;
+	uint16_t stage; /* the receiving one */
+	uint16_t micro_batch;
+	unsigned peer;
+	size_t bytes;
+	void *data; /* where it goes; NULL: claimed from the stage */
+};
+
+struct inbox {
+	unsigned peer;
+	struct message *messages;
+	unsigned count;
+	unsigned posted; /* messages [0, posted) have their receive */
+	unsigned done;	 /* messages [0, done) are taken */
+};
+
+struct route {
+	unsigned rank;
+	unsigned micro_batches;
+	unsigned stages;
+	struct inbox *inboxes; /* one a peer that sends to this rank */
+	unsigned inbox_count;
+	/* [stages * micro_batches], NULL where no message comes */
+	struct message **forward;
+	struct message **backward;
+};
+
+/* What the lists need to know beside the schedule. */
+struct route_config {
+	const struct schedule *schedule; /* lowered */
+	unsigned rank;
+	const bool *needs_batch; /* [ranks]: the root sends it the columns */
+	bool votes;		 /* training */
+	bool result;		 /* evaluation */
+	bool token;		 /* generation */
+	/* Pieces a tie's exchange takes; by tie, as in the lowering. */
+	const struct schedule_tie *ties;
+	const unsigned *tie_pieces;
+	size_t tie_count;
+};
+
+/* -ENOMEM, logged. The messages' bytes and data are the caller's to set. */
+int route_create(const struct route_config *config, struct route **out)
+	MUST_CHECK;
+void route_destroy(struct route *route);
+
+/* Forgets what has arrived: ready for another pass. */
+void route_reset(struct route *route);
+
+struct message *route_forward(const struct route *route, unsigned stage,
+			      unsigned micro_batch);
+struct message *route_backward(const struct route *route, unsigned stage,
+			       unsigned micro_batch);
+
+/* The first message of this kind from this peer; NULL if there is none. */
+struct message *route_find(const struct route *route, unsigned peer,
+			   enum message_kind kind);
+
+/*
+ * peers[r] |= true for every rank that sends to or receives from `rank` in
+ * this schedule; the root and everyone else among them.
+ */
+void route_mark_peers(const struct route_config *config, bool *peers);
+
+#endif

@@ -1,0 +1,116 @@
+#include "engine/run.h"
+#include "base/log.h"
+#include "data/sampler.h"
+#include "engine/checkpoint.h"
+#include "engine/interpreter.h"
+#include "model/kernels/gemm.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+static int load(struct pipeline *p)
+{
+	const struct job *job = p->job;
+	int rc;
+
+	if (job->resume[0]) {
+		rc = checkpoint_load_weights(p, job->resume);
+		return rc ? rc : checkpoint_load_moments(p, job->resume);
+	}
+	if (job->model[0])
+		return checkpoint_load_weights(p, job->model);
+	checkpoint_initialise(p);
+	return 0;
+}
+
+static int run_kind(struct pipeline *p)
+{
+	switch (p->job->kind) {
+	case JOB_TRAIN:
+		return run_train(p);
+	case JOB_EVAL:
+		return run_evaluate(p);
+	case JOB_GENERATE:
+		return run_generate(p);
+	}
+	return -1;
+}
+
+static int run_job(struct world *world, const struct job *job)
+{
+	struct model *model;
+	struct pipeline *pipeline;
+	int rc = model_create(&job->config, &model);
+
+	if (rc)
+		return rc;
+	rc = gemm_prepare(world->team);
+	if (!rc)
+		rc = pipeline_create(world, job, model, &pipeline);
+	if (!rc) {
+		rc = load(pipeline);
+		if (!rc)
+			rc = run_kind(pipeline);
+		pipeline_destroy(pipeline);
+	}
+	model_destroy(model);
+	return rc;
+}
+
+int run_rank(struct world *world)
+{
+	struct job *job = malloc(sizeof(*job));
+	int rc;
+
+	if (!job)
+		return fail(-ENOMEM, "no memory for the job");
+	world->describe = interpreter_describe;
+	rc = job_from_json(world->job, job);
+	if (!rc)
+		rc = run_job(world, job);
+	job_fini(job);
+	free(job);
+	return rc;
+}
+
+/* Windows past the last one are there for the shape and do not count. */
+static int fill_windows(struct pipeline *p, const struct sampler *sampler,
+			uint64_t first, uint64_t samples)
+{
+	size_t time = p->job->context;
+	size_t capacity = (size_t)p->job->micro_batches *
+			  p->job->micro_batch_size;
+	size_t count = (size_t)MIN((uint64_t)capacity, samples - first);
+	int32_t *labels = pipeline_labels(p), *tokens = pipeline_tokens(p);
+
+	p->batch->supervised = count * time;
+	for (size_t i = count * time; i < capacity * time; i++) {
+		labels[i] = -1;
+		tokens[i] = 0;
+	}
+	return sampler_fill(sampler, first, count, tokens, labels);
+}
+
+int run_evaluation(struct pipeline *p, const struct sampler *sampler,
+		   uint64_t samples, struct evaluation *out)
+{
+	unsigned micro_batches = p->job->micro_batches;
+	uint64_t capacity =
+		(uint64_t)micro_batches * p->job->micro_batch_size;
+	double sum = 0;
+	int rc = 0;
+
+	for (uint64_t first = 0; !rc && first < samples; first += capacity) {
+		if (p->world->rank == ROUTE_ROOT)
+			rc = fill_windows(p, sampler, first, samples);
+		if (!rc)
+			rc = pipeline_evaluate(p, p->losses);
+		for (unsigned m = 0; !rc && m < micro_batches; m++)
+			sum += p->losses[m];
+	}
+	if (rc)
+		return rc;
+	out->tokens = samples * p->job->context;
+	out->loss = sum / (double)out->tokens;
+	return 0;
+}

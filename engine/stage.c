@@ -1,0 +1,587 @@
+#include "engine/stage.h"
+#include "base/log.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+/* Where one layer's things stand inside the slots. */
+struct stage_layer {
+	const struct layer *layer;
+	unsigned row; /* of its first parameter in the store */
+	struct layer_memory memory;
+	size_t output;	 /* activation slot: its output, unless the last */
+	size_t saved;	 /* activation slot, or see saved_of() */
+	size_t pending;	 /* pending slot */
+	size_t gradient; /* pending slot: gradient of its input */
+	void *cache;
+};
+
+struct stage_flight {
+	void *input;
+	void *activation;
+	void *output_gradient;
+	void *pending;
+	double loss;
+};
+
+struct stage {
+	struct stage_config config;
+	struct stage_sizes sizes;
+	unsigned layer_count;
+	struct stage_layer *layers;
+	struct stage_flight *flights; /* [micro_batches] */
+	uint64_t *sample_ids;	      /* [B] of the call under way */
+	struct slots inputs, activations, output_gradients, pendings;
+	struct arena arena;
+	void *scratch;
+	void *discard;		/* recompute: what F's layers save */
+	void *discard_output;	/* recompute: the last layer's output again */
+	size_t discard_bytes;
+	size_t discard_output_bytes;
+};
+
+static const struct layer *layer_at(const struct stage_config *config,
+				    unsigned i)
+{
+	return model_layer(config->store->model, config->first_layer + i);
+}
+
+static enum layer_mode mode_of(const struct stage_config *config)
+{
+	if (config->training)
+		return LAYER_TRAIN;
+	return config->decoding ? LAYER_DECODE : LAYER_EVAL;
+}
+
+static bool recomputed(const struct stage_config *config,
+		       const struct layer *layer)
+{
+	return config->recompute && config->training && layer->recomputable;
+}
+
+static size_t round_up(size_t bytes)
+{
+	return arena_piece_bytes(bytes);
+}
+
+/*
+ * Lays the layers' things out in the slots; layers[] may be NULL when only
+ * the sizes are wanted. Outputs between layers stay until W in training, and
+ * alternate between two places otherwise; gradients between layers stay
+ * from I until W where the two come apart, and alternate otherwise.
+ */
+static void lay_out(const struct stage_config *config,
+		    struct stage_layer *layers, struct stage_sizes *sizes,
+		    size_t *discard_bytes)
+{
+	unsigned count = config->end_layer - config->first_layer;
+	size_t batch = config->batch, time = config->time;
+	size_t widest_output = 0, widest_gradient = 0, widest_pending = 0;
+	size_t activation = 0, pending = 0, discard = 0, scratch = 0;
+	size_t cache = 0;
+	struct stage_layer here;
+
+	for (unsigned i = 0; i + 1 < count; i++) {
+		const struct edge *edge = &layer_at(config, i)->output;
+
+		widest_output = MAX(widest_output,
+				    round_up(edge_bytes(edge, batch, time)));
+		widest_gradient =
+			MAX(widest_gradient,
+			    round_up(edge_gradient_bytes(edge, batch, time)));
+	}
+	for (unsigned i = 0; i < count; i++) {
+		const struct layer *layer = layer_at(config, i);
+		struct layer_memory extra = { 0 };
+
+		here = (struct stage_layer){ .layer = layer };
+		layer_memory(layer, batch, time, mode_of(config),
+			     threads_count(config->threads), &here.memory);
+		/* Evaluation between steps uses the same stage. */
+		if (config->training)
+			layer_memory(layer, batch, time, LAYER_EVAL,
+				     threads_count(config->threads), &extra);
+		scratch = MAX(scratch, MAX(here.memory.scratch_bytes,
+					   extra.scratch_bytes));
+		cache += round_up(here.memory.cache_bytes);
+		if (i + 1 < count) {
+			here.output = config->training ?
+					      activation :
+					      (i % 2) * widest_output;
+			if (config->training)
+				activation += round_up(edge_bytes(
+					&layer->output, batch, time));
+		}
+		if (recomputed(config, layer)) {
+			discard = MAX(discard, here.memory.saved_bytes);
+			if (config->split_backward) {
+				here.saved = pending;
+				pending += round_up(here.memory.saved_bytes);
+			}
+		} else {
+			here.saved = activation;
+			activation += round_up(here.memory.saved_bytes);
+		}
+		if (config->split_backward) {
+			here.pending = pending;
+			pending += round_up(here.memory.pending_bytes);
+			if (i > 0) {
+				here.gradient = pending;
+				pending += round_up(edge_gradient_bytes(
+					&layer->input, batch, time));
+			}
+		} else {
+			here.pending = 2 * widest_gradient;
+			here.gradient = (i % 2) * widest_gradient;
+			widest_pending = MAX(widest_pending,
+					     here.memory.pending_bytes);
+		}
+		if (layers)
+			layers[i] = here;
+	}
+	if (!config->training)
+		activation = 2 * widest_output;
+	else if (!config->split_backward)
+		pending = 2 * widest_gradient + round_up(widest_pending);
+	sizes->activation_bytes = activation;
+	sizes->pending_bytes = config->training ? pending : 0;
+	sizes->scratch_bytes = round_up(scratch);
+	sizes->cache_bytes = cache;
+	*discard_bytes = round_up(discard);
+}
+
+static size_t decode_output_bytes(const struct stage_config *config,
+				  const struct layer *last)
+{
+	return config->batch * last->vocab_size * sizeof(float);
+}
+
+static void measure(const struct stage_config *config,
+		    struct stage_layer *layers, struct stage_sizes *sizes,
+		    size_t *discard_bytes, size_t *discard_output_bytes)
+{
+	size_t batch = config->batch, time = config->time;
+	const struct layer *first = layer_at(config, 0);
+	const struct layer *last = layer_at(config, config->end_layer -
+							config->first_layer -
+							1);
+
+	*sizes = (struct stage_sizes){ 0 };
+	lay_out(config, layers, sizes, discard_bytes);
+	sizes->input_bytes = edge_bytes(&first->input, batch, time);
+	sizes->output_bytes = edge_bytes(&last->output, batch, time);
+	if (last->loss && config->decoding)
+		sizes->output_bytes = decode_output_bytes(config, last);
+	if (config->training) {
+		sizes->input_gradient_bytes =
+			edge_gradient_bytes(&first->input, batch, time);
+		sizes->output_gradient_bytes =
+			edge_gradient_bytes(&last->output, batch, time);
+	}
+	*discard_output_bytes =
+		config->recompute ? round_up(sizes->output_bytes) : 0;
+	sizes->message_region_bytes =
+		config->inputs * round_up(sizes->input_bytes) +
+		config->output_gradients *
+			round_up(sizes->output_gradient_bytes);
+	sizes->private_bytes = config->activations * sizes->activation_bytes +
+			       config->pendings * sizes->pending_bytes +
+			       sizes->scratch_bytes + sizes->cache_bytes +
+			       *discard_bytes + *discard_output_bytes;
+}
+
+void stage_sizes(const struct stage_config *config, struct stage_sizes *out)
+{
+	size_t discard, discard_output;
+
+	measure(config, NULL, out, &discard, &discard_output);
+}
+
+const struct stage_sizes *stage_get_sizes(const struct stage *stage)
+{
+	return &stage->sizes;
+}
+
+static int create_slots(struct stage *stage, unsigned char *messages)
+{
+	const struct stage_config *config = &stage->config;
+	const struct stage_sizes *sizes = &stage->sizes;
+	size_t input = round_up(sizes->input_bytes);
+	size_t gradient = round_up(sizes->output_gradient_bytes);
+	int rc;
+
+	rc = slots_init(&stage->inputs, input ? config->inputs : 0, input,
+			messages);
+	if (rc)
+		return rc;
+	rc = slots_init(&stage->output_gradients,
+			gradient ? config->output_gradients : 0, gradient,
+			messages + config->inputs * input);
+	if (rc)
+		return rc;
+	rc = slots_init(&stage->activations, config->activations,
+			sizes->activation_bytes,
+			arena_allocate(&stage->arena,
+				       config->activations *
+					       sizes->activation_bytes));
+	if (rc)
+		return rc;
+	return slots_init(
+		&stage->pendings, config->pendings, sizes->pending_bytes,
+		arena_allocate(&stage->arena,
+			       config->pendings * sizes->pending_bytes));
+}
+
+int stage_create(const struct stage_config *config, void *messages,
+		 struct stage **out)
+{
+	struct stage *stage = calloc(1, sizeof(*stage));
+	unsigned count = config->end_layer - config->first_layer;
+	int rc = -ENOMEM;
+
+	if (!stage)
+		return fail(-ENOMEM, "no memory for stage %u", config->index);
+	stage->config = *config;
+	stage->layer_count = count;
+	stage->layers = calloc(count, sizeof(*stage->layers));
+	stage->flights =
+		calloc(config->micro_batches, sizeof(*stage->flights));
+	stage->sample_ids = calloc(config->batch, sizeof(uint64_t));
+	if (!stage->layers || !stage->flights || !stage->sample_ids) {
+		fail(rc, "no memory for stage %u", config->index);
+		goto err_destroy;
+	}
+	measure(config, stage->layers, &stage->sizes, &stage->discard_bytes,
+		&stage->discard_output_bytes);
+	rc = arena_init(&stage->arena, "stage",
+			stage->sizes.private_bytes +
+				(6 + count) * CACHE_LINE_BYTES);
+	if (rc)
+		goto err_destroy;
+	rc = create_slots(stage, messages);
+	if (rc)
+		goto err_destroy;
+	stage->scratch =
+		arena_allocate(&stage->arena, stage->sizes.scratch_bytes);
+	stage->discard = arena_allocate(&stage->arena, stage->discard_bytes);
+	stage->discard_output =
+		arena_allocate(&stage->arena, stage->discard_output_bytes);
+	for (unsigned i = 0; i < count; i++) {
+		struct stage_layer *here = &stage->layers[i];
+		unsigned id = here->layer->first_parameter;
+
+		if (here->layer->parameter_count)
+			here->row = (unsigned)config->store->row_of[id];
+		here->cache = arena_allocate(&stage->arena,
+					     here->memory.cache_bytes);
+	}
+	arena_seal(&stage->arena);
+	*out = stage;
+	return 0;
+
+err_destroy:
+	stage_destroy(stage);
+	return rc;
+}
+
+void stage_destroy(struct stage *stage)
+{
+	if (!stage)
+		return;
+	slots_fini(&stage->inputs);
+	slots_fini(&stage->activations);
+	slots_fini(&stage->output_gradients);
+	slots_fini(&stage->pendings);
+	arena_fini(&stage->arena);
+	free(stage->layers);
+	free(stage->flights);
+	free(stage->sample_ids);
+	free(stage);
+}
+
+void *stage_claim_input(struct stage *stage, unsigned micro_batch)
+{
+	struct stage_flight *flight = &stage->flights[micro_batch];
+
+	ASSERT(!flight->input);
+	flight->input = slots_claim(&stage->inputs);
+	return flight->input;
+}
+
+void *stage_claim_output_gradient(struct stage *stage, unsigned micro_batch)
+{
+	struct stage_flight *flight = &stage->flights[micro_batch];
+
+	ASSERT(!flight->output_gradient);
+	flight->output_gradient = slots_claim(&stage->output_gradients);
+	return flight->output_gradient;
+}
+
+static void release(struct slots *slots, void **slot)
+{
+	if (*slot)
+		slots_release(slots, *slot);
+	*slot = NULL;
+}
+
+static void fill_context(struct stage *stage, const struct stage_pass *pass,
+			 unsigned micro_batch, struct micro_batch *columns,
+			 struct layer_context *context)
+{
+	size_t tokens = pass->batch * pass->time;
+
+	for (unsigned c = 0; c < COLUMN_COUNT; c++)
+		columns->column[c] =
+			pass->columns[c] ?
+				pass->columns[c] + micro_batch * tokens :
+				NULL;
+	for (size_t b = 0; b < pass->batch; b++)
+		stage->sample_ids[b] =
+			pass->first_sample + micro_batch * pass->batch + b;
+	*context = (struct layer_context){
+		.mode = pass->mode,
+		.seed = pass->seed,
+		.step = pass->step,
+		.batch = pass->batch,
+		.time = pass->time,
+		.sample_ids = stage->sample_ids,
+		.position_offset = pass->position_offset,
+		.micro_batch = columns,
+		.loss_scale = pass->loss_scale,
+		.loss = &stage->flights[micro_batch].loss,
+		.threads = stage->config.threads,
+		.scratch = stage->scratch,
+	};
+}
+
+static void breathe(const struct stage_pass *pass)
+{
+	if (pass->breathe)
+		pass->breathe(pass->argument);
+}
+
+static void *at(void *slot, size_t offset)
+{
+	return (unsigned char *)slot + offset;
+}
+
+static const void *input_of(const struct stage *stage,
+			    const struct stage_flight *flight, unsigned i)
+{
+	return i ? at(flight->activation, stage->layers[i - 1].output) :
+		   flight->input;
+}
+
+/* The layer's `saved` between I and W. */
+static void *saved_of(const struct stage *stage,
+		      const struct stage_flight *flight, unsigned i)
+{
+	const struct stage_layer *here = &stage->layers[i];
+
+	if (!recomputed(&stage->config, here->layer))
+		return at(flight->activation, here->saved);
+	if (stage->config.split_backward)
+		return at(flight->pending, here->saved);
+	return stage->discard;
+}
+
+static float *const *weights_of(const struct stage *stage, unsigned i)
+{
+	return stage->config.store->weights + stage->layers[i].row;
+}
+
+static float *const *gradients_of(const struct stage *stage, unsigned i,
+				  unsigned micro_batch)
+{
+	unsigned level =
+		accumulation_level(&stage->config.accumulation, micro_batch);
+
+	return stage->config.store->gradients[level] + stage->layers[i].row;
+}
+
+/* Sums over finished groups, for the parameters that F, or else W, adds to. */
+static void merge_groups(struct stage *stage, unsigned i, unsigned micro_batch,
+			 bool forward)
+{
+	const struct stage_config *config = &stage->config;
+	const struct stage_layer *here = &stage->layers[i];
+
+	if (!accumulation_merges(&config->accumulation, micro_batch))
+		return;
+	for (unsigned p = 0; p < here->layer->parameter_count; p++) {
+		const struct store_row *row =
+			&config->store->rows[here->row + p];
+
+		if (row->parameter->trainable &&
+		    row->parameter->accumulates_in_forward == forward)
+			accumulator_merge(config->threads,
+					  &config->accumulation, micro_batch,
+					  row);
+	}
+}
+
+void stage_forward(struct stage *stage, const struct stage_pass *pass,
+		   unsigned micro_batch, void *output)
+{
+	struct stage_flight *flight = &stage->flights[micro_batch];
+	bool training = pass->mode == LAYER_TRAIN;
+	struct micro_batch columns;
+	struct layer_context context;
+
+	flight->activation = slots_claim(&stage->activations);
+	flight->loss = 0;
+	fill_context(stage, pass, micro_batch, &columns, &context);
+	for (unsigned i = 0; i < stage->layer_count; i++) {
+		struct stage_layer *here = &stage->layers[i];
+		bool last = i + 1 == stage->layer_count;
+		bool discard = recomputed(&stage->config, here->layer);
+		bool adds = training && here->layer->loss;
+		struct layer_buffers buffers = {
+			.input = input_of(stage, flight, i),
+			.output = last ? output :
+					 at(flight->activation, here->output),
+			.saved = discard ? stage->discard :
+					   at(flight->activation, here->saved),
+			.cache = here->cache,
+		};
+
+		layer_forward(here->layer, weights_of(stage, i),
+			      adds ? gradients_of(stage, i, micro_batch) : NULL,
+			      &context, &buffers);
+		if (adds)
+			merge_groups(stage, i, micro_batch, true);
+		breathe(pass);
+	}
+	if (!training) {
+		release(&stage->activations, &flight->activation);
+		release(&stage->inputs, &flight->input);
+	}
+}
+
+static void gradient_buffers(struct stage *stage, struct stage_flight *flight,
+			     unsigned i, void *input_gradient,
+			     struct layer_buffers *out)
+{
+	const struct stage_layer *here = &stage->layers[i];
+	bool last = i + 1 == stage->layer_count;
+
+	*out = (struct layer_buffers){
+		.input = input_of(stage, flight, i),
+		.saved = saved_of(stage, flight, i),
+		.pending = at(flight->pending, here->pending),
+		.output_gradient =
+			last ? flight->output_gradient :
+			       at(flight->pending,
+				  stage->layers[i + 1].gradient),
+		.input_gradient = i ? at(flight->pending, here->gradient) :
+				      input_gradient,
+	};
+}
+
+static void forward_again(struct stage *stage, unsigned i,
+			  const struct layer_context *context,
+			  const struct layer_buffers *buffers,
+			  struct stage_flight *flight)
+{
+	const struct stage_layer *here = &stage->layers[i];
+	struct layer_buffers again = *buffers;
+
+	if (!recomputed(&stage->config, here->layer))
+		return;
+	again.output = i + 1 == stage->layer_count ?
+			       stage->discard_output :
+			       at(flight->activation, here->output);
+	layer_forward(here->layer, weights_of(stage, i), NULL, context,
+		      &again);
+}
+
+static void layer_input_gradient(struct stage *stage,
+				 struct stage_flight *flight, unsigned i,
+				 const struct layer_context *context,
+				 void *input_gradient)
+{
+	struct layer_buffers buffers;
+
+	gradient_buffers(stage, flight, i, input_gradient, &buffers);
+	forward_again(stage, i, context, &buffers, flight);
+	layer_backward_input(stage->layers[i].layer, weights_of(stage, i),
+			     context, &buffers);
+}
+
+static void layer_weight_gradient(struct stage *stage,
+				  struct stage_flight *flight, unsigned i,
+				  unsigned micro_batch,
+				  const struct layer_context *context)
+{
+	struct layer_buffers buffers;
+
+	gradient_buffers(stage, flight, i, NULL, &buffers);
+	layer_backward_weight(stage->layers[i].layer, weights_of(stage, i),
+			      gradients_of(stage, i, micro_batch), context,
+			      &buffers);
+	merge_groups(stage, i, micro_batch, false);
+}
+
+static void release_flight(struct stage *stage, struct stage_flight *flight)
+{
+	release(&stage->inputs, &flight->input);
+	release(&stage->activations, &flight->activation);
+	release(&stage->output_gradients, &flight->output_gradient);
+	release(&stage->pendings, &flight->pending);
+}
+
+void stage_backward_input(struct stage *stage, const struct stage_pass *pass,
+			  unsigned micro_batch, void *input_gradient)
+{
+	struct stage_flight *flight = &stage->flights[micro_batch];
+	struct micro_batch columns;
+	struct layer_context context;
+
+	ASSERT(stage->config.split_backward);
+	flight->pending = slots_claim(&stage->pendings);
+	fill_context(stage, pass, micro_batch, &columns, &context);
+	for (unsigned i = stage->layer_count; i-- > 0;) {
+		layer_input_gradient(stage, flight, i, &context,
+				     input_gradient);
+		breathe(pass);
+	}
+}
+
+void stage_backward_weight(struct stage *stage, const struct stage_pass *pass,
+			   unsigned micro_batch)
+{
+	struct stage_flight *flight = &stage->flights[micro_batch];
+	struct micro_batch columns;
+	struct layer_context context;
+
+	fill_context(stage, pass, micro_batch, &columns, &context);
+	for (unsigned i = stage->layer_count; i-- > 0;) {
+		layer_weight_gradient(stage, flight, i, micro_batch, &context);
+		breathe(pass);
+	}
+	release_flight(stage, flight);
+}
+
+void stage_backward(struct stage *stage, const struct stage_pass *pass,
+		    unsigned micro_batch, void *input_gradient)
+{
+	struct stage_flight *flight = &stage->flights[micro_batch];
+	struct micro_batch columns;
+	struct layer_context context;
+
+	flight->pending = slots_claim(&stage->pendings);
+	fill_context(stage, pass, micro_batch, &columns, &context);
+	for (unsigned i = stage->layer_count; i-- > 0;) {
+		layer_input_gradient(stage, flight, i, &context,
+				     input_gradient);
+		breathe(pass);
+		layer_weight_gradient(stage, flight, i, micro_batch, &context);
+		breathe(pass);
+	}
+	release_flight(stage, flight);
+}
+
+double stage_loss(const struct stage *stage, unsigned micro_batch)
+{
+	return stage->flights[micro_batch].loss;
+}

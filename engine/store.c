@@ -1,0 +1,201 @@
+#include "engine/store.h"
+#include "base/log.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+/*
+ * The row, if its tied target is on this rank too, gets that target's
+ * weights; every function below asks this of a parameter.
+ */
+static bool is_alias(const struct store_config *config,
+		     const struct parameter *all,
+		     const struct parameter *parameter)
+{
+	return parameter->tied_to != PARAMETER_NOT_TIED &&
+	       config->holds_layer[all[parameter->tied_to].layer];
+}
+
+struct store_sizes {
+	unsigned rows;
+	size_t weights, gradients, moments;
+};
+
+static void measure(const struct store_config *config, struct store_sizes *out)
+{
+	unsigned count;
+	const struct parameter *all = model_parameters(config->model, &count);
+
+	*out = (struct store_sizes){ 0 };
+	for (unsigned i = 0; i < count; i++) {
+		size_t bytes = arena_piece_bytes(all[i].count * sizeof(float));
+		bool alias = is_alias(config, all, &all[i]);
+
+		if (!config->holds_layer[all[i].layer])
+			continue;
+		out->rows++;
+		if (!alias)
+			out->weights += bytes;
+		if (!all[i].trainable)
+			continue;
+		out->gradients += bytes * config->levels;
+		if (!alias)
+			out->moments += bytes * config->moments;
+	}
+}
+
+size_t store_bytes(const struct store_config *config)
+{
+	struct store_sizes sizes;
+
+	measure(config, &sizes);
+	return sizes.weights + sizes.gradients + sizes.moments;
+}
+
+static int allocate_tables(struct store *store, unsigned parameters)
+{
+	store->rows = calloc(store->count, sizeof(*store->rows));
+	store->row_of = calloc(parameters, sizeof(*store->row_of));
+	store->weights = calloc(store->count, sizeof(*store->weights));
+	store->gradients =
+		calloc(MAX(store->levels, 1), sizeof(*store->gradients));
+	if (!store->rows || !store->row_of || !store->weights ||
+	    !store->gradients)
+		return fail(-ENOMEM, "no memory for the parameter table");
+	for (unsigned level = 0; level < store->levels; level++) {
+		store->gradients[level] =
+			calloc(store->count, sizeof(**store->gradients));
+		if (!store->gradients[level])
+			return fail(-ENOMEM,
+				    "no memory for the parameter table");
+	}
+	for (unsigned i = 0; i < store->count; i++) {
+		store->rows[i].accumulators =
+			calloc(MAX(store->levels, 1), sizeof(float *));
+		if (!store->rows[i].accumulators)
+			return fail(-ENOMEM,
+				    "no memory for the parameter table");
+	}
+	return 0;
+}
+
+static void fill_row(struct store *store, const struct store_config *config,
+		     unsigned index, const struct parameter *parameter)
+{
+	struct store_row *row = &store->rows[index];
+	size_t bytes = parameter->count * sizeof(float);
+
+	row->parameter = parameter;
+	row->target = -1;
+	row->follower = -1;
+	if (parameter->tied_to != PARAMETER_NOT_TIED) {
+		row->target = store->row_of[parameter->tied_to];
+		row->elsewhere = row->target < 0;
+	}
+	if (row->target >= 0) {
+		row->weights = store->rows[row->target].weights;
+		store->rows[row->target].follower = (int)index;
+	} else {
+		row->weights = arena_allocate(&store->weight_arena, bytes);
+	}
+	store->weights[index] = row->weights;
+	if (!parameter->trainable)
+		return;
+	for (unsigned level = 0; level < store->levels; level++) {
+		row->accumulators[level] =
+			arena_allocate(&store->gradient_arena, bytes);
+		store->gradients[level][index] = row->accumulators[level];
+	}
+	for (unsigned i = 0; i < config->moments && row->target < 0; i++)
+		row->moments[i] = arena_allocate(&store->moment_arena, bytes);
+}
+
+/* A target whose tied row is not here has its partner elsewhere. */
+static void mark_targets(struct store *store, const struct parameter *all,
+			 unsigned count)
+{
+	for (unsigned i = 0; i < count; i++) {
+		int target = all[i].tied_to;
+
+		if (target == PARAMETER_NOT_TIED || store->row_of[i] >= 0 ||
+		    store->row_of[target] < 0)
+			continue;
+		store->rows[store->row_of[target]].elsewhere = true;
+	}
+}
+
+int store_create(const struct store_config *config, struct store **out)
+{
+	unsigned parameters, row = 0;
+	const struct parameter *all =
+		model_parameters(config->model, &parameters);
+	struct store_sizes sizes;
+	struct store *store = calloc(1, sizeof(*store));
+	int rc;
+
+	if (!store)
+		return fail(-ENOMEM, "no memory for the parameter table");
+	measure(config, &sizes);
+	store->model = config->model;
+	store->count = sizes.rows;
+	store->levels = config->levels;
+	store->moments = config->moments;
+	rc = allocate_tables(store, parameters);
+	if (rc)
+		goto err_destroy;
+	rc = arena_init(&store->weight_arena, "weights", sizes.weights);
+	if (rc)
+		goto err_destroy;
+	rc = arena_init(&store->gradient_arena, "gradients", sizes.gradients);
+	if (rc)
+		goto err_destroy;
+	rc = arena_init(&store->moment_arena, "optimizer state",
+			sizes.moments);
+	if (rc)
+		goto err_destroy;
+	for (unsigned i = 0; i < parameters; i++) {
+		store->row_of[i] = -1;
+		if (!config->holds_layer[all[i].layer])
+			continue;
+		fill_row(store, config, row, &all[i]);
+		store->row_of[i] = (int)row++;
+	}
+	mark_targets(store, all, parameters);
+	arena_seal(&store->weight_arena);
+	arena_seal(&store->gradient_arena);
+	arena_seal(&store->moment_arena);
+	*out = store;
+	return 0;
+
+err_destroy:
+	store_destroy(store);
+	return rc;
+}
+
+void store_destroy(struct store *store)
+{
+	if (!store)
+		return;
+	for (unsigned i = 0; store->rows && i < store->count; i++)
+		free(store->rows[i].accumulators);
+	for (unsigned i = 0; store->gradients && i < store->levels; i++)
+		free(store->gradients[i]);
+	arena_fini(&store->weight_arena);
+	arena_fini(&store->gradient_arena);
+	arena_fini(&store->moment_arena);
+	free(store->rows);
+	free(store->row_of);
+	free(store->weights);
+	free(store->gradients);
+	free(store);
+}
+
+bool store_row_is_updated(const struct store_row *row)
+{
+	return row->parameter->trainable && row->target < 0;
+}
+
+bool store_row_is_saved(const struct store_row *row)
+{
+	return row->parameter->tied_to == PARAMETER_NOT_TIED;
+}

@@ -1,0 +1,216 @@
+#include "base/clock.h"
+#include "base/log.h"
+#include "data/sampler.h"
+#include "engine/checkpoint.h"
+#include "engine/metrics.h"
+#include "engine/run.h"
+#include "engine/vote.h"
+
+#include <errno.h>
+
+/* What the training of one run needs beside the pipeline. */
+struct training {
+	struct pipeline *pipeline;
+	const struct job *job;
+	bool root;
+	uint64_t samples_per_step;
+	uint64_t tokens_per_step;
+	/* The root's. */
+	struct corpus *corpus;
+	struct sampler train;
+	struct sampler validation;
+	struct metrics metrics;
+	uint64_t saved_step; /* of the newest checkpoint */
+};
+
+static int open_data(struct training *t)
+{
+	const struct job *job = t->job;
+	struct corpus_options options = { .vocab_size = job->config.vocab_size };
+	int rc = corpus_open(job->data, &options, &t->corpus);
+
+	if (rc)
+		return rc;
+	rc = sampler_init(&t->train, t->corpus, CORPUS_TRAIN, SAMPLER_SHUFFLED,
+			  job->seed, job->context);
+	if (!rc && job->eval_samples)
+		rc = sampler_init(&t->validation, t->corpus, CORPUS_VALIDATION,
+				  SAMPLER_SEQUENTIAL, job->seed, job->context);
+	if (!rc)
+		rc = metrics_open(&t->metrics, job->out, job->first_step);
+	return rc;
+}
+
+/* A line for metrics.jsonl is an event for whoever watches, too. */
+static int publish(struct training *t, const char *line)
+{
+	int rc = metrics_append(&t->metrics, line);
+
+	if (rc)
+		return rc;
+	/* Nobody waits for a watcher that does not read. */
+	(void)!world_event_text(t->pipeline->world, line);
+	return 0;
+}
+
+static int evaluate(struct training *t, uint64_t step)
+{
+	struct evaluation evaluation;
+	struct metrics_evaluation line;
+	char text[METRICS_LINE_BYTES];
+	int rc = run_evaluation(t->pipeline, &t->validation,
+				t->job->eval_samples, &evaluation);
+
+	if (rc || !t->root)
+		return rc;
+	line = (struct metrics_evaluation){ .step = step,
+					    .loss = evaluation.loss,
+					    .tokens = evaluation.tokens };
+	metrics_format_evaluation(text, &line);
+	return publish(t, text);
+}
+
+static int report_step(struct training *t, uint64_t step, double rate,
+		       int64_t begin_ns, const struct verdict *verdict)
+{
+	double seconds = clock_seconds(clock_now_ns() - begin_ns);
+	char text[METRICS_LINE_BYTES];
+	struct metrics_step line = {
+		.step = step + 1,
+		.loss = verdict->loss,
+		.gradient_norm = verdict->gradient_norm,
+		.learning_rate = rate,
+		.tokens = (step + 1) * t->tokens_per_step,
+		.tokens_per_second = (double)t->tokens_per_step / seconds,
+		.step_seconds = seconds,
+		.bubble = verdict->waiting,
+	};
+
+	metrics_format_step(text, &line);
+	return publish(t, text);
+}
+
+static uint64_t count_supervised(const int32_t *labels, uint64_t count)
+{
+	uint64_t supervised = 0;
+
+	for (uint64_t i = 0; i < count; i++)
+		supervised += labels[i] >= 0;
+	return supervised;
+}
+
+static int train_step(struct training *t, uint64_t step,
+		      struct verdict *verdict)
+{
+	struct pipeline *p = t->pipeline;
+	uint64_t first = step * t->samples_per_step;
+	double rate = learning_rate_at(&t->job->learning_rate, step);
+	int64_t begin_ns = clock_now_ns();
+	int rc = 0;
+
+	if (t->root) {
+		rc = sampler_fill(&t->train, first, t->samples_per_step,
+				  pipeline_tokens(p), pipeline_labels(p));
+		p->batch->supervised = count_supervised(pipeline_labels(p),
+							t->tokens_per_step);
+	}
+	if (!rc)
+		rc = pipeline_train_step(p, step, first, rate, verdict);
+	if (rc || !t->root)
+		return rc;
+	return report_step(t, step, rate, begin_ns, verdict);
+}
+
+/*
+ * A checkpoint that cannot be written does not end the training, unless it
+ * is the last one: the ones before it still stand.
+ */
+static int save(struct training *t, uint64_t step, bool last)
+{
+	int rc = checkpoint_write(t->pipeline, step);
+
+	if (rc == 0) {
+		t->saved_step = step;
+		return 0;
+	}
+	if (rc == -ECANCELED || last)
+		return rc;
+	if (t->root)
+		log_warning("the checkpoint of step %llu could not be written; training goes on",
+			    (unsigned long long)step);
+	return 0;
+}
+
+static bool is_due(uint64_t every, uint64_t step)
+{
+	return every && step % every == 0;
+}
+
+static int train_all(struct training *t, bool *stopped)
+{
+	const struct job *job = t->job;
+	int rc = 0;
+
+	*stopped = false;
+	t->saved_step = job->first_step;
+	if (job->eval_samples && job->first_step == 0)
+		rc = evaluate(t, 0);
+	for (uint64_t step = job->first_step; !rc && step < job->steps;
+	     step++) {
+		uint64_t done = step + 1;
+		struct verdict verdict;
+		bool last;
+
+		rc = train_step(t, step, &verdict);
+		if (rc)
+			return rc;
+		*stopped = verdict.stop && done < job->steps;
+		last = *stopped || done == job->steps;
+		if (job->eval_samples && !*stopped &&
+		    (is_due(job->eval_every, done) || last))
+			rc = evaluate(t, done);
+		if (!rc && (is_due(job->checkpoint_every, done) || last))
+			rc = save(t, done, last);
+		if (*stopped)
+			break;
+	}
+	return rc;
+}
+
+static int finish(struct training *t, bool stopped)
+{
+	json_t *result;
+
+	if (!t->root)
+		return 0;
+	result = json_pack("{s:I, s:b}", "step", (json_int_t)t->saved_step,
+			   "stopped", stopped);
+	world_set_result(t->pipeline->world, result);
+	return stopped ? 0 : checkpoint_publish(t->job, t->saved_step);
+}
+
+int run_train(struct pipeline *pipeline)
+{
+	const struct job *job = pipeline->job;
+	struct training t = {
+		.pipeline = pipeline,
+		.job = job,
+		.root = pipeline->world->rank == ROUTE_ROOT,
+		.samples_per_step =
+			(uint64_t)job->micro_batches * job->micro_batch_size,
+		.metrics = { .fd = -1 },
+	};
+	bool stopped;
+	int rc = 0;
+
+	t.tokens_per_step = t.samples_per_step * job->context;
+	if (t.root)
+		rc = open_data(&t);
+	if (!rc)
+		rc = train_all(&t, &stopped);
+	if (!rc)
+		rc = finish(&t, stopped);
+	metrics_close(&t.metrics);
+	corpus_close(t.corpus);
+	return rc;
+}

@@ -1,0 +1,308 @@
+#include "engine/vote.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "engine/pipeline.h"
+#include "model/kernels/optimizer.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+
+/* What a rank sends: this, then a double for each parameter it answers for. */
+struct ballot {
+	double loss;
+	double waiting;
+	uint32_t stop;
+	uint32_t squares;
+	double square[];
+};
+
+struct vote {
+	struct ballot **ballots; /* [ranks]; on other ranks only one's own */
+	struct verdict *verdict;
+	bool busy;	    /* this rank's ballot is on its way */
+	bool *verdict_busy; /* [ranks], root */
+	void *scratch;
+	struct threads *threads;
+};
+
+/* Does this parameter's gradient count in the norm? A tied one once. */
+static bool counts(const struct parameter *parameter)
+{
+	return parameter->trainable && parameter->tied_to == PARAMETER_NOT_TIED;
+}
+
+static unsigned rank_of_layer(const struct pipeline *pipeline, unsigned layer)
+{
+	unsigned stage = partition_stage_of(pipeline->partition, layer);
+
+	return pipeline->train_schedule->rank_of_stage[stage];
+}
+
+static unsigned count_squares(const struct pipeline *pipeline, unsigned rank)
+{
+	unsigned count, squares = 0;
+	const struct parameter *all = model_parameters(pipeline->model, &count);
+
+	for (unsigned i = 0; i < count; i++)
+		squares += counts(&all[i]) &&
+			   rank_of_layer(pipeline, all[i].layer) == rank;
+	return squares;
+}
+
+size_t vote_bytes(const struct pipeline *pipeline, unsigned rank)
+{
+	return sizeof(struct ballot) +
+	       count_squares(pipeline, rank) * sizeof(double);
+}
+
+size_t vote_region_bytes(const struct pipeline *pipeline)
+{
+	size_t bytes = arena_piece_bytes(sizeof(struct verdict));
+	unsigned me = pipeline->world->rank;
+
+	for (unsigned r = 0; r < pipeline->world->size; r++)
+		if (r == me || me == ROUTE_ROOT)
+			bytes += arena_piece_bytes(vote_bytes(pipeline, r));
+	return bytes;
+}
+
+int vote_create(struct pipeline *pipeline, void *memory, struct vote **out)
+{
+	struct vote *vote = calloc(1, sizeof(*vote));
+	unsigned char *at = memory;
+	unsigned me = pipeline->world->rank;
+	size_t scratch = 0;
+
+	if (!vote)
+		return fail(-ENOMEM, "no memory for the vote");
+	vote->threads = pipeline->world->team;
+	vote->ballots = calloc(pipeline->world->size, sizeof(*vote->ballots));
+	vote->verdict_busy =
+		calloc(pipeline->world->size, sizeof(*vote->verdict_busy));
+	for (unsigned i = 0; i < pipeline->store->count; i++)
+		scratch = MAX(scratch,
+			      square_sum_scratch_bytes(
+				      pipeline->store->rows[i].parameter->count));
+	vote->scratch = aligned_alloc(CACHE_LINE_BYTES,
+				      MAX(arena_piece_bytes(scratch),
+					  CACHE_LINE_BYTES));
+	if (!vote->ballots || !vote->verdict_busy || !vote->scratch) {
+		vote_destroy(vote);
+		return fail(-ENOMEM, "no memory for the vote");
+	}
+	vote->verdict = (struct verdict *)at;
+	at += arena_piece_bytes(sizeof(struct verdict));
+	for (unsigned r = 0; r < pipeline->world->size; r++) {
+		if (r != me && me != ROUTE_ROOT)
+			continue;
+		vote->ballots[r] = (struct ballot *)at;
+		at += arena_piece_bytes(vote_bytes(pipeline, r));
+	}
+	*out = vote;
+	return 0;
+}
+
+void vote_destroy(struct vote *vote)
+{
+	if (!vote)
+		return;
+	free(vote->ballots);
+	free(vote->verdict_busy);
+	free(vote->scratch);
+	free(vote);
+}
+
+static void fill_ballot(struct pipeline *pipeline, struct ballot *ballot,
+			double loss)
+{
+	const struct store *store = pipeline->store;
+	double elapsed = clock_seconds(clock_now_ns() - pipeline->pass_begin_ns);
+	double waited = clock_seconds(exchange_waited_ns(pipeline->exchange));
+
+	ballot->loss = loss;
+	ballot->waiting = elapsed > 0 ? waited / elapsed : 0;
+	ballot->stop = world_stop_requested(pipeline->world);
+	ballot->squares = 0;
+	for (unsigned i = 0; i < store->count; i++) {
+		const struct store_row *row = &store->rows[i];
+
+		if (counts(row->parameter))
+			ballot->square[ballot->squares++] = square_sum(
+				pipeline->vote->threads, row->parameter->count,
+				row->accumulators[0], pipeline->vote->scratch);
+	}
+}
+
+/* The squares of all ranks, in global parameter order. */
+static double add_squares(const struct pipeline *pipeline, int32_t *bad)
+{
+	unsigned count;
+	const struct parameter *all = model_parameters(pipeline->model, &count);
+	double sum = 0;
+
+	for (unsigned r = 0; r < pipeline->world->size; r++)
+		pipeline->vote->ballots[r]->squares = 0; /* read again below */
+	for (unsigned i = 0; i < count; i++) {
+		struct ballot *ballot;
+		double square;
+
+		if (!counts(&all[i]))
+			continue;
+		ballot = pipeline->vote->ballots[rank_of_layer(
+			pipeline, all[i].layer)];
+		square = ballot->square[ballot->squares++];
+		if (!isfinite(square) && *bad < 0)
+			*bad = (int32_t)i;
+		sum += square;
+	}
+	return sum;
+}
+
+static void judge(const struct pipeline *pipeline, struct verdict *verdict)
+{
+	const struct vote *vote = pipeline->vote;
+	double loss = 0, clip = pipeline->job->optimizer.clip;
+	unsigned size = pipeline->world->size;
+
+	*verdict = (struct verdict){ .bad_parameter = -1,
+				     .gradient_scale = 1 };
+	for (unsigned r = 0; r < size; r++) {
+		loss += vote->ballots[r]->loss; /* all but one are 0 */
+		verdict->waiting += vote->ballots[r]->waiting / size;
+		verdict->stop |= vote->ballots[r]->stop;
+	}
+	verdict->loss = loss / (double)pipeline->batch->supervised;
+	verdict->gradient_norm =
+		sqrt(add_squares(pipeline, &verdict->bad_parameter));
+	verdict->commit =
+		isfinite(verdict->loss) && isfinite(verdict->gradient_norm);
+	/* As torch.nn.utils.clip_grad_norm_. */
+	if (clip > 0 && verdict->gradient_norm > clip)
+		verdict->gradient_scale =
+			clip / (verdict->gradient_norm + 1e-6);
+}
+
+static int collect(struct pipeline *pipeline)
+{
+	struct vote *vote = pipeline->vote;
+
+	for (unsigned r = 0; r < pipeline->world->size; r++) {
+		struct message *message;
+		int rc;
+
+		if (r == ROUTE_ROOT)
+			continue;
+		message = route_find(pipeline->train_route, r, MESSAGE_VOTE);
+		rc = exchange_await(pipeline->exchange, message);
+		if (!rc)
+			rc = exchange_take(pipeline->exchange, message);
+		/* The verdict of the last step has long left. */
+		if (!rc)
+			rc = exchange_await_sent(pipeline->exchange,
+						 &vote->verdict_busy[r]);
+		if (rc)
+			return rc;
+	}
+	return 0;
+}
+
+static int tell(struct pipeline *pipeline)
+{
+	struct vote *vote = pipeline->vote;
+
+	for (unsigned r = 0; r < pipeline->world->size; r++) {
+		struct message message = { .kind = MESSAGE_VERDICT,
+					   .peer = r,
+					   .bytes = sizeof(struct verdict) };
+		int rc;
+
+		if (r == ROUTE_ROOT)
+			continue;
+		rc = exchange_send(pipeline->exchange, &message, vote->verdict,
+				   &vote->verdict_busy[r]);
+		if (rc)
+			return rc;
+	}
+	return 0;
+}
+
+static int vote_as_root(struct pipeline *pipeline)
+{
+	int rc = collect(pipeline);
+
+	if (rc)
+		return rc;
+	judge(pipeline, pipeline->vote->verdict);
+	return tell(pipeline);
+}
+
+static int vote_as_other(struct pipeline *pipeline)
+{
+	struct vote *vote = pipeline->vote;
+	unsigned me = pipeline->world->rank;
+	struct message mine = { .kind = MESSAGE_VOTE,
+				.peer = ROUTE_ROOT,
+				.bytes = vote_bytes(pipeline, me) };
+	struct message *answer = route_find(pipeline->train_route, ROUTE_ROOT,
+					    MESSAGE_VERDICT);
+	int rc = exchange_send(pipeline->exchange, &mine, vote->ballots[me],
+			       &vote->busy);
+
+	if (!rc)
+		rc = exchange_await(pipeline->exchange, answer);
+	if (!rc)
+		rc = exchange_take(pipeline->exchange, answer);
+	return rc;
+}
+
+static const char *bad_place(const struct pipeline *pipeline, int32_t bad,
+			     unsigned *stage)
+{
+	unsigned count;
+	const struct parameter *all = model_parameters(pipeline->model, &count);
+
+	if (bad < 0 || (unsigned)bad >= count) {
+		*stage = pipeline->partition->stages - 1;
+		return "the loss";
+	}
+	*stage = partition_stage_of(pipeline->partition, all[bad].layer);
+	return all[bad].name;
+}
+
+int vote_run(struct pipeline *pipeline, double loss)
+{
+	struct vote *vote = pipeline->vote;
+	unsigned stage;
+	const char *name;
+	int rc = exchange_await_sent(pipeline->exchange, &vote->busy);
+
+	if (rc)
+		return rc;
+	fill_ballot(pipeline, vote->ballots[pipeline->world->rank], loss);
+	rc = pipeline->world->rank == ROUTE_ROOT ? vote_as_root(pipeline) :
+						   vote_as_other(pipeline);
+	if (rc || vote->verdict->commit)
+		return rc;
+	name = bad_place(pipeline, vote->verdict->bad_parameter, &stage);
+	return fail(-EDOM,
+		    "step %llu: %s%s is not finite (stage %u); no weight was changed. Lower --lr, or go on from the last checkpoint with another --seed or data",
+		    (unsigned long long)pipeline->pass.step + 1,
+		    vote->verdict->bad_parameter < 0 ? "" : "the gradient of ",
+		    name, stage);
+}
+
+const struct verdict *vote_verdict(const struct vote *vote)
+{
+	return vote->verdict;
+}
+
+void *vote_ballot(const struct vote *vote, unsigned rank)
+{
+	return vote->ballots[rank];
+}
+
+void *vote_verdict_memory(const struct vote *vote)
+{
+	return vote->verdict;
+}

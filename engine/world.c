@@ -1,0 +1,478 @@
+#include "engine/world.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/text.h"
+#include "base/threads.h"
+#include "engine/control.h"
+#include "engine/world_control.h"
+#include <errno.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#define ORIGIN             "the coordinator's welcome"
+#define WELCOME_TIMEOUT_NS (60 * NS_PER_SECOND)
+#define CONNECT_TIMEOUT_NS (30 * NS_PER_SECOND)
+#define FAILED_LINGER_NS   (1 * NS_PER_SECOND)
+#define WAIT_SLICE_NS      (1 * NS_PER_SECOND)
+#define ANY_TIME           (INT64_MAX / 2)
+
+/* What a rank keeps from call to call, besides the public part. */
+struct rank {
+	struct world world;
+	struct transport_hub *hub;
+	char transport[16];
+	char io[16];
+	uint64_t session;
+	uint32_t epoch;
+	int64_t round; /* of the next gather */
+};
+
+static struct rank *rank_of(struct world *world)
+{
+	return (struct rank *)((char *)world - offsetof(struct rank, world));
+}
+
+/* ---- asking and telling ---- */
+
+static void note_cancel(struct world_control *control)
+{
+	if (!atomic_exchange(&control->cancel_noted, true))
+		log_info("ending: %s", control->reason);
+}
+
+int world_check(struct world *world)
+{
+	struct world_control *control = world->control;
+
+	if (!atomic_load_explicit(&control->cancelled, memory_order_acquire))
+		return 0;
+	note_cancel(control);
+	return -ECANCELED;
+}
+
+int world_wake_fd(const struct world *world)
+{
+	return world->control->wake_fd;
+}
+
+bool world_stop_requested(const struct world *world)
+{
+	return atomic_load_explicit(&world->control->stop,
+				    memory_order_relaxed);
+}
+
+void world_note_progress(struct world *world, int64_t step, uint64_t action)
+{
+	struct world_progress *progress = &world->progress;
+
+	atomic_store_explicit(&progress->since_ns, clock_now_ns(),
+			      memory_order_relaxed);
+	atomic_store_explicit(&progress->action, action, memory_order_relaxed);
+	atomic_store_explicit(&progress->step, step, memory_order_relaxed);
+}
+
+int world_wait(struct world *world, struct transport_completion *out,
+	       unsigned capacity)
+{
+	for (;;) {
+		int rc = world_check(world);
+
+		if (rc == 0)
+			rc = transport_progress(world->endpoint, out, capacity);
+		if (rc != 0)
+			return rc;
+		rc = transport_wait(world->endpoint,
+				    clock_now_ns() + WAIT_SLICE_NS,
+				    world->control->wake_fd);
+		if (rc < 0 && rc != -ETIMEDOUT)
+			return rc;
+	}
+}
+
+int world_event_text(struct world *world, const char *event)
+{
+	struct world_control *control = world->control;
+	size_t length = strlen(event);
+	int rc;
+
+	if (length > WORLD_EVENT_BYTES)
+		return fail(-EMSGSIZE,
+			    "an event of %zu bytes is too long (at most %u)",
+			    length, WORLD_EVENT_BYTES);
+	pthread_mutex_lock(&control->send_lock);
+	rc = control_queue_parts(&control->channel,
+				 "{\"kind\":\"event\",\"event\":", event,
+				 length, "}");
+	if (rc == 0)
+		rc = control_flush(&control->channel);
+	pthread_mutex_unlock(&control->send_lock);
+	if (rc == -EAGAIN)
+		atomic_fetch_add(&control->events_dropped, 1);
+	/* The control thread deals with a broken socket, and with the rest. */
+	if (rc == -EPIPE || rc == -ECONNRESET)
+		return 0;
+	return MIN(rc, 0);
+}
+
+int world_event(struct world *world, const json_t *event)
+{
+	char *text = json_dumps(event, JSON_COMPACT);
+	int rc;
+
+	if (!text)
+		return fail(-ENOMEM, "no memory for an event");
+	rc = world_event_text(world, text);
+	free(text);
+	return rc;
+}
+
+void world_set_result(struct world *world, json_t *result)
+{
+	json_decref(world->result);
+	world->result = result;
+}
+
+/* ---- together with all ranks ---- */
+
+static bool round_is_over(const struct world_control *control, int64_t round)
+{
+	return control->gathered_round >= round;
+}
+
+int world_all_gather(struct world *world, const json_t *value, json_t **all)
+{
+	struct world_control *control = world->control;
+	int64_t round = rank_of(world)->round++;
+	json_t *message, *values;
+	int rc;
+
+	rc = world_control_send(control, CONTROL_GATHER,
+				json_pack("{s:I, s:O?}", "round",
+					  (json_int_t)round, "value", value));
+	if (rc < 0)
+		return rc;
+	rc = world_control_wait(control, round_is_over, round, ANY_TIME);
+	if (rc == -ECANCELED)
+		note_cancel(control);
+	if (rc < 0)
+		return rc;
+	/* Taken whole: no JSON value is ever shared between threads. */
+	pthread_mutex_lock(&control->lock);
+	message = control->gathered;
+	control->gathered = NULL;
+	pthread_mutex_unlock(&control->lock);
+	values = json_incref(json_object_get(message, "values"));
+	json_decref(message);
+	if (json_array_size(values) != world->size) {
+		json_decref(values);
+		return fail(-EPROTO,
+			    "the coordinator gathered %zu values, not "
+			    "%u",
+			    json_array_size(values), world->size);
+	}
+	*all = values;
+	return 0;
+}
+
+int world_barrier(struct world *world)
+{
+	json_t *all;
+	int rc = world_all_gather(world, NULL, &all);
+
+	if (rc == 0)
+		json_decref(all);
+	return rc;
+}
+
+static int gather_addresses(struct world *world, const char *own, json_t **all,
+			    const char ***out)
+{
+	json_t *value = json_string(own);
+	const char **addresses;
+	int rc;
+
+	rc = world_all_gather(world, value, all);
+	json_decref(value);
+	if (rc < 0)
+		return rc;
+	addresses = calloc(world->size, sizeof(*addresses));
+	if (!addresses) {
+		rc = fail(-ENOMEM, "no memory for %u addresses", world->size);
+		goto err_decref;
+	}
+	for (unsigned i = 0; i < world->size; i++) {
+		addresses[i] = json_string_value(json_array_get(*all, i));
+		if (!addresses[i] ||
+		    strlen(addresses[i]) >= TRANSPORT_ADDRESS_BYTES) {
+			rc = fail(-EPROTO, "rank %u told no proper address", i);
+			goto err_free;
+		}
+	}
+	*out = addresses;
+	return 0;
+
+err_free:
+	free(addresses);
+err_decref:
+	json_decref(*all);
+	return rc;
+}
+
+int world_connect(struct world *world, const unsigned *peers, unsigned count,
+		  const unsigned char fingerprint[TRANSPORT_FINGERPRINT_BYTES])
+{
+	struct transport_config *config = &world->transport_config;
+	char own[TRANSPORT_ADDRESS_BYTES];
+	const char **addresses = NULL;
+	json_t *all = NULL;
+	int rc;
+
+	transport_close(world->endpoint);
+	world->endpoint = NULL;
+	config->epoch = rank_of(world)->epoch++;
+	memcpy(config->fingerprint, fingerprint, TRANSPORT_FINGERPRINT_BYTES);
+	rc = transport_open(config, &world->endpoint);
+	if (rc < 0)
+		return rc;
+	rc = transport_listen(world->endpoint, own, sizeof(own));
+	if (rc < 0)
+		return rc;
+	rc = gather_addresses(world, own, &all, &addresses);
+	if (rc < 0)
+		return rc;
+	rc = transport_connect(world->endpoint, peers, count, addresses,
+			       CONNECT_TIMEOUT_NS);
+	free(addresses);
+	json_decref(all);
+	return rc;
+}
+
+/* ---- the life of a rank ---- */
+
+static bool is_welcome(const struct world_control *control, int64_t unused)
+{
+	(void)unused;
+	return control->welcome;
+}
+
+static bool is_bye(const struct world_control *control, int64_t unused)
+{
+	(void)unused;
+	return control->bye;
+}
+
+static bool is_never(const struct world_control *control, int64_t unused)
+{
+	(void)control;
+	(void)unused;
+	return false;
+}
+
+static int say_hello(struct world *world, const char *numerics)
+{
+	if (gethostname(world->host, sizeof(world->host)) < 0)
+		text_copy(world->host, sizeof(world->host), "?");
+	world->host[sizeof(world->host) - 1] = '\0';
+	for (char *c = world->host; *c; c++) {
+		if (*c < ' ' || *c > '~')
+			*c = '?'; /* JSON takes UTF-8 only */
+	}
+	return world_control_send(world->control, CONTROL_HELLO,
+				  json_pack("{s:i, s:I, s:s, s:s}", "version",
+					    CONTROL_VERSION, "pid",
+					    (json_int_t)getpid(), "host",
+					    world->host, "numerics", numerics));
+}
+
+static int read_session(const json_t *welcome, uint64_t *session)
+{
+	const char *text;
+	char *end;
+
+	if (json_get_string(welcome, "session", ORIGIN, &text) < 0)
+		return -EPROTO;
+	errno = 0;
+	*session = strtoull(text, &end, 16);
+	if (errno || *end || end == text || *session == 0)
+		return fail(-EPROTO, ORIGIN ": session '%.20s'", text);
+	return 0;
+}
+
+/* Everything the welcome says, but the cores. */
+static int read_welcome(struct rank *rank, const json_t *welcome)
+{
+	struct world *world = &rank->world;
+	const char *transport, *io;
+	int64_t number, size;
+	json_t *job;
+
+	if (json_get_integer(welcome, "size", 1, TRANSPORT_RANKS_MAX, ORIGIN,
+			     &size) < 0 ||
+	    json_get_integer(welcome, "rank", 0, size - 1, ORIGIN, &number) <
+		    0 ||
+	    json_get_string(welcome, "transport", ORIGIN, &transport) < 0 ||
+	    json_get_string(welcome, "io", ORIGIN, &io) < 0 ||
+	    read_session(welcome, &rank->session) < 0)
+		return -EPROTO;
+	job = json_object_get(welcome, "job");
+	if (!job)
+		return fail(-EPROTO, ORIGIN ": no job");
+	if (text_copy(rank->transport, sizeof(rank->transport), transport) <
+		    0 ||
+	    text_copy(rank->io, sizeof(rank->io), io) < 0)
+		return fail(-EPROTO, ORIGIN ": transport '%.20s', io '%.20s'",
+			    transport, io);
+	world->rank = (unsigned)number;
+	world->size = (unsigned)size;
+	world->job = job;
+	world->transport = rank->transport;
+	transport_config_default(&world->transport_config);
+	world->transport_config.kind = rank->transport;
+	world->transport_config.io = rank->io;
+	world->transport_config.rank = world->rank;
+	world->transport_config.size = world->size;
+	world->transport_config.job = rank->session;
+	world->transport_config.hub = rank->hub;
+	return 0;
+}
+
+static int create_team(struct world *world, const json_t *welcome)
+{
+	int cores[THREADS_MAX];
+	int64_t count;
+	json_t *array;
+
+	if (json_get_integer(welcome, "threads", 1, THREADS_MAX, ORIGIN,
+			     &count) < 0 ||
+	    json_get_array(welcome, "cores", ORIGIN, &array) < 0)
+		return -EPROTO;
+	if (json_array_size(array) != (size_t)count)
+		return fail(-EPROTO,
+			    ORIGIN ": %zu cores for %" PRId64 " threads",
+			    json_array_size(array), count);
+	for (size_t i = 0; i < (size_t)count; i++) {
+		const json_t *core = json_array_get(array, i);
+		json_int_t id = json_integer_value(core);
+
+		if (!json_is_integer(core) || id < -1 || id > INT32_MAX)
+			return fail(-EPROTO, ORIGIN ": cores[%zu]", i);
+		cores[i] = (int)id;
+	}
+	return threads_create((unsigned)count, cores, &world->team);
+}
+
+static int take_welcome(struct rank *rank)
+{
+	struct world *world = &rank->world;
+	char identity[32];
+	int rc;
+
+	rc = world_control_wait(world->control, is_welcome, 0,
+				clock_now_ns() + WELCOME_TIMEOUT_NS);
+	if (rc == -ECANCELED) {
+		note_cancel(world->control);
+		return rc;
+	}
+	if (rc < 0)
+		return fail(rc, "the coordinator did not answer within %.0f s",
+			    clock_seconds(WELCOME_TIMEOUT_NS));
+	rc = read_welcome(rank, world->control->welcome);
+	if (rc < 0)
+		return rc;
+	snprintf(identity, sizeof(identity), "rank %u", world->rank);
+	log_set_identity(identity);
+	return create_team(world, world->control->welcome);
+}
+
+/*
+ * Tells how it ended, and stays until all know: a link closed early would
+ * look like a failure to the neighbours.
+ */
+static int report(struct world *world, int code)
+{
+	struct world_control *control = world->control;
+	int64_t step = atomic_load(&world->progress.step);
+	char message[WORLD_REASON_BYTES];
+	int rc;
+
+	if (code == 0) {
+		rc = world_control_send(
+			control, CONTROL_DONE,
+			json_pack("{s:O?}", "result", world->result));
+		if (rc == 0)
+			rc = world_control_wait(control, is_bye, 0, ANY_TIME);
+		if (rc == -ECANCELED)
+			note_cancel(control);
+		return rc;
+	}
+	if (atomic_load(&control->cancelled))
+		return code;
+	snprintf(message, sizeof(message), "%s", log_last_error());
+	control_clean_text(message);
+	rc = world_control_send(control, CONTROL_FAILED,
+				json_pack("{s:i, s:I, s:s}", "code", code,
+					  "step", (json_int_t)step, "message",
+					  message));
+	if (rc == 0)
+		rc = world_control_wait(control, is_never, 0,
+					clock_now_ns() + FAILED_LINGER_NS);
+	if (rc == -ECANCELED)
+		atomic_store(&control->cancel_noted, true); /* our own fault */
+	return code;
+}
+
+static int run(int control_fd, bool process, const char *numerics,
+	       rank_main_fn *rank_main, struct transport_hub *hub)
+{
+	struct rank *rank = calloc(1, sizeof(*rank));
+	struct world *world;
+	int rc;
+
+	if (!rank) {
+		close(control_fd);
+		return fail(-ENOMEM, "no memory for a rank");
+	}
+	world = &rank->world;
+	world->thread = !process;
+	rank->hub = hub;
+	atomic_store(&world->progress.step, -1);
+	rc = world_control_create(control_fd, process, world, &world->control);
+	if (rc < 0)
+		goto err_free;
+	log_clear_last_error();
+	threads_set_float_state();
+	rc = say_hello(world, numerics ? numerics : "");
+	if (rc == 0)
+		rc = take_welcome(rank);
+	if (rc == 0)
+		rc = rank_main(world);
+	rc = report(world, MIN(rc, 0));
+	transport_close(world->endpoint);
+	threads_destroy(world->team);
+	atomic_store(&world->finished, true);
+	world_control_destroy(world->control);
+	json_decref(world->result);
+	log_set_identity("");
+err_free:
+	free(rank);
+	return rc;
+}
+
+int world_rank_main(int control_fd, const char *numerics,
+		    rank_main_fn *rank_main)
+{
+	prctl(PR_SET_NAME, "stagecoach-rank");
+	return run(control_fd, true, numerics, rank_main, NULL);
+}
+
+int world_thread_main(int control_fd, const char *numerics,
+		      rank_main_fn *rank_main, struct transport_hub *hub)
+{
+	return run(control_fd, false, numerics, rank_main, hub);
+}

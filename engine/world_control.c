@@ -1,0 +1,424 @@
+#include "engine/world_control.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include <errno.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#define ORIGIN       "the coordinator"
+#define ACTION_BYTES 48
+
+static void nudge(struct world_control *control)
+{
+	uint64_t one = 1;
+
+	if (write(control->nudge_fd, &one, sizeof(one)) < 0)
+		log_debug("eventfd: %s", strerror(errno));
+}
+
+/* ---- sending ---- */
+
+int world_control_send(struct world_control *control, enum control_kind kind,
+		       json_t *message)
+{
+	size_t bound;
+	int rc;
+
+	pthread_mutex_lock(&control->send_lock);
+	/* Events are held to the bound; what decides the job is not. */
+	bound = control->channel.queue_bytes;
+	control->channel.queue_bytes =
+		bound + 2 * (size_t)CONTROL_MESSAGE_BYTES;
+	rc = control_queue(&control->channel, kind, message);
+	control->channel.queue_bytes = bound;
+	if (!rc)
+		rc = control_flush(&control->channel);
+	pthread_mutex_unlock(&control->send_lock);
+	if (rc > 0)
+		nudge(control);
+	if (rc == -EPIPE || rc == -ECONNRESET)
+		return 0; /* the reading side finds out and deals with it */
+	return MIN(rc, 0);
+}
+
+/* A heartbeat that finds the queue full is not missed: bytes still move. */
+static void send_progress(struct world_control *control)
+{
+	struct world *world = control->world;
+	int64_t step = atomic_load(&world->progress.step);
+	int64_t since_ns = atomic_load(&world->progress.since_ns);
+	world_describe_fn *describe = world->describe;
+	char action[ACTION_BYTES] = "", text[200];
+
+	if (describe && step >= 0)
+		describe(atomic_load(&world->progress.action), action,
+			 sizeof(action));
+	for (char *c = action; *c; c++) {
+		if (*c < ' ' || *c > '~' || *c == '"' || *c == '\\')
+			*c = '?';
+	}
+	snprintf(text, sizeof(text),
+		 "{\"kind\":\"progress\",\"step\":%" PRId64
+		 ",\"action\":\"%s\",\"milliseconds\":%" PRId64 "}",
+		 step, action,
+		 since_ns ? (int64_t)((clock_now_ns() - since_ns) / NS_PER_MS)
+			  : 0);
+	pthread_mutex_lock(&control->send_lock);
+	if (control_queue_parts(&control->channel, "", text, strlen(text),
+				"") == 0 &&
+	    control_flush(&control->channel) < 0)
+		log_debug("heartbeat: the control connection is broken");
+	pthread_mutex_unlock(&control->send_lock);
+}
+
+/* ---- what comes ---- */
+
+static void cancel(struct world_control *control, const char *reason)
+{
+	uint64_t one = 1;
+
+	if (atomic_load(&control->cancelled))
+		return;
+	pthread_mutex_lock(&control->lock);
+	snprintf(control->reason, sizeof(control->reason), "%s", reason);
+	atomic_store(&control->cancelled, true);
+	pthread_cond_broadcast(&control->changed);
+	pthread_mutex_unlock(&control->lock);
+	if (write(control->wake_fd, &one, sizeof(one)) < 0)
+		log_debug("eventfd: %s", strerror(errno));
+	if (control->process)
+		control->exit_ns = clock_now_ns() + WORLD_ABORT_GRACE_NS;
+}
+
+static void name_thread(const json_t *welcome)
+{
+	char identity[32];
+
+	snprintf(identity, sizeof(identity), "rank %" JSON_INTEGER_FORMAT,
+		 json_integer_value(json_object_get(welcome, "rank")));
+	log_set_identity(identity);
+}
+
+/* Takes over `message`. False: it means nothing to a rank. */
+static bool keep_message(struct world_control *control, enum control_kind kind,
+			 json_t *message)
+{
+	json_t **place = NULL;
+
+	pthread_mutex_lock(&control->lock);
+	if (kind == CONTROL_WELCOME && !control->welcome) {
+		place = &control->welcome;
+	} else if (kind == CONTROL_GATHERED) {
+		place = &control->gathered;
+		json_decref(*place);
+		control->gathered_round =
+			json_integer_value(json_object_get(message, "round"));
+	} else if (kind == CONTROL_BYE) {
+		control->bye = true;
+	}
+	if (kind == CONTROL_WELCOME)
+		name_thread(message);
+	if (place)
+		*place = message; /* from here on the main thread's */
+	pthread_cond_broadcast(&control->changed);
+	pthread_mutex_unlock(&control->lock);
+	if (!place)
+		json_decref(message);
+	return place || kind == CONTROL_BYE;
+}
+
+static void take_message(struct world_control *control, enum control_kind kind,
+			 json_t *message)
+{
+	const char *reason;
+
+	switch (kind) {
+	case CONTROL_STOP:
+		atomic_store(&control->stop, true);
+		json_decref(message);
+		return;
+	case CONTROL_ABORT:
+		reason = json_string_value(json_object_get(message, "reason"));
+		cancel(control, reason ? reason : "the coordinator says so");
+		json_decref(message);
+		return;
+	default:
+		if (!keep_message(control, kind, message))
+			cancel(control, "the coordinator sent what only a "
+					"rank may send");
+	}
+}
+
+/* The coordinator is gone: a process has nobody left to live for. */
+static void lost(struct world_control *control)
+{
+	bool bye;
+
+	pthread_mutex_lock(&control->lock);
+	bye = control->bye;
+	pthread_mutex_unlock(&control->lock);
+	atomic_store(&control->quit, true);
+	if (bye || atomic_load(&control->cancelled))
+		return;
+	if (control->process) {
+		log_error("the supervisor is gone: ending at once");
+		_exit(1);
+	}
+	cancel(control, "the control connection was closed");
+}
+
+static void read_all(struct world_control *control)
+{
+	enum control_kind kind;
+	json_t *message;
+	int filled, rc;
+
+	do {
+		filled = control_fill(&control->channel);
+		while ((rc = control_next(&control->channel, ORIGIN, &kind,
+					  &message)) > 0)
+			take_message(control, kind, message);
+		if (rc < 0) {
+			cancel(control, "the coordinator's messages are "
+					"damaged");
+			atomic_store(&control->quit, true);
+			return;
+		}
+	} while (filled > 0);
+	if (filled < 0)
+		lost(control);
+}
+
+/* Slurm, or a user, signals a rank: that is meant for the job. */
+static void take_signals(struct world_control *control)
+{
+	struct signalfd_siginfo info;
+
+	while (read(control->signal_fd, &info, sizeof(info)) == sizeof(info)) {
+		if (info.ssi_signo == SIGTSTP)
+			continue;
+		if (world_control_send(control, CONTROL_STOP,
+				       json_pack("{s:i}", "signal",
+						 (int)info.ssi_signo)) < 0)
+			log_warning("signal %u could not be passed on",
+				    info.ssi_signo);
+	}
+}
+
+/* rank_main did not return after the abort: no one else can end it. */
+static void check_exit(struct world_control *control)
+{
+	struct world *world = control->world;
+	world_describe_fn *describe = world->describe;
+	int64_t step = atomic_load(&world->progress.step);
+	char action[ACTION_BYTES] = "";
+
+	if (!control->exit_ns || clock_now_ns() < control->exit_ns)
+		return;
+	if (describe && step >= 0)
+		describe(atomic_load(&world->progress.action), action,
+			 sizeof(action));
+	log_error("still busy %.1f s after the job was ended (step %" PRId64
+		  "%s%s): ending by force",
+		  clock_seconds(WORLD_ABORT_GRACE_NS), step,
+		  action[0] ? ", " : "", action);
+	_exit(1);
+}
+
+/* ---- the thread ---- */
+
+static int poll_once(struct world_control *control, int64_t deadline_ns)
+{
+	struct pollfd fds[3] = {
+		{.fd = control->channel.fd, .events = POLLIN},
+		{.fd = control->nudge_fd, .events = POLLIN},
+		{.fd = control->signal_fd, .events = POLLIN},
+	};
+	int64_t left_ns;
+	uint64_t nudges;
+
+	pthread_mutex_lock(&control->send_lock);
+	if (control_pending(&control->channel))
+		fds[0].events |= POLLOUT;
+	pthread_mutex_unlock(&control->send_lock);
+	left_ns = MAX(deadline_ns - clock_now_ns(), 0);
+	if (poll(fds, ARRAY_SIZE(fds),
+		 (int)((left_ns + NS_PER_MS - 1) / NS_PER_MS)) < 0)
+		return errno == EINTR ? 0 : -errno;
+	if (fds[1].revents &&
+	    read(control->nudge_fd, &nudges, sizeof(nudges)) < 0)
+		log_debug("eventfd: %s", strerror(errno));
+	if (fds[0].revents & POLLOUT) {
+		pthread_mutex_lock(&control->send_lock);
+		/* A broken socket is found by reading it, below. */
+		if (control_flush(&control->channel) < 0)
+			control->channel.out_start = control->channel.out_end;
+		pthread_mutex_unlock(&control->send_lock);
+	}
+	if (fds[0].revents & ~POLLOUT)
+		read_all(control);
+	if (fds[2].revents)
+		take_signals(control);
+	return 0;
+}
+
+static void *control_main(void *argument)
+{
+	struct world_control *control = argument;
+	int64_t beat_ns = clock_now_ns() + WORLD_HEARTBEAT_NS;
+
+	prctl(PR_SET_NAME, "control");
+	while (!atomic_load(&control->quit)) {
+		int64_t now_ns = clock_now_ns();
+
+		if (now_ns >= beat_ns) {
+			beat_ns = now_ns + WORLD_HEARTBEAT_NS;
+			send_progress(control);
+		}
+		check_exit(control);
+		if (poll_once(control, control->exit_ns
+					       ? MIN(beat_ns, control->exit_ns)
+					       : beat_ns) < 0)
+			cancel(control, "poll of the control connection "
+					"failed");
+	}
+	/* The socket has ended, but rank_main is to end in time too. */
+	while (control->exit_ns && !atomic_load(&control->world->finished)) {
+		check_exit(control);
+		clock_sleep_ns(20 * NS_PER_MS);
+	}
+	return NULL;
+}
+
+/* ---- life ---- */
+
+static int open_fds(struct world_control *control)
+{
+	sigset_t signals;
+
+	control->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	control->nudge_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (control->wake_fd < 0 || control->nudge_fd < 0)
+		return fail(-errno, "eventfd: %s", strerror(errno));
+	if (!control->process)
+		return 0;
+	sigemptyset(&signals);
+	sigaddset(&signals, SIGINT);
+	sigaddset(&signals, SIGTERM);
+	sigaddset(&signals, SIGHUP);
+	control->signal_fd = signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);
+	if (control->signal_fd < 0)
+		return fail(-errno, "signalfd: %s", strerror(errno));
+	pthread_sigmask(SIG_BLOCK, &signals, NULL);
+	return 0;
+}
+
+static void close_all(struct world_control *control)
+{
+	control_channel_fini(&control->channel);
+	if (control->wake_fd >= 0)
+		close(control->wake_fd);
+	if (control->nudge_fd >= 0)
+		close(control->nudge_fd);
+	if (control->signal_fd >= 0)
+		close(control->signal_fd);
+	json_decref(control->welcome);
+	json_decref(control->gathered);
+	pthread_cond_destroy(&control->changed);
+	pthread_mutex_destroy(&control->lock);
+	pthread_mutex_destroy(&control->send_lock);
+	free(control);
+}
+
+static void init_locks(struct world_control *control)
+{
+	pthread_condattr_t attributes;
+
+	pthread_mutex_init(&control->send_lock, NULL);
+	pthread_mutex_init(&control->lock, NULL);
+	pthread_condattr_init(&attributes);
+	pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+	pthread_cond_init(&control->changed, &attributes);
+	pthread_condattr_destroy(&attributes);
+}
+
+int world_control_create(int fd, bool process, struct world *world,
+			 struct world_control **out)
+{
+	struct world_control *control = calloc(1, sizeof(*control));
+	int rc;
+
+	if (!control) {
+		close(fd);
+		return fail(-ENOMEM, "no memory for a control connection");
+	}
+	control->world = world;
+	control->process = process;
+	control->channel.fd = fd;
+	control->wake_fd = control->nudge_fd = control->signal_fd = -1;
+	control->gathered_round = -1;
+	init_locks(control);
+	rc = control_channel_init(&control->channel, fd, CONTROL_MESSAGE_BYTES,
+				  WORLD_EVENT_QUEUE_BYTES, true);
+	if (rc == 0)
+		rc = open_fds(control);
+	if (rc < 0)
+		goto err_close;
+	rc = -pthread_create(&control->thread, NULL, control_main, control);
+	if (rc < 0) {
+		fail(rc, "control thread: %s", strerror(-rc));
+		goto err_close;
+	}
+	*out = control;
+	return 0;
+
+err_close:
+	close_all(control);
+	return rc;
+}
+
+void world_control_destroy(struct world_control *control)
+{
+	if (!control)
+		return;
+	atomic_store(&control->quit, true);
+	nudge(control);
+	pthread_join(control->thread, NULL);
+	if (control_flush(&control->channel) > 0)
+		log_debug("control messages were left unsent");
+	close_all(control);
+}
+
+int world_control_wait(struct world_control *control,
+		       world_control_test_fn *test, int64_t argument,
+		       int64_t deadline_ns)
+{
+	struct timespec until = {
+		.tv_sec = deadline_ns / NS_PER_SECOND,
+		.tv_nsec = deadline_ns % NS_PER_SECOND,
+	};
+	int rc = 0;
+
+	pthread_mutex_lock(&control->lock);
+	while (!test(control, argument) && rc != -ETIMEDOUT) {
+		if (atomic_load(&control->cancelled)) {
+			rc = -ECANCELED;
+			break;
+		}
+		rc = -pthread_cond_timedwait(&control->changed, &control->lock,
+					     &until);
+	}
+	if (test(control, argument))
+		rc = 0;
+	pthread_mutex_unlock(&control->lock);
+	return rc;
+}

@@ -1,0 +1,27 @@
+/*
+ * Activation functions, element by element over `count` floats. Outputs may
+ * be their inputs (the same pointer, not a shifted one).
+ */
+#ifndef STAGECOACH_MODEL_KERNELS_ACTIVATION_H
+#define STAGECOACH_MODEL_KERNELS_ACTIVATION_H
+
+#include "base/threads.h"
+
+/*
+ * GELU in the tanh form ("gelu_new" of Hugging Face; Hendrycks, Gimpel 2016):
+ * y = x/2 (1 + tanh u), u = sqrt(2/pi) (x + 0.044715 x^3). Computed as the
+ * equal x / (1 + e^(-2u)), which stays accurate for negative x.
+ * Backward: dx = dy * y'(x), from the forward's input x.
+ */
+void gelu_forward(struct threads *threads, size_t count, const float *x,
+		  float *y);
+void gelu_backward(struct threads *threads, size_t count, const float *dy,
+		   const float *x, float *dx);
+
+/* SiLU: y = x / (1 + e^-x). */
+void silu_forward(struct threads *threads, size_t count, const float *x,
+		  float *y);
+void silu_backward(struct threads *threads, size_t count, const float *dy,
+		   const float *x, float *dx);
+
+#endif

@@ -1,0 +1,539 @@
+#include "model/kernels/attention.h"
+#include "model/kernels/dropout.h"
+#include "model/kernels/gemm.h"
+#include "model/kernels/lanes.h"
+
+#include <math.h>
+#include <string.h>
+
+/*
+ * Blocks. A block is narrow along the side on which the causal triangle cuts
+ * it (what is computed in vain is half of that) and long along the other, so
+ * that products are large enough for BLAS and softmax seldom rescales.
+ */
+#define NARROW 64
+#define LONG   256
+
+struct attention_work {
+	const struct attention_shape *shape;
+	const float *q, *k, *v;
+	float *out; /* forward: written; backward: read */
+	float *lse;
+	const float *dout;
+	float *dq, *dk, *dv;
+	const struct dropout *dropout; /* NULL: none */
+	unsigned char *scratch;
+	size_t scratch_bytes; /* of one thread */
+	size_t query_blocks;
+};
+
+/* What each thread has of the scratch memory. */
+struct attention_scratch {
+	float *scores;    /* [NARROW x LONG]: probabilities */
+	float *gradients; /* the same: their gradients */
+	uint32_t *words;  /* [LONG] of dropout */
+	float *maximum;   /* [NARROW] of the scores of each row so far */
+	float *sum;       /* [NARROW] of their exponentials */
+	float *delta;     /* [time_q] row sums of dout * out */
+};
+
+static size_t rounded(size_t floats)
+{
+	size_t line = CACHE_LINE_BYTES / sizeof(float);
+
+	return (floats + line - 1) / line * line;
+}
+
+static size_t thread_floats(const struct attention_shape *shape)
+{
+	return 2 * NARROW * LONG + LONG + 2 * NARROW + rounded(shape->time_q);
+}
+
+size_t attention_scratch_bytes(const struct attention_shape *shape,
+			       unsigned threads)
+{
+	return threads * thread_floats(shape) * sizeof(float);
+}
+
+static struct attention_scratch scratch_of(const struct attention_work *work,
+					   unsigned thread)
+{
+	float *base =
+		(float *)(void *)(work->scratch + thread * work->scratch_bytes);
+	struct attention_scratch scratch;
+
+	scratch.scores = base;
+	scratch.gradients = scratch.scores + NARROW * LONG;
+	scratch.words = (uint32_t *)(void *)(scratch.gradients + NARROW * LONG);
+	scratch.maximum = scratch.gradients + NARROW * LONG + LONG;
+	scratch.sum = scratch.maximum + NARROW;
+	scratch.delta = scratch.sum + NARROW;
+	return scratch;
+}
+
+struct attention_shape attention_shape_packed(size_t batch, size_t time,
+					      size_t heads, size_t head_size)
+{
+	size_t channels = heads * head_size;
+	struct attention_layout qkv = {3 * channels, 3 * channels * time};
+	struct attention_layout out = {channels, channels * time};
+
+	return (struct attention_shape){
+		.batch = batch,
+		.time_q = time,
+		.time_k = time,
+		.heads = heads,
+		.kv_heads = heads,
+		.head_size = head_size,
+		.causal = true,
+		.scale = 1.0f / sqrtf((float)head_size),
+		.q = qkv,
+		.k = qkv,
+		.v = qkv,
+		.out = out,
+	};
+}
+
+static size_t offset_of(struct attention_layout layout, size_t head_size,
+			size_t sample, size_t token, size_t head)
+{
+	return sample * layout.sample_stride + token * layout.row_stride +
+	       head * head_size;
+}
+
+static const struct dropout *active(const struct dropout *dropout)
+{
+	return dropout != NULL && dropout->probability > 0.0f ? dropout : NULL;
+}
+
+/* How many of the keys first .. first + count - 1 a query sees. */
+static size_t keys_seen(const struct attention_shape *shape, size_t query,
+			size_t first, size_t count)
+{
+	size_t end = shape->position_offset + query + 1;
+
+	if (!shape->causal)
+		return count;
+	return end <= first ? 0 : MIN(end - first, count);
+}
+
+static void words_of(const struct attention_work *work, size_t sample,
+		     size_t head, size_t query, size_t key, size_t count,
+		     uint32_t *words)
+{
+	size_t position = work->shape->position_offset + query;
+
+	dropout_words(work->dropout->key, work->dropout->sample_ids[sample],
+		      dropout_attention_coordinate(head, position), key, count,
+		      words);
+}
+
+/* ---- loops over one row ---- */
+
+KERNEL_CLONES static float row_maximum(size_t count, const float *restrict x)
+{
+	float lanes[LANES];
+
+	for (int lane = 0; lane < LANES; lane++)
+		lanes[lane] = -INFINITY;
+	LANES_FOR(count, i, lane,
+		  lanes[lane] = x[i] > lanes[lane] ? x[i] : lanes[lane]);
+	return lanes_maximum(lanes);
+}
+
+/* x = e^(x - shift); returns the sum. */
+KERNEL_CLONES static float row_exp(size_t count, float shift, float *restrict x)
+{
+	float lanes[LANES] = {0};
+
+	for (size_t i = 0; i < count; i++)
+		x[i] = vector_exp(x[i] - shift);
+	LANES_FOR(count, i, lane, lanes[lane] += x[i]);
+	return lanes_sum(lanes);
+}
+
+KERNEL_CLONES static void row_scale(size_t count, float factor,
+				    float *restrict x)
+{
+	for (size_t i = 0; i < count; i++)
+		x[i] *= factor;
+}
+
+KERNEL_CLONES static void row_drop(size_t count, uint32_t threshold,
+				   float scale, const uint32_t *restrict words,
+				   float *restrict x)
+{
+	for (size_t i = 0; i < count; i++) {
+		float kept = x[i] * scale;
+
+		x[i] = words[i] >= threshold ? kept : 0.0f;
+	}
+}
+
+KERNEL_CLONES static float row_dot(size_t count, const float *restrict a,
+				   const float *restrict b)
+{
+	float lanes[LANES] = {0};
+
+	LANES_FOR(count, i, lane, lanes[lane] += a[i] * b[i]);
+	return lanes_sum(lanes);
+}
+
+/* Through softmax: p = e^(s - lse), ds = p (dp - delta) scale. */
+KERNEL_CLONES static void row_softmax_backward(size_t count, float lse,
+					       float delta, float scale,
+					       float *restrict s_p,
+					       float *restrict dp_ds)
+{
+	for (size_t i = 0; i < count; i++) {
+		float p = vector_exp(s_p[i] - lse);
+
+		s_p[i] = p;
+		dp_ds[i] = p * (dp_ds[i] - delta) * scale;
+	}
+}
+
+/* ---- forward: one block of queries, its keys from the first to the last ---- */
+
+struct forward_block {
+	size_t sample, head, kv_head;
+	size_t query, queries;
+	size_t key, keys;
+};
+
+/*
+ * Scores of one row to unnormalised probabilities: takes the maximum further
+ * and scales what was summed before down to it (algorithm 1, lines 10 to 12).
+ */
+static void forward_row(const struct attention_work *work,
+			const struct attention_scratch *scratch,
+			const struct forward_block *block, size_t row)
+{
+	const struct attention_shape *shape = work->shape;
+	size_t query = block->query + row;
+	size_t seen = keys_seen(shape, query, block->key, block->keys);
+	float *scores = scratch->scores + row * block->keys;
+	float *out = work->out + offset_of(shape->out, shape->head_size,
+					   block->sample, query, block->head);
+	float maximum, sum, factor;
+
+	memset(scores + seen, 0, (block->keys - seen) * sizeof(*scores));
+	if (seen == 0)
+		return;
+	maximum = row_maximum(seen, scores);
+	if (block->key != 0 && maximum <= scratch->maximum[row])
+		maximum = scratch->maximum[row];
+	sum = row_exp(seen, maximum, scores);
+	if (block->key != 0) {
+		factor = vector_exp(scratch->maximum[row] - maximum);
+		sum = scratch->sum[row] * factor + sum;
+		row_scale(shape->head_size, factor, out);
+	}
+	scratch->maximum[row] = maximum;
+	scratch->sum[row] = sum;
+	if (work->dropout == NULL)
+		return;
+	words_of(work, block->sample, block->head, query, block->key, seen,
+		 scratch->words);
+	row_drop(seen, dropout_threshold(work->dropout->probability),
+		 dropout_scale(work->dropout->probability), scratch->words,
+		 scores);
+}
+
+static void forward_keys(const struct attention_work *work,
+			 const struct attention_scratch *scratch,
+			 const struct forward_block *block)
+{
+	const struct attention_shape *shape = work->shape;
+	size_t size = shape->head_size;
+	const float *q = work->q + offset_of(shape->q, size, block->sample,
+					     block->query, block->head);
+	const float *k = work->k + offset_of(shape->k, size, block->sample,
+					     block->key, block->kv_head);
+	const float *v = work->v + offset_of(shape->v, size, block->sample,
+					     block->key, block->kv_head);
+	float *out = work->out + offset_of(shape->out, size, block->sample,
+					   block->query, block->head);
+
+	gemm_block(GEMM_NORMAL, GEMM_TRANSPOSED, block->queries, block->keys,
+		   size, shape->scale, q, shape->q.row_stride, k,
+		   shape->k.row_stride, 0.0f, scratch->scores, block->keys);
+	for (size_t row = 0; row < block->queries; row++)
+		forward_row(work, scratch, block, row);
+	gemm_block(GEMM_NORMAL, GEMM_NORMAL, block->queries, size, block->keys,
+		   1.0f, scratch->scores, block->keys, v, shape->v.row_stride,
+		   block->key == 0 ? 0.0f : 1.0f, out, shape->out.row_stride);
+}
+
+static void forward_finish(const struct attention_work *work,
+			   const struct attention_scratch *scratch,
+			   const struct forward_block *block)
+{
+	const struct attention_shape *shape = work->shape;
+	size_t head = block->sample * shape->heads + block->head;
+
+	for (size_t row = 0; row < block->queries; row++) {
+		size_t query = block->query + row;
+		float *out = work->out + offset_of(shape->out, shape->head_size,
+						   block->sample, query,
+						   block->head);
+
+		row_scale(shape->head_size, 1.0f / scratch->sum[row], out);
+		if (work->lse != NULL)
+			work->lse[head * shape->time_q + query] =
+				scratch->maximum[row] +
+				vector_log(scratch->sum[row]);
+	}
+}
+
+static void forward_task(void *argument, size_t index, unsigned thread)
+{
+	const struct attention_work *work = argument;
+	const struct attention_shape *shape = work->shape;
+	struct attention_scratch scratch = scratch_of(work, thread);
+	size_t head = index / work->query_blocks;
+	/* The last queries see the most keys: they go first. */
+	size_t order = work->query_blocks - 1 - index % work->query_blocks;
+	struct forward_block block = {
+		.sample = head / shape->heads,
+		.head = head % shape->heads,
+		.query = order * NARROW,
+	};
+	size_t end;
+
+	block.kv_head = block.head / (shape->heads / shape->kv_heads);
+	block.queries = MIN((size_t)NARROW, shape->time_q - block.query);
+	end = keys_seen(shape, block.query + block.queries - 1, 0,
+			shape->time_k);
+	for (block.key = 0; block.key < end; block.key += block.keys) {
+		block.keys = MIN((size_t)LONG, end - block.key);
+		forward_keys(work, &scratch, &block);
+	}
+	forward_finish(work, &scratch, &block);
+}
+
+static void check_shape(const struct attention_shape *shape)
+{
+	ASSERT(shape->kv_heads > 0 && shape->heads % shape->kv_heads == 0);
+	ASSERT(shape->time_q > 0 && shape->time_k > 0 && shape->head_size > 0);
+	ASSERT(!shape->causal ||
+	       shape->position_offset + shape->time_q <= shape->time_k);
+}
+
+void attention_forward(struct threads *threads,
+		       const struct attention_shape *shape, const float *q,
+		       const float *k, const float *v, float *out, float *lse,
+		       const struct dropout *dropout, void *scratch)
+{
+	struct attention_work work = {
+		.shape = shape,
+		.q = q,
+		.k = k,
+		.v = v,
+		.out = out,
+		.lse = lse,
+		.dropout = active(dropout),
+		.scratch = scratch,
+		.scratch_bytes = attention_scratch_bytes(shape, 1),
+		.query_blocks = (shape->time_q + NARROW - 1) / NARROW,
+	};
+
+	check_shape(shape);
+	threads_run(threads, shape->batch * shape->heads * work.query_blocks,
+		    forward_task, &work);
+}
+
+/* ---- backward: one sample and key-value head, all blocks in order ---- */
+
+struct backward_block {
+	size_t sample, head, kv_head;
+	size_t query, queries;
+	size_t key, keys;
+	bool first; /* the first to add to dk and dv of these keys */
+};
+
+/*
+ * p and ds of one row, from s and dp. The gradient of what dropout let
+ * through is scaled like it; delta needs no change, for it is
+ * dout . out = sum_j p_j dp_j with or without dropout.
+ */
+static void backward_row(const struct attention_work *work,
+			 const struct attention_scratch *scratch,
+			 const struct backward_block *block, size_t row)
+{
+	const struct attention_shape *shape = work->shape;
+	size_t query = block->query + row;
+	size_t head = block->sample * shape->heads + block->head;
+	size_t seen = keys_seen(shape, query, block->key, block->keys);
+	size_t hidden_bytes = (block->keys - seen) * sizeof(float);
+	float *scores = scratch->scores + row * block->keys;
+	float *gradients = scratch->gradients + row * block->keys;
+	uint32_t threshold = 0;
+	float scale = 1.0f;
+
+	if (work->dropout != NULL) {
+		threshold = dropout_threshold(work->dropout->probability);
+		scale = dropout_scale(work->dropout->probability);
+		words_of(work, block->sample, block->head, query, block->key,
+			 seen, scratch->words);
+		row_drop(seen, threshold, scale, scratch->words, gradients);
+	}
+	row_softmax_backward(seen, work->lse[head * shape->time_q + query],
+			     scratch->delta[query], shape->scale, scores,
+			     gradients);
+	if (work->dropout != NULL)
+		row_drop(seen, threshold, scale, scratch->words, scores);
+	memset(scores + seen, 0, hidden_bytes);
+	memset(gradients + seen, 0, hidden_bytes);
+}
+
+/* The five products of a block (algorithm 4, lines 11 to 22). */
+static void backward_queries(const struct attention_work *work,
+			     const struct attention_scratch *scratch,
+			     const struct backward_block *block)
+{
+	const struct attention_shape *shape = work->shape;
+	size_t size = shape->head_size;
+	size_t queries = block->queries, keys = block->keys;
+	size_t q_stride = shape->q.row_stride, k_stride = shape->k.row_stride;
+	size_t v_stride = shape->v.row_stride;
+	size_t out_stride = shape->out.row_stride;
+	size_t q = offset_of(shape->q, size, block->sample, block->query,
+			     block->head);
+	size_t k = offset_of(shape->k, size, block->sample, block->key,
+			     block->kv_head);
+	size_t v = offset_of(shape->v, size, block->sample, block->key,
+			     block->kv_head);
+	size_t out = offset_of(shape->out, size, block->sample, block->query,
+			       block->head);
+	float add = block->first ? 0.0f : 1.0f;
+
+	gemm_block(GEMM_NORMAL, GEMM_TRANSPOSED, queries, keys, size,
+		   shape->scale, work->q + q, q_stride, work->k + k, k_stride,
+		   0.0f, scratch->scores, keys);
+	gemm_block(GEMM_NORMAL, GEMM_TRANSPOSED, queries, keys, size, 1.0f,
+		   work->dout + out, out_stride, work->v + v, v_stride, 0.0f,
+		   scratch->gradients, keys);
+	for (size_t row = 0; row < queries; row++)
+		backward_row(work, scratch, block, row);
+	gemm_block(GEMM_TRANSPOSED, GEMM_NORMAL, keys, size, queries, 1.0f,
+		   scratch->scores, keys, work->dout + out, out_stride, add,
+		   work->dv + v, v_stride);
+	gemm_block(GEMM_TRANSPOSED, GEMM_NORMAL, keys, size, queries, 1.0f,
+		   scratch->gradients, keys, work->q + q, q_stride, add,
+		   work->dk + k, k_stride);
+	gemm_block(GEMM_NORMAL, GEMM_NORMAL, queries, size, keys, 1.0f,
+		   scratch->gradients, keys, work->k + k, k_stride,
+		   block->key == 0 ? 0.0f : 1.0f, work->dq + q, q_stride);
+}
+
+static void backward_delta(const struct attention_work *work,
+			   const struct attention_scratch *scratch,
+			   size_t sample, size_t head)
+{
+	const struct attention_shape *shape = work->shape;
+
+	for (size_t query = 0; query < shape->time_q; query++) {
+		size_t at = offset_of(shape->out, shape->head_size, sample,
+				      query, head);
+
+		scratch->delta[query] = row_dot(
+			shape->head_size, work->out + at, work->dout + at);
+	}
+}
+
+/* Keys behind the last query's position get no gradient. */
+static void clear_keys(const struct attention_work *work,
+		       const struct backward_block *block)
+{
+	const struct attention_shape *shape = work->shape;
+	size_t size = shape->head_size;
+
+	for (size_t i = 0; i < block->keys; i++) {
+		size_t key = block->key + i;
+
+		memset(work->dk + offset_of(shape->k, size, block->sample, key,
+					    block->kv_head),
+		       0, size * sizeof(float));
+		memset(work->dv + offset_of(shape->v, size, block->sample, key,
+					    block->kv_head),
+		       0, size * sizeof(float));
+	}
+}
+
+static void backward_keys(const struct attention_work *work,
+			  const struct attention_scratch *scratch,
+			  struct backward_block *block)
+{
+	const struct attention_shape *shape = work->shape;
+	size_t query = 0;
+
+	/* The first query that sees the block's first key. */
+	if (shape->causal && block->key > shape->position_offset)
+		query = block->key - shape->position_offset;
+	if (query >= shape->time_q && block->first)
+		clear_keys(work, block);
+	for (; query < shape->time_q; query += block->queries) {
+		block->query = query;
+		block->queries = MIN((size_t)LONG, shape->time_q - query);
+		backward_queries(work, scratch, block);
+		block->first = false;
+	}
+}
+
+/*
+ * dk and dv of a block of keys sum over heads, then queries, ascending; dq sums
+ * over blocks of keys, ascending. Since one thread does all of it, scores are
+ * computed once for the three.
+ */
+static void backward_task(void *argument, size_t index, unsigned thread)
+{
+	const struct attention_work *work = argument;
+	const struct attention_shape *shape = work->shape;
+	struct attention_scratch scratch = scratch_of(work, thread);
+	size_t group = shape->heads / shape->kv_heads;
+	struct backward_block block = {
+		.sample = index / shape->kv_heads,
+		.kv_head = index % shape->kv_heads,
+	};
+
+	for (size_t member = 0; member < group; member++) {
+		block.head = block.kv_head * group + member;
+		backward_delta(work, &scratch, block.sample, block.head);
+		for (block.key = 0; block.key < shape->time_k;
+		     block.key += block.keys) {
+			block.keys =
+				MIN((size_t)NARROW, shape->time_k - block.key);
+			block.first = member == 0;
+			backward_keys(work, &scratch, &block);
+		}
+	}
+}
+
+void attention_backward(struct threads *threads,
+			const struct attention_shape *shape, const float *q,
+			const float *k, const float *v, const float *out,
+			const float *lse, const float *dout, float *dq,
+			float *dk, float *dv, const struct dropout *dropout,
+			void *scratch)
+{
+	struct attention_work work = {
+		.shape = shape,
+		.q = q,
+		.k = k,
+		.v = v,
+		.out = (float *)(uintptr_t)out, /* only read here */
+		.lse = (float *)(uintptr_t)lse,
+		.dout = dout,
+		.dq = dq,
+		.dk = dk,
+		.dv = dv,
+		.dropout = active(dropout),
+		.scratch = scratch,
+		.scratch_bytes = attention_scratch_bytes(shape, 1),
+	};
+
+	check_shape(shape);
+	threads_run(threads, shape->batch * shape->kv_heads, backward_task,
+		    &work);
+}

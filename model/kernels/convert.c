@@ -1,0 +1,51 @@
+#include "model/kernels/convert.h"
+#include "model/kernels/vector_math.h"
+
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
+	       "files are little endian, and so must be this machine");
+
+/* Stores bits rather than a float: no flush to zero on the way. */
+VECTOR_INLINE void store_bits(float *out, uint32_t bits)
+{
+	__builtin_memcpy(out, &bits, sizeof(bits));
+}
+
+VECTOR_INLINE uint32_t load_half(const unsigned char *in)
+{
+	uint16_t half;
+
+	__builtin_memcpy(&half, in, sizeof(half));
+	return half;
+}
+
+KERNEL_CLONES void convert_f16_to_floats(size_t count, const void *in,
+					 float *out)
+{
+	const unsigned char *bytes = in;
+
+	VECTOR_LOOP
+	for (size_t i = 0; i < count; i++) {
+		uint32_t half = load_half(bytes + 2 * i);
+		uint32_t magnitude = half & 0x7fff;
+		/* The bias grows by 112; infinity's exponent by 224. */
+		uint32_t normal = (magnitude << 13) + (112u << 23) +
+				  (magnitude >= 0x7c00 ? 112u << 23 : 0);
+		/* Subnormal: a whole number of 2^-24, which float holds. */
+		float small = (float)(int32_t)magnitude * 0x1p-24f;
+		uint32_t bits = magnitude < 0x0400
+					? (uint32_t)vector_float_bits(small)
+					: normal;
+
+		store_bits(out + i, bits | (half & 0x8000) << 16);
+	}
+}
+
+KERNEL_CLONES void convert_bf16_to_floats(size_t count, const void *in,
+					  float *out)
+{
+	const unsigned char *bytes = in;
+
+	VECTOR_LOOP
+	for (size_t i = 0; i < count; i++)
+		store_bits(out + i, load_half(bytes + 2 * i) << 16);
+}

@@ -1,0 +1,129 @@
+#include "model/kernels/cross_entropy.h"
+#include "base/math.h"
+#include "model/kernels/lanes.h"
+
+#include <string.h>
+
+/* Elements whose exponentials are summed in single precision before the sum
+ * goes on in double. Part of the bits. */
+#define STRIP 2048
+
+struct cross_entropy_work {
+	size_t vocabulary;
+	size_t stride;
+	const int32_t *labels;
+	float scale;
+	const float *logits; /* [rows, stride] */
+	float *gradients;    /* [rows, stride], or NULL; may be logits */
+	double *losses;
+};
+
+/* NaN is not seen here, but by the exponentials. */
+KERNEL_CLONES static float row_maximum(size_t count, const float *x)
+{
+	float lanes[LANES];
+
+	for (size_t lane = 0; lane < LANES; lane++)
+		lanes[lane] = -INFINITY;
+	LANES_FOR(count, i, lane,
+		  lanes[lane] = x[i] > lanes[lane] ? x[i] : lanes[lane]);
+	return lanes_maximum(lanes);
+}
+
+/* e = exp(x - maximum), returns their sum; count <= STRIP. e may be x. */
+KERNEL_CLONES static float exponentials(size_t count, float maximum,
+					const float *x, float *e)
+{
+	float sums[LANES] = {0};
+
+	VECTOR_LOOP
+	for (size_t i = 0; i < count; i++)
+		e[i] = vector_exp(x[i] - maximum);
+	LANES_FOR(count, i, lane, sums[lane] += e[i]);
+	return lanes_sum(sums);
+}
+
+KERNEL_CLONES static void scale_row(size_t count, float factor, float *x)
+{
+	for (size_t i = 0; i < count; i++)
+		x[i] *= factor;
+}
+
+/* Fills e[V] with exponentials; with e NULL they go no further than here. */
+static double row_sum(size_t vocabulary, float maximum, const float *x,
+		      float *e)
+{
+	float strip[STRIP];
+	double sum = 0.0;
+
+	for (size_t first = 0; first < vocabulary; first += STRIP) {
+		size_t count = MIN((size_t)STRIP, vocabulary - first);
+
+		sum += (double)exponentials(count, maximum, x + first,
+					    e != NULL ? e + first : strip);
+	}
+	return sum;
+}
+
+static void cross_entropy_task(void *argument, size_t row, unsigned thread)
+{
+	const struct cross_entropy_work *work = argument;
+	const float *logits = work->logits + row * work->stride;
+	float *gradients = work->gradients;
+	int32_t label = work->labels[row];
+	float maximum, target;
+	double sum;
+
+	(void)thread;
+	if (gradients != NULL)
+		gradients += row * work->stride;
+	if (label < 0) {
+		work->losses[row] = 0.0;
+		if (gradients != NULL)
+			memset(gradients, 0, work->vocabulary * sizeof(float));
+		return;
+	}
+	target = logits[label];
+	maximum = row_maximum(work->vocabulary, logits);
+	sum = row_sum(work->vocabulary, maximum, logits, gradients);
+	work->losses[row] = math_log(sum) + ((double)maximum - (double)target);
+	if (gradients == NULL)
+		return;
+	scale_row(work->vocabulary, (float)((double)work->scale / sum),
+		  gradients);
+	gradients[label] -= work->scale;
+}
+
+void cross_entropy_forward_backward(struct threads *threads, size_t rows,
+				    size_t vocabulary, size_t stride,
+				    const int32_t *labels, float scale,
+				    float *logits, double *losses)
+{
+	struct cross_entropy_work work = {
+		.vocabulary = vocabulary,
+		.stride = stride,
+		.labels = labels,
+		.scale = scale,
+		.logits = logits,
+		.gradients = logits,
+		.losses = losses,
+	};
+
+	threads_run(threads, rows, cross_entropy_task, &work);
+}
+
+void cross_entropy_forward(struct threads *threads, size_t rows,
+			   size_t vocabulary, size_t stride,
+			   const int32_t *labels, const float *logits,
+			   double *losses)
+{
+	struct cross_entropy_work work = {
+		.vocabulary = vocabulary,
+		.stride = stride,
+		.labels = labels,
+		.logits = logits,
+		.losses = losses,
+	};
+
+	threads_run(threads, rows, cross_entropy_task, &work);
+}

@@ -1,0 +1,161 @@
+#include "model/kernels/embedding.h"
+#include "model/kernels/vector_math.h"
+
+#include <string.h>
+
+/* Rows of one forward task, positions of one position-gradient task. */
+#define ROWS 16
+
+/*
+ * Token-gradient tasks: task k owns the vocabulary rows v with v % OWNERS == k.
+ * Neighbouring ids are about equally frequent (they follow the merges), so
+ * this shares the work better than ranges would.
+ */
+#define OWNERS 64
+
+struct embedding_work {
+	size_t samples;
+	size_t length; /* T */
+	size_t channels;
+	size_t offset;
+	const int32_t *tokens; /* [samples, T] */
+	const float *wte;
+	const float *wpe;
+	const float *dx;
+	float *out;
+};
+
+KERNEL_CLONES static void add_row(size_t channels, const float *restrict row,
+				  float *restrict sum)
+{
+	for (size_t i = 0; i < channels; i++)
+		sum[i] += row[i];
+}
+
+KERNEL_CLONES static void add_two_rows(size_t channels, const float *restrict a,
+				       const float *restrict b,
+				       float *restrict out)
+{
+	for (size_t i = 0; i < channels; i++)
+		out[i] = a[i] + b[i];
+}
+
+KERNEL_CLONES static size_t find_invalid(size_t count, const int32_t *tokens,
+					 uint32_t vocabulary)
+{
+	uint32_t invalid = 0;
+
+	for (size_t i = 0; i < count; i++)
+		invalid |= (uint32_t)tokens[i] >= vocabulary;
+	if (!invalid)
+		return count;
+	for (size_t i = 0; i < count; i++)
+		if ((uint32_t)tokens[i] >= vocabulary)
+			return i;
+	return count;
+}
+
+size_t embedding_find_invalid(size_t count, const int32_t *tokens,
+			      size_t vocabulary)
+{
+	return find_invalid(count, tokens,
+			    (uint32_t)MIN(vocabulary, (size_t)INT32_MAX));
+}
+
+static void forward_task(void *argument, size_t index, unsigned thread)
+{
+	const struct embedding_work *work = argument;
+	size_t channels = work->channels;
+	size_t end = MIN(work->samples * work->length, (index + 1) * ROWS);
+
+	(void)thread;
+	for (size_t row = index * ROWS; row < end; row++) {
+		const float *token =
+			work->wte + (size_t)work->tokens[row] * channels;
+		size_t position = work->offset + row % work->length;
+		float *x = work->out + row * channels;
+
+		if (work->wpe != NULL)
+			add_two_rows(channels, token,
+				     work->wpe + position * channels, x);
+		else
+			memcpy(x, token, channels * sizeof(float));
+	}
+}
+
+void embedding_forward(struct threads *threads, size_t samples, size_t length,
+		       size_t channels, const int32_t *tokens,
+		       size_t position_offset, const float *wte,
+		       const float *wpe, float *x)
+{
+	struct embedding_work work = {
+		.samples = samples,
+		.length = length,
+		.channels = channels,
+		.offset = position_offset,
+		.tokens = tokens,
+		.wte = wte,
+		.wpe = wpe,
+		.out = x,
+	};
+
+	threads_run(threads, (samples * length + ROWS - 1) / ROWS, forward_task,
+		    &work);
+}
+
+static void token_gradient_task(void *argument, size_t index, unsigned thread)
+{
+	const struct embedding_work *work = argument;
+	size_t channels = work->channels;
+	size_t rows = work->samples * work->length;
+
+	(void)thread;
+	for (size_t row = 0; row < rows; row++) {
+		size_t token = (size_t)work->tokens[row];
+
+		if (token % OWNERS == index)
+			add_row(channels, work->dx + row * channels,
+				work->out + token * channels);
+	}
+}
+
+static void position_gradient_task(void *argument, size_t index,
+				   unsigned thread)
+{
+	const struct embedding_work *work = argument;
+	size_t channels = work->channels;
+	size_t end = MIN(work->length, (index + 1) * ROWS);
+
+	(void)thread;
+	for (size_t t = index * ROWS; t < end; t++)
+		for (size_t sample = 0; sample < work->samples; sample++)
+			add_row(channels,
+				work->dx +
+					(sample * work->length + t) * channels,
+				work->out + (work->offset + t) * channels);
+}
+
+void embedding_backward_weight(struct threads *threads, size_t samples,
+			       size_t length, size_t channels,
+			       const int32_t *tokens, size_t position_offset,
+			       const float *dx, float *dwte, float *dwpe)
+{
+	struct embedding_work work = {
+		.samples = samples,
+		.length = length,
+		.channels = channels,
+		.offset = position_offset,
+		.tokens = tokens,
+		.dx = dx,
+	};
+
+	if (dwte != NULL) {
+		work.out = dwte;
+		threads_run(threads, OWNERS, token_gradient_task, &work);
+	}
+	if (dwpe != NULL) {
+		work.out = dwpe;
+		threads_run(threads, (length + ROWS - 1) / ROWS,
+			    position_gradient_task, &work);
+	}
+}

@@ -1,0 +1,35 @@
+/* Activation functions: nothing is kept but the input. */
+#include "model/kernels/activation.h"
+#include "model/layers/primitive.h"
+
+static size_t node_elements(const struct node *node,
+			    const struct layer_context *context)
+{
+	return context_tokens(context) * node->output_width;
+}
+
+static void gelu_node_forward(const struct node *node,
+			      const struct layer_context *context,
+			      const struct operands *operands)
+{
+	gelu_forward(context->threads, node_elements(node, context),
+		     operands->input[0], operands->output);
+}
+
+static void gelu_node_backward_input(const struct node *node,
+				     const struct layer_context *context,
+				     const struct operands *operands)
+{
+	gelu_backward(context->threads, node_elements(node, context),
+		      operands->output_gradient, operands->input[0],
+		      operands->input_gradient[0]);
+}
+
+const struct primitive_ops gelu_ops = {
+	.name = "gelu",
+	.inputs = 1,
+	.backward_input_reads = READS_INPUT(0),
+	.cheap = true,
+	.forward = gelu_node_forward,
+	.backward_input = gelu_node_backward_input,
+};

@@ -1,0 +1,18 @@
+# The model's seam: tables, layers, families.
+model_libmodel_a_SOURCES += \
+	model/micro_batch.c model/micro_batch.h \
+	model/model.c model/model.h \
+	model/parameter.c model/parameter.h \
+	model/families/family.h \
+	model/families/gpt2.c \
+	model/layers/activation.c \
+	model/layers/attention.c \
+	model/layers/embedding.c \
+	model/layers/graph.c model/layers/graph.h \
+	model/layers/layer.c model/layers/layer.h \
+	model/layers/linear.c \
+	model/layers/loss.c \
+	model/layers/norm.c \
+	model/layers/plan.c model/layers/plan.h \
+	model/layers/primitive.h \
+	model/layers/residual.c

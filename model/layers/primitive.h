@@ -1,0 +1,136 @@
+/*
+ * The primitive operations of a layer's graph, and what each of them is given.
+ * Adding one is a file here with an ops table.
+ */
+#ifndef STAGECOACH_MODEL_LAYERS_PRIMITIVE_H
+#define STAGECOACH_MODEL_LAYERS_PRIMITIVE_H
+
+#include "model/kernels/dropout.h"
+#include "model/layers/graph.h"
+
+/*
+ * The memory of one call of one node, by the numbers of node->row.input.
+ * What a call does not use may be NULL.
+ */
+struct operands {
+	const float *input[NODE_INPUTS_MAX];
+	float *output;
+	float *statistics;     /* [B, T, statistics_width] in any layout of the
+			      node's own; kept from forward to W in training */
+	float *const *weights; /* the node's own, from 0 */
+	float *const *gradients; /* NULL entries: frozen */
+	const float *output_gradient;
+	/*
+	 * I: this node's part is written to input_gradient[i], or added to it
+	 * where add[i], which only operations that can are asked to. NULL: not
+	 * wanted.
+	 */
+	float *input_gradient[NODE_INPUTS_MAX];
+	bool add[NODE_INPUTS_MAX];
+	void *cache;
+	void *scratch;
+};
+
+enum primitive_pass {
+	PASS_FORWARD,
+	PASS_INPUT,
+	PASS_WEIGHT,
+};
+
+/* What a pass reads, as bits: its inputs, and its own output. */
+#define READS_INPUT(i) (1u << (i))
+#define READS_OUTPUT   (1u << NODE_INPUTS_MAX)
+
+struct primitive_ops {
+	const char *name;
+	unsigned inputs;
+	unsigned backward_input_reads;
+	unsigned backward_weight_reads;
+	/* Forward may run again in W, rather than its output be saved; it
+	 * needs no scratch. */
+	bool cheap;
+	bool adds; /* I can add to what is in its input_gradient */
+	/*
+	 * The loss: forward leaves the gradient of input 0 in statistics, and
+	 * there is no I.
+	 */
+	bool stores_gradient;
+	/* May the gradient of input i stand for the output's, unchanged? */
+	bool (*passes_gradient)(const struct node *node, unsigned input);
+	/* Fills in rows of its parameters (all but id and layer, which are
+	 * set); returns how many. NULL: none. */
+	unsigned (*declare)(const struct node *node,
+			    struct parameter rows[NODE_WEIGHTS_MAX]);
+	size_t (*statistics_width)(const struct node *node);
+	size_t (*scratch_bytes)(const struct node *node,
+				enum primitive_pass pass, size_t batch,
+				size_t time, enum layer_mode mode,
+				unsigned threads);
+	size_t (*cache_bytes)(const struct node *node, size_t batch);
+	void (*cost)(const struct node *node, size_t batch, size_t time,
+		     struct layer_cost *cost); /* adds */
+	void (*forward)(const struct node *node,
+			const struct layer_context *context,
+			const struct operands *operands);
+	/* NULL: it has no input, or it stores its gradient. */
+	void (*backward_input)(const struct node *node,
+			       const struct layer_context *context,
+			       const struct operands *operands);
+	void (*backward_weight)(const struct node *node,
+				const struct layer_context *context,
+				const struct operands *operands);
+};
+
+/* y = x W + b. Fields: name, bias, layout, split_*, deviation. */
+extern const struct primitive_ops linear_ops;
+
+/* LayerNorm. Fields: name, epsilon. */
+extern const struct primitive_ops layernorm_ops;
+
+/*
+ * Causal self-attention over a packed value [q | k | v]. Fields: heads,
+ * kv_heads, head_size, dropout, site, context.
+ */
+extern const struct primitive_ops attention_ops;
+
+/* GELU in its tanh form. */
+extern const struct primitive_ops gelu_ops;
+
+/* out = input 0 + dropout(input 1). Fields: dropout, site. */
+extern const struct primitive_ops residual_ops;
+
+/*
+ * Rows of a table by token, plus rows of a second one by position, then
+ * dropout. Fields: name, second_name (NULL: no positions), vocab_size, context,
+ * deviation, dropout, site. No inputs: it reads COLUMN_TOKENS.
+ */
+extern const struct primitive_ops embedding_ops;
+
+/*
+ * Linear head, softmax and cross-entropy in one, in chunks of tokens. Fields:
+ * name, bias, vocab_size, tied_to, deviation. Reads COLUMN_LABELS.
+ */
+extern const struct primitive_ops loss_ops;
+
+/* For implementations. */
+
+static inline size_t context_tokens(const struct layer_context *context)
+{
+	return context->batch * context->time;
+}
+
+/* The dropout of a node for one call; probability 0 outside training. */
+struct dropout node_dropout(const struct node *node,
+			    const struct layer_context *context);
+
+/*
+ * Parameter rows with what most have in common: a vector (no decay, zeros),
+ * and a matrix [first, second] (decay, normal). The name is name.suffix.
+ */
+void parameter_vector(struct parameter *row, const char *name,
+		      const char *suffix, size_t length);
+void parameter_matrix(struct parameter *row, const char *name,
+		      const char *suffix, size_t first, size_t second,
+		      float deviation);
+
+#endif

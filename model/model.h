@@ -1,0 +1,79 @@
+/*
+ * A model: its configuration, its layers, its parameters. Immutable once
+ * created, so any number of stages may read one; it holds no weights.
+ */
+#ifndef STAGECOACH_MODEL_MODEL_H
+#define STAGECOACH_MODEL_MODEL_H
+
+#include "base/compiler.h"
+#include "model/layers/layer.h"
+#include "model/parameter.h"
+
+/* What a family needs to know, in words of no family's config.json. */
+struct model_config {
+	char family[16]; /* "gpt2" */
+	unsigned vocab_size;
+	unsigned context; /* longest sequence, P */
+	unsigned width;   /* C */
+	unsigned layers;  /* blocks; embedding and head not counted */
+	unsigned heads;
+	unsigned kv_heads;  /* 0: as heads */
+	unsigned head_size; /* 0: width / heads */
+	unsigned inner;     /* of the MLP; 0: 4 * width */
+	double norm_epsilon;
+	double embedding_dropout;
+	double residual_dropout;
+	double attention_dropout;
+	bool tied; /* the head shares the token embedding */
+	double initializer_range;
+	int bos_id; /* -1: none */
+	int eos_id;
+};
+
+struct model;
+
+/*
+ * -EINVAL with one clear line when the configuration makes no model; -ENOMEM.
+ * The zeros that mean "derived" are filled in in the model's own copy.
+ */
+int model_create(const struct model_config *config,
+		 struct model **out) MUST_CHECK;
+void model_destroy(struct model *model); /* NULL is fine */
+
+/*
+ * A family's own defaults, sizes left 0. -EINVAL: an unknown family; the
+ * message names the known ones.
+ */
+int model_config_default(const char *family,
+			 struct model_config *out) MUST_CHECK;
+
+const struct model_config *model_config(const struct model *model);
+unsigned model_layer_count(const struct model *model);
+const struct layer *model_layer(const struct model *model, unsigned index);
+const struct parameter *model_parameters(const struct model *model,
+					 unsigned *count);
+
+/*
+ * The row with this Hugging Face name, with or without the family's optional
+ * prefix ("transformer."); NULL if there is none.
+ */
+const struct parameter *model_parameter_find(const struct model *model,
+					     const char *name);
+
+/*
+ * A tensor that files of this family may hold and that carries no parameter
+ * (attention mask buffers and the like): may be ignored when loading.
+ */
+bool model_tensor_is_ignored(const struct model *model, const char *name);
+
+/*
+ * Initial values [first, first + count) of a parameter: a pure function of
+ * (seed, parameter name, index). A tied row has its target's.
+ */
+void model_initialise(const struct model *model, unsigned parameter,
+		      uint64_t seed, size_t first, size_t count, float *out);
+
+/* Parameters without tied rows: 124439808 for GPT-2's smallest. */
+uint64_t model_parameter_total(const struct model *model);
+
+#endif

@@ -1,0 +1,71 @@
+/*
+ * The parameter table: one row per parameter of a model.
+ *
+ * Optimizer, norm, checkpoint, `plan` and `inspect` iterate it. Rows stand in
+ * global order: by layer, and within a layer in the order its weights[] and
+ * gradients[] are indexed.
+ */
+#ifndef STAGECOACH_MODEL_PARAMETER_H
+#define STAGECOACH_MODEL_PARAMETER_H
+
+#include "base/compiler.h"
+
+#define PARAMETER_NAME_BYTES     96
+#define PARAMETER_DIMENSIONS_MAX 4
+#define PARAMETER_NOT_TIED       (-1)
+#define PARAMETER_NOT_SPLIT      (-1)
+
+enum element_type {
+	ELEMENT_F32,
+	ELEMENT_BF16,
+	ELEMENT_F16,
+	ELEMENT_I32,
+};
+
+size_t element_type_bytes(enum element_type type);
+const char *element_type_name(enum element_type type); /* "F32", ... */
+
+enum decay_group {
+	DECAY_NONE,   /* biases, norms */
+	DECAY_WEIGHT, /* matrices, embeddings */
+};
+
+enum parameter_initialiser {
+	INITIALISE_ZEROS,
+	INITIALISE_ONES,
+	INITIALISE_NORMAL, /* mean 0, deviation init_deviation */
+};
+
+struct parameter {
+	unsigned id;                     /* its place in the table */
+	char name[PARAMETER_NAME_BYTES]; /* Hugging Face tensor name */
+	unsigned dimensions;
+	size_t shape[PARAMETER_DIMENSIONS_MAX]; /* row-major, as on disk */
+	size_t count;                           /* product of shape */
+	unsigned layer;                         /* global layer index */
+	bool trainable; /* false: no accumulator, no optimizer state */
+	/* Its gradient is added in F (the loss layer's head), not in W. */
+	bool accumulates_in_forward;
+	/*
+	 * Id of the parameter whose values this row shares, else
+	 * PARAMETER_NOT_TIED. The target comes earlier and is not tied itself.
+	 * A tied row has its own accumulator, is not stored on disk, and holds
+	 * its own copy of the values where another rank has the target.
+	 */
+	int tied_to;
+	enum decay_group decay_group;
+	/*
+	 * Tensor parallelism: the axis of shape[] to split, or
+	 * PARAMETER_NOT_SPLIT. The axis is split_parts equal parts one after
+	 * the other (q|k|v: 3), each of which is divided.
+	 */
+	int split_axis;
+	unsigned split_parts;
+	enum element_type compute_type;
+	enum element_type master_type;
+	enum element_type save_type;
+	enum parameter_initialiser initialiser;
+	float init_deviation;
+};
+
+#endif

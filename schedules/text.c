@@ -1,0 +1,131 @@
+/*
+ * Writing a schedule as PyTorch's CSV, and the small questions of text and
+ * files; parse.c reads.
+ */
+#include "base/text.h"
+#include "base/files.h"
+#include "base/log.h"
+#include "schedules/build.h"
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Far above any schedule within SCHEDULE_MAX_ACTIONS. */
+#define FILE_LIMIT_BYTES ((size_t)2 << 30)
+
+/* "{0F3,1B2}" as one cell: returns how many actions it took. */
+static size_t write_cell(struct text_builder *text,
+			 const struct schedule_row *row, size_t position)
+{
+	const struct action *action = &row->actions[position];
+	char first[32];
+	char second[32];
+
+	schedule_action_text(first, sizeof(first), action);
+	if (action->group == 0 || position + 1 >= row->count ||
+	    action[1].group != action->group) {
+		text_builder_append(text, "%s", first);
+		return 1;
+	}
+	schedule_action_text(second, sizeof(second), action + 1);
+	text_builder_append(text, "(%s;%s)OVERLAP_F_B", first, second);
+	return 2;
+}
+
+char *schedule_text(const struct schedule *schedule)
+{
+	struct text_builder text;
+
+	text_builder_init(&text);
+	for (unsigned rank = 0; rank < schedule->ranks; rank++) {
+		const struct schedule_row *row = &schedule->rows[rank];
+		size_t position = 0;
+
+		while (position < row->count) {
+			if (position > 0)
+				text_builder_append(&text, ",");
+			position += write_cell(&text, row, position);
+		}
+		text_builder_append(&text, "\r\n");
+	}
+	return text_builder_finish(&text);
+}
+
+int schedule_dialect_parse(const char *text, enum schedule_dialect *out)
+{
+	static const char *const names[] = {
+		[SCHEDULE_DIALECT_AUTO] = "auto",
+		[SCHEDULE_DIALECT_MODERN] = "modern",
+		[SCHEDULE_DIALECT_OLD] = "old",
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+		if (strcmp(text, names[i]) == 0) {
+			*out = (enum schedule_dialect)i;
+			return 0;
+		}
+	return -EINVAL;
+}
+
+int schedule_load(const char *path, enum schedule_dialect dialect,
+		  struct schedule **out)
+{
+	char *text;
+	size_t length;
+	int error = files_read(path, FILE_LIMIT_BYTES, &text, &length);
+
+	if (error)
+		return error;
+	error = schedule_parse(text, length, path, dialect, out);
+	free(text);
+	return error;
+}
+
+static bool looks_like_file(const char *name)
+{
+	size_t length = strlen(name);
+
+	if (strchr(name, '/') != NULL)
+		return true;
+	if (length > 4 && strcmp(name + length - 4, ".csv") == 0)
+		return true;
+	return schedule_kind_find(name) == NULL && files_exists(name);
+}
+
+static int check_asked(const char *path, const char *what, unsigned asked,
+		       unsigned has)
+{
+	if (asked == 0 || asked == has)
+		return 0;
+	return fail(-EINVAL, "%s: the schedule is for %u %s, not %u", path, has,
+		    what, asked);
+}
+
+int schedule_open(const char *name_or_file, unsigned ranks,
+		  unsigned micro_batches, unsigned chunks,
+		  enum schedule_dialect dialect, struct schedule **out)
+{
+	struct schedule *schedule;
+	int error;
+
+	if (!looks_like_file(name_or_file))
+		return schedule_generate(name_or_file, ranks, micro_batches,
+					 chunks, out);
+	error = schedule_load(name_or_file, dialect, &schedule);
+	if (error)
+		return error;
+	error = check_asked(name_or_file, "ranks", ranks, schedule->ranks);
+	if (!error)
+		error = check_asked(name_or_file, "micro-batches",
+				    micro_batches, schedule->micro_batches);
+	if (!error)
+		error = check_asked(name_or_file, "chunks a rank", chunks,
+				    schedule->chunks);
+	if (error) {
+		schedule_destroy(schedule);
+		return error;
+	}
+	*out = schedule;
+	return 0;
+}

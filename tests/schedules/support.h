@@ -1,0 +1,47 @@
+/*
+ * What the schedule tests share: the oracle's files, and an executor that
+ * knows nothing of the validator or the walk.
+ */
+#ifndef STAGECOACH_TESTS_SCHEDULES_SUPPORT_H
+#define STAGECOACH_TESTS_SCHEDULES_SUPPORT_H
+
+/* Before cmocka.h, whose macro fail() then hides the function. */
+#include "base/log.h"
+
+/* cmocka.h needs these first. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "schedules/schedule.h"
+
+/* A schedule of tests/schedules/oracle; fails the test if it does not load. */
+struct schedule *oracle_load(const char *file);
+char *oracle_path(const char *file); /* the caller frees */
+
+/* From text, modern dialect; fails the test if it does not parse. */
+struct schedule *schedule_from(const char *text);
+
+/* A small seeded generator of its own. */
+uint64_t test_random(uint64_t *state);
+
+/*
+ * Runs a lowered schedule by brute force: queues of at most k messages a
+ * link, ranks polled in random order, every action checked against what has
+ * happened. k = 0: a message passes when both ends stand at it.
+ * NULL when all rows end and every F, I and W was done once; else what
+ * went wrong (a static string).
+ */
+const char *brute_force(const struct schedule *schedule, unsigned k,
+			uint64_t seed);
+
+/* Fails unless both rows hold the same actions; group numbers may differ. */
+void assert_rows_equal(const struct schedule *a, const struct schedule *b);
+
+/* The log is kept from the terminal; the last error's text stays readable. */
+void log_silence(void);
+
+#endif

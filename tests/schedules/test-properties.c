@@ -1,0 +1,281 @@
+/*
+ * Every generated schedule over many sizes: valid, run by brute force with the
+ * buffers the validator names, at the memory the formulas promise, and the
+ * same again after a trip through text.
+ */
+#include "tests/schedules/support.h"
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MOST_RANKS         16
+#define MOST_MICRO_BATCHES 64
+#define MOST_CHUNKS        4
+
+/*
+ * Peaks of rank r in micro-batches through one stage, and from how many
+ * micro-batches on (and whether in whole rounds of P) they hold exactly.
+ */
+struct property {
+	const char *name;
+	unsigned (*peak)(unsigned p, unsigned r, unsigned m, unsigned v);
+	unsigned from_ranks; /* holds for M >= this times P */
+	bool rounds;         /* and M a multiple of P */
+};
+
+static unsigned peak_all(unsigned p, unsigned r, unsigned m, unsigned v)
+{
+	(void)p;
+	(void)r;
+	return m * v;
+}
+
+static unsigned peak_1f1b(unsigned p, unsigned r, unsigned m, unsigned v)
+{
+	(void)v;
+	return MIN(m, p - r);
+}
+
+static unsigned peak_none(unsigned p, unsigned r, unsigned m, unsigned v)
+{
+	(void)p;
+	(void)r;
+	(void)m;
+	(void)v;
+	return 0;
+}
+
+static unsigned peak_interleaved(unsigned p, unsigned r, unsigned m, unsigned v)
+{
+	return MIN(m * v, (v - 1) * p + 2 * (p - 1 - r) + 1);
+}
+
+static unsigned peak_ranks(unsigned p, unsigned r, unsigned m, unsigned v)
+{
+	(void)r;
+	(void)m;
+	return p * v;
+}
+
+static unsigned peak_zb_h2(unsigned p, unsigned r, unsigned m, unsigned v)
+{
+	(void)r;
+	(void)m;
+	(void)v;
+	return 2 * p - 1;
+}
+
+static unsigned peak_dualpipe_v(unsigned p, unsigned r, unsigned m, unsigned v)
+{
+	(void)r;
+	(void)m;
+	(void)v;
+	return 2 * p + 1;
+}
+
+static const struct property properties[] = {
+	{"gpipe", peak_all, 0, false},
+	{"1f1b", peak_1f1b, 0, false},
+	{"forward", peak_none, 0, false},
+	{"interleaved", peak_interleaved, 1, true},
+	{"looped-bfs", peak_all, 0, false},
+	{"zb-h1", peak_ranks, 1, false},
+	{"zb-h2", peak_zb_h2, 2, false},
+	{"interleaved-zb", peak_ranks, 1, true},
+	{"zb-v", peak_ranks, 2, false},
+	{"dualpipe-v", peak_dualpipe_v, 2, false},
+};
+
+static void check_round_trip(const struct schedule *schedule)
+{
+	char *text = schedule_text(schedule);
+	struct schedule *again;
+
+	assert_non_null(text);
+	again = schedule_from(text);
+	assert_rows_equal(again, schedule);
+	assert_int_equal(again->lowered,
+			 schedule->lowered || schedule->ranks == 1);
+	assert_int_equal(again->forward_only, schedule->forward_only);
+	assert_int_equal(again->stages, schedule->stages);
+	assert_int_equal(again->chunks, schedule->chunks);
+	assert_int_equal(again->micro_batches, schedule->micro_batches);
+	schedule_destroy(again);
+	free(text);
+}
+
+static bool fits(const char *name, unsigned p, unsigned m, unsigned v)
+{
+	char why[256] = "";
+
+	if (schedule_kind_find(name)->check(p, m, v, why, sizeof(why)) == 0)
+		return true;
+	assert_true(why[0] != '\0');
+	return false;
+}
+
+static void check_peaks(const struct property *property,
+			const struct schedule_report *report, unsigned p,
+			unsigned m, unsigned v)
+{
+	if (m < property->from_ranks * p || (property->rounds && m % p != 0))
+		return;
+	for (unsigned rank = 0; rank < p; rank++)
+		if (report->peak_of_rank[rank] != property->peak(p, rank, m, v))
+			fail_msg("%s P=%u M=%u V=%u rank %u: peak %u, not %u",
+				 property->name, p, m, v, rank,
+				 report->peak_of_rank[rank],
+				 property->peak(p, rank, m, v));
+}
+
+/* Brute force and text take their time: all of the small, some of the large. */
+static bool is_sample(unsigned p, unsigned m, unsigned v)
+{
+	return p * m * v <= 100 || (p * 31 + m * 7 + v) % 29 == 0;
+}
+
+static void check_one(const struct property *property, unsigned p, unsigned m,
+		      unsigned v)
+{
+	const struct schedule_tie tie = {0, (uint16_t)(p * v - 1)};
+	struct schedule_lowering options = {
+		.ties = &tie, .tie_count = 1, .train = true};
+	struct schedule_report report;
+	struct schedule *schedule = NULL;
+	struct schedule *lowered = NULL;
+
+	assert_int_equal(schedule_generate(property->name, p, m, v, &schedule),
+			 0);
+	assert_int_equal(schedule_lower(schedule, &options, &lowered), 0);
+	if (schedule_validate(lowered, SCHEDULE_BUFFERS_ANY, &report))
+		fail_msg("%s P=%u M=%u V=%u: %s", property->name, p, m, v,
+			 report.reason);
+	assert_true(report.bit_identical);
+	check_peaks(property, &report, p, m, v);
+	if (is_sample(p, m, v)) {
+		uint64_t seed = p * 1000 + m;
+
+		assert_null(brute_force(lowered, report.buffers_safe, seed));
+		if (report.buffers_safe > 0)
+			assert_non_null(brute_force(
+				lowered, report.buffers_safe - 1, seed));
+		check_round_trip(schedule);
+		check_round_trip(lowered);
+	}
+	schedule_report_fini(&report);
+	schedule_destroy(lowered);
+	schedule_destroy(schedule);
+}
+
+static void test_all_sizes(void **state)
+{
+	(void)state;
+	assert_int_equal(ARRAY_SIZE(properties), schedule_kind_count());
+	for (size_t i = 0; i < ARRAY_SIZE(properties); i++)
+		for (unsigned p = 1; p <= MOST_RANKS; p++)
+			for (unsigned m = 1; m <= MOST_MICRO_BATCHES; m++)
+				for (unsigned v = 1; v <= MOST_CHUNKS; v++)
+					if (fits(properties[i].name, p, m, v))
+						check_one(&properties[i], p, m,
+							  v);
+}
+
+static unsigned count_op(const struct schedule *schedule, unsigned rank,
+			 unsigned op)
+{
+	unsigned count = 0;
+
+	for (size_t i = 0; i < schedule->rows[rank].count; i++)
+		count += schedule->rows[rank].actions[i].op == op;
+	return count;
+}
+
+/* What training adds, and where; twice is once. */
+static void test_tail(void **state)
+{
+	const struct schedule_tie ties[] = {{0, 3}, {1, 1}};
+	struct schedule_lowering options = {
+		.ties = ties, .tie_count = 2, .train = true};
+	struct schedule *schedule = NULL;
+	struct schedule *lowered = NULL;
+	struct schedule *again = NULL;
+	struct schedule *messages = NULL;
+
+	(void)state;
+	assert_int_equal(schedule_generate("1f1b", 4, 8, 0, &schedule), 0);
+	assert_int_equal(schedule_lower(schedule, &options, &lowered), 0);
+	for (unsigned rank = 0; rank < 4; rank++) {
+		const struct schedule_row *row = &lowered->rows[rank];
+
+		assert_int_equal(count_op(lowered, rank, ACTION_REDUCE_GRAD),
+				 1);
+		assert_int_equal(count_op(lowered, rank, ACTION_REDUCE_TIED),
+				 rank != 2);
+		assert_int_equal(row->actions[row->count - 2].op, ACTION_VOTE);
+		assert_int_equal(row->actions[row->count - 1].op, ACTION_STEP);
+	}
+	assert_int_equal(lowered->rows[1]
+				 .actions[lowered->rows[1].count - 3]
+				 .micro_batch,
+			 1);
+	assert_int_equal(schedule_lower(lowered, &options, &again), 0);
+	assert_rows_equal(again, lowered);
+	schedule_destroy(again);
+	/* Messages first, the rest later: the same but for REDUCE_GRAD's place,
+	 * which is the end of the compute here. */
+	assert_int_equal(schedule_lower(schedule, NULL, &messages), 0);
+	assert_int_equal(schedule_lower(messages, &options, &again), 0);
+	assert_rows_equal(again, lowered);
+	schedule_destroy(again);
+	schedule_destroy(messages);
+	schedule_destroy(lowered);
+	schedule_destroy(schedule);
+}
+
+static void expect_refusal(const char *name, unsigned ranks, unsigned count,
+			   unsigned chunks, const char *why)
+{
+	struct schedule *schedule = NULL;
+
+	log_clear_last_error();
+	assert_int_equal(
+		schedule_generate(name, ranks, count, chunks, &schedule),
+		-EINVAL);
+	assert_null(schedule);
+	if (strstr(log_last_error(), why) == NULL)
+		fail_msg("'%s' does not say '%s'", log_last_error(), why);
+}
+
+static void test_refusals(void **state)
+{
+	(void)state;
+	expect_refusal("1f1", 2, 4, 0, "did you mean '1f1b'?");
+	expect_refusal("xyzzy", 2, 4, 0, "no schedule is called 'xyzzy'");
+	expect_refusal("gpipe", 0, 4, 0, "at least 1");
+	expect_refusal("gpipe", 2, 0, 0, "at least 1");
+	expect_refusal("gpipe", 2, 4, 2, "one chunk a rank, not 2");
+	expect_refusal("1f1b", 2, 4, 3, "one chunk a rank, not 3");
+	expect_refusal("interleaved", 2, 5, 2, "equal rounds");
+	expect_refusal("interleaved-zb", 4, 9, 2, "equal rounds");
+	expect_refusal("zb-v", 4, 8, 1, "two chunks a rank, not 1");
+	expect_refusal("zb-h1", 4, 8, 2, "one chunk a rank, not 2");
+	expect_refusal("dualpipe-v", 4, 7, 2,
+		       "as many micro-batches as stages");
+	expect_refusal("1f1b", 5000, 4, 0, "more than 4096 stages");
+	expect_refusal("1f1b", 2, 70000, 0, "more than 65535");
+	expect_refusal("1f1b", 4096, 65535, 0, "too many actions");
+}
+
+int main(void)
+{
+	static const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_all_sizes),
+		cmocka_unit_test(test_tail),
+		cmocka_unit_test(test_refusals),
+	};
+
+	log_silence();
+	cmocka_set_message_output(CM_OUTPUT_TAP);
+	return cmocka_run_group_tests_name("properties of schedules", tests,
+					   NULL, NULL);
+}

@@ -1,0 +1,392 @@
+/*
+ * The simulator against an independent one in exact fractions, against closed
+ * forms over many sizes, and where messages cost something, against times worked
+ * out by hand.
+ */
+#include "schedules/simulate.h"
+#include "tests/schedules/support.h"
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static double *fill(unsigned stages, double value)
+{
+	double *values = calloc(stages, sizeof(double));
+
+	assert_non_null(values);
+	for (unsigned stage = 0; stage < stages; stage++)
+		values[stage] = value;
+	return values;
+}
+
+struct run {
+	struct schedule *lowered;
+	struct schedule_costs costs;
+	struct schedule_simulation result;
+};
+
+/* Lowers and simulates; costs of one chunk. Takes the schedule over. */
+static int run_init(struct run *run, struct schedule *schedule, double f,
+		    double i, double w, const struct schedule_costs *more)
+{
+	int error;
+
+	*run = (struct run){0};
+	if (more)
+		run->costs = *more;
+	else
+		run->costs.buffers = SCHEDULE_BUFFERS_ANY;
+	assert_int_equal(schedule_lower(schedule, NULL, &run->lowered), 0);
+	run->costs.forward = fill(schedule->stages, f);
+	run->costs.input = fill(schedule->stages, i);
+	run->costs.weight = fill(schedule->stages, w);
+	schedule_destroy(schedule);
+	error = schedule_simulate(run->lowered, &run->costs, true,
+				  &run->result);
+	return error;
+}
+
+static void run_fini(struct run *run)
+{
+	schedule_simulation_fini(&run->result);
+	schedule_destroy(run->lowered);
+	free((void *)run->costs.forward);
+	free((void *)run->costs.input);
+	free((void *)run->costs.weight);
+}
+
+/* "27/2" or "15". */
+static double fraction(const char *text)
+{
+	char *end;
+	double value = strtod(text, &end);
+
+	return *end == '/' ? value / strtod(end + 1, NULL) : value;
+}
+
+/* The fields of one line of simulated.csv. */
+struct line {
+	char name[40];
+	unsigned ranks;
+	unsigned micro_batches;
+	unsigned chunks;
+	double f, i, w;
+	char makespan[16], bubble[16], window[16];
+	char peaks[80];
+};
+
+static bool read_line(const char *text, struct line *line)
+{
+	return sscanf(text,
+		      "%39[^,],%u,%u,%u,%lf/%lf/%lf,%15[^,],%15[^,],%15[^,],"
+		      "%79[^,]",
+		      line->name, &line->ranks, &line->micro_batches,
+		      &line->chunks, &line->f, &line->i, &line->w,
+		      line->makespan, line->bubble, line->window,
+		      line->peaks) == 11;
+}
+
+static void check_peaks(const struct line *line,
+			const struct schedule_simulation *result)
+{
+	char *rest = NULL;
+	char peaks[80];
+	char *word;
+	unsigned rank = 0;
+
+	memcpy(peaks, line->peaks, sizeof(peaks));
+	for (word = strtok_r(peaks, " ", &rest); word;
+	     word = strtok_r(NULL, " ", &rest), rank++)
+		assert_true(fraction(word) * line->chunks ==
+			    result->peak_activations[rank]);
+	assert_int_equal(rank, result->ranks);
+}
+
+/*
+ * Times of chunks are those of the slice over v. They are simulated v times
+ * as long, in whole numbers, so that all comparisons are exact.
+ */
+static void check_line(const struct line *line)
+{
+	double v = line->chunks;
+	double window = 0;
+	struct run run;
+	char file[128];
+
+	snprintf(file, sizeof(file), "%s_p%u_m%u.csv", line->name, line->ranks,
+		 line->micro_batches);
+	assert_int_equal(run_init(&run, oracle_load(file), line->f, line->i,
+				  line->w, NULL),
+			 0);
+	if (run.result.makespan != fraction(line->makespan) * v)
+		fail_msg("%s: makespan %g/%g, not %s", file,
+			 run.result.makespan, v, line->makespan);
+	for (unsigned rank = 0; rank < line->ranks; rank++) {
+		assert_true(run.result.idle[rank] ==
+			    fraction(line->bubble) * v);
+		window = MAX(window, run.result.window[rank]);
+	}
+	if (window != fraction(line->window) * v)
+		fail_msg("%s: idle within its window %g/%g, not %s", file,
+			 window, v, line->window);
+	check_peaks(line, &run.result);
+	run_fini(&run);
+}
+
+static void test_oracle(void **state)
+{
+	char *path = oracle_path("simulated.csv");
+	FILE *file = fopen(path, "r");
+	char text[512];
+	unsigned checked = 0;
+
+	(void)state;
+	assert_non_null(file);
+	assert_non_null(fgets(text, sizeof(text), file));
+	while (fgets(text, sizeof(text), file)) {
+		struct line line;
+
+		assert_true(read_line(text, &line));
+		check_line(&line);
+		checked++;
+	}
+	fclose(file);
+	free(path);
+	assert_int_equal(checked, 126);
+}
+
+static void check_bubble(const char *name, unsigned p, unsigned m, unsigned v,
+			 double f, double i, double w, double bubble)
+{
+	struct schedule *schedule = NULL;
+	struct run run;
+
+	assert_int_equal(schedule_generate(name, p, m, v, &schedule), 0);
+	assert_int_equal(run_init(&run, schedule, f, i, w, NULL), 0);
+	if (run.result.bubble != bubble)
+		fail_msg("%s P=%u M=%u V=%u F=%g I=%g W=%g: bubble %g, not %g",
+			 name, p, m, v, f, i, w, run.result.bubble, bubble);
+	assert_true(run.result.makespan == bubble + v * m * (f + i + w));
+	run_fini(&run);
+}
+
+/* In units of a chunk, hence times V. */
+static void check_forms(unsigned p, unsigned m, double f, double i, double w)
+{
+	double b = (p - 1) * (f + i + w);
+	double h1 = (p - 1) * (f + i - w);
+	double h2 = (p - 1) * MAX(f, f + i - 2 * w);
+
+	check_bubble("gpipe", p, m, 1, f, i, w, b);
+	if (m < p)
+		return;
+	check_bubble("1f1b", p, m, 1, f, i, w, b);
+	for (unsigned v = 1; v <= 4; v++) {
+		if (m % p == 0)
+			check_bubble("interleaved", p, m, v, f, i, w, b);
+		check_bubble("looped-bfs", p, m, v, f, i, w, b);
+		if (m % p == 0 && w <= MIN(f, i))
+			check_bubble("interleaved-zb", p, m, v, f, i, w, h1);
+	}
+	if (w <= MIN(f, i))
+		check_bubble("zb-h1", p, m, 1, f, i, w, h1);
+	if (w <= MIN(f, i) && m >= 2 * p)
+		check_bubble("zb-h2", p, m, 1, f, i, w, h2);
+}
+
+static void test_closed_forms(void **state)
+{
+	static const double costs[][3] = {
+		{1, 1, 1}, {2, 3, 1}, {5, 1, 7}, {3, 3, 2}};
+
+	(void)state;
+	for (size_t c = 0; c < ARRAY_SIZE(costs); c++)
+		for (unsigned p = 1; p <= 16; p++)
+			for (unsigned m = 1; m <= 64; m += m < 20 ? 1 : 4)
+				check_forms(p, m, costs[c][0], costs[c][1],
+					    costs[c][2]);
+}
+
+/* Idle inside a rank's own window: ZB-V (P-1)(I-W), where W <= F <= I. */
+static void test_windows(void **state)
+{
+	static const double costs[][3] = {{1, 1, 1}, {2, 3, 1}, {3, 3, 2}};
+
+	(void)state;
+	for (size_t c = 0; c < ARRAY_SIZE(costs); c++)
+		for (unsigned p = 1; p <= 16; p++) {
+			struct schedule *schedule = NULL;
+			double most = 0;
+			struct run run;
+
+			assert_int_equal(schedule_generate("zb-v", p, 3 * p, 2,
+							   &schedule),
+					 0);
+			assert_int_equal(run_init(&run, schedule, costs[c][0],
+						  costs[c][1], costs[c][2],
+						  NULL),
+					 0);
+			for (unsigned rank = 0; rank < p; rank++)
+				most = MAX(most, run.result.window[rank]);
+			assert_true(most ==
+				    2 * (p - 1) * (costs[c][1] - costs[c][2]));
+			run_fini(&run);
+		}
+}
+
+static double start_of(const struct run *run, unsigned rank, unsigned op,
+		       unsigned micro_batch)
+{
+	const struct schedule_row *row = &run->lowered->rows[rank];
+
+	for (size_t i = 0; i < row->count; i++)
+		if (row->actions[i].op == op &&
+		    row->actions[i].micro_batch == micro_batch)
+			return run->result.times[rank][i].start;
+	fail_msg("no such action");
+	return 0;
+}
+
+/*
+ * gpipe, P = 2, M = 2, F = 2, I = W = 1. Messages of 6 bytes at 2 bytes a unit
+ * take 3 on the wire and 1 more to arrive. Rank 0: F0 0-2, F1 2-4. The wire: 2-5,
+ * 5-8; arrivals 6 and 9. Rank 1: F0 6-8, F1 9-11, B0 11-13, B1 13-15. Back:
+ * 13-16, 16-19; arrivals 17, 20. Rank 0: B0 17-19, B1 20-22.
+ */
+static void test_wire(void **state)
+{
+	struct schedule_costs more = {
+		.latency = 1,
+		.bandwidth = 2,
+		.message_bytes = 6,
+		.buffers = SCHEDULE_BUFFERS_ANY,
+	};
+	struct schedule *schedule = NULL;
+	struct run run;
+
+	(void)state;
+	assert_int_equal(schedule_generate("gpipe", 2, 2, 1, &schedule), 0);
+	assert_int_equal(run_init(&run, schedule, 2, 1, 1, &more), 0);
+	assert_true(start_of(&run, 0, ACTION_FORWARD, 1) == 2);
+	assert_true(start_of(&run, 1, ACTION_FORWARD, 0) == 6);
+	assert_true(start_of(&run, 1, ACTION_FORWARD, 1) == 9);
+	assert_true(start_of(&run, 1, ACTION_BACKWARD, 0) == 11);
+	assert_true(start_of(&run, 0, ACTION_BACKWARD, 0) == 17);
+	assert_true(start_of(&run, 0, ACTION_BACKWARD, 1) == 20);
+	assert_true(run.result.makespan == 22);
+	assert_true(run.result.idle[0] == 14);
+	assert_true(run.result.window[1] == 1);
+	run_fini(&run);
+}
+
+/*
+ * The same with rendezvous and no wire time, latency 5. Rank 0: F0 0-2; its send
+ * finds rank 1 standing, F1 2-4. Rank 1 gets F0's output at 7, F0 7-9, only
+ * then stands at the next receive: rank 0's send of F1 ends at 9, arrives 14.
+ */
+static void test_rendezvous(void **state)
+{
+	struct schedule_costs more = {.latency = 5, .buffers = 0};
+	struct schedule *schedule = NULL;
+	struct run run;
+
+	(void)state;
+	assert_int_equal(schedule_generate("gpipe", 2, 2, 1, &schedule), 0);
+	assert_int_equal(run_init(&run, schedule, 2, 1, 1, &more), 0);
+	assert_true(start_of(&run, 1, ACTION_FORWARD, 0) == 7);
+	assert_true(start_of(&run, 0, ACTION_RECV_BACKWARD, 0) == 9);
+	assert_true(start_of(&run, 1, ACTION_FORWARD, 1) == 14);
+	run_fini(&run);
+	/* With a receive posted ahead, the second message follows at once. */
+	more.buffers = 1;
+	assert_int_equal(schedule_generate("gpipe", 2, 2, 1, &schedule), 0);
+	assert_int_equal(run_init(&run, schedule, 2, 1, 1, &more), 0);
+	assert_true(start_of(&run, 0, ACTION_RECV_BACKWARD, 0) == 7);
+	assert_true(start_of(&run, 1, ACTION_FORWARD, 1) == 12);
+	run_fini(&run);
+}
+
+static void test_deadlock(void **state)
+{
+	struct schedule_costs more = {.buffers = 0};
+	struct schedule *schedule = NULL;
+	struct run run;
+
+	(void)state;
+	assert_int_equal(schedule_generate("1f1b", 2, 4, 1, &schedule), 0);
+	assert_int_equal(run_init(&run, schedule, 1, 1, 1, &more), -EDEADLK);
+	run_fini(&run);
+}
+
+/* 1F1B on one rank: the loss stage's W counts within F. */
+static void test_loss_stage(void **state)
+{
+	struct schedule_costs more = {.loss_weight_in_forward = true,
+				      .buffers = SCHEDULE_BUFFERS_ANY};
+	struct schedule *schedule = schedule_from("0F0,0I0,0W0\n1F0,1I0,1W0\n");
+	struct run run;
+
+	(void)state;
+	assert_int_equal(run_init(&run, schedule, 2, 3, 4, &more), 0);
+	/* F 2; F 2 + 4, I 3; I 3, W 4 */
+	assert_true(start_of(&run, 1, ACTION_BACKWARD_INPUT, 0) == 8);
+	assert_true(start_of(&run, 0, ACTION_BACKWARD_INPUT, 0) == 11);
+	assert_true(run.result.makespan == 18);
+	assert_true(run.result.busy[1] == 9);
+	run_fini(&run);
+}
+
+/* What stands behind the compute: reductions and the vote. */
+static void test_tail(void **state)
+{
+	const struct schedule_tie tie = {0, 1};
+	struct schedule_lowering options = {
+		.ties = &tie, .tie_count = 1, .train = true};
+	struct schedule *schedule = schedule_from("0F0,0B0\n1F0,1B0\n");
+	struct schedule *lowered = NULL;
+	const double bytes[] = {100, 40};
+	const double one[] = {1, 1};
+	struct schedule_costs costs = {
+		.forward = one,
+		.input = one,
+		.weight = one,
+		.reduce = 2,
+		.reduce_tied = 5,
+		.vote = 1,
+		.buffers = 1,
+		.activation_bytes = bytes,
+	};
+	struct schedule_simulation result;
+
+	(void)state;
+	assert_int_equal(schedule_lower(schedule, &options, &lowered), 0);
+	assert_int_equal(schedule_simulate(lowered, &costs, false, &result), 0);
+	/* Rank 0: F, 1F, 1B, 0B: 6; reduce 8; tied 13; vote 14. */
+	assert_true(result.makespan == 14);
+	assert_true(result.busy[0] == 3 + 2 + 5);
+	assert_true(result.peak_bytes[0] == 100);
+	assert_true(result.peak_bytes[1] == 40);
+	assert_null(result.times);
+	schedule_simulation_fini(&result);
+	schedule_destroy(lowered);
+	schedule_destroy(schedule);
+}
+
+int main(void)
+{
+	static const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_oracle),
+		cmocka_unit_test(test_closed_forms),
+		cmocka_unit_test(test_windows),
+		cmocka_unit_test(test_wire),
+		cmocka_unit_test(test_rendezvous),
+		cmocka_unit_test(test_deadlock),
+		cmocka_unit_test(test_loss_stage),
+		cmocka_unit_test(test_tail),
+	};
+
+	log_silence();
+	cmocka_set_message_output(CM_OUTPUT_TAP);
+	return cmocka_run_group_tests_name("simulator", tests, NULL, NULL);
+}

@@ -1,0 +1,27 @@
+# Products, attention, numerics.
+if HAVE_CMOCKA
+check_PROGRAMS += tests/unit/test-gemm tests/unit/test-attention \
+	tests/unit/test-numerics
+TESTS += tests/unit/test-gemm tests/unit/test-attention \
+	tests/unit/test-numerics
+
+tests_unit_test_gemm_SOURCES = tests/unit/test-gemm.c
+tests_unit_test_gemm_CPPFLAGS = $(TEST_CPPFLAGS)
+tests_unit_test_gemm_LDADD = $(MODEL_LIBS) $(BASE_LIBS) $(CMOCKA_LIBS)
+
+tests_unit_test_attention_SOURCES = tests/unit/test-attention.c
+tests_unit_test_attention_CPPFLAGS = $(TEST_CPPFLAGS)
+tests_unit_test_attention_LDADD = $(MODEL_LIBS) $(BASE_LIBS) $(CMOCKA_LIBS)
+
+tests_unit_test_numerics_SOURCES = tests/unit/test-numerics.c
+tests_unit_test_numerics_CPPFLAGS = $(TEST_CPPFLAGS)
+tests_unit_test_numerics_LDADD = $(MODEL_LIBS) $(BASE_LIBS) $(CMOCKA_LIBS)
+endif
+
+# make bench-kernels: products and attention against sgemm's rate.
+EXTRA_PROGRAMS += tests/bench/bench-kernels
+tests_bench_bench_kernels_SOURCES = tests/bench/bench-kernels.c
+tests_bench_bench_kernels_LDADD = $(MODEL_LIBS) $(BASE_LIBS)
+bench-kernels: tests/bench/bench-kernels$(EXEEXT)
+	tests/bench/bench-kernels$(EXEEXT)
+.PHONY: bench-kernels

@@ -1,0 +1,33 @@
+# Kernels, each against its plain reference.
+if HAVE_CMOCKA
+KERNEL_TESTS = tests/unit/test-vector-math tests/unit/test-kernels \
+	tests/unit/test-dropout tests/unit/test-optimizer-kernels
+check_PROGRAMS += $(KERNEL_TESTS)
+TESTS += $(KERNEL_TESTS)
+
+tests_unit_test_vector_math_SOURCES = tests/unit/test-vector-math.c
+tests_unit_test_vector_math_CPPFLAGS = $(TEST_CPPFLAGS)
+tests_unit_test_vector_math_CFLAGS = $(AM_CFLAGS) -O3 -fno-trapping-math
+tests_unit_test_vector_math_LDADD = $(BASE_LIBS) $(CMOCKA_LIBS)
+
+tests_unit_test_kernels_SOURCES = tests/unit/test-kernels.c \
+	tests/unit/kernel-test.h
+tests_unit_test_kernels_CPPFLAGS = $(TEST_CPPFLAGS)
+tests_unit_test_kernels_LDADD = $(MODEL_LIBS) $(BASE_LIBS) $(CMOCKA_LIBS)
+
+tests_unit_test_dropout_SOURCES = tests/unit/test-dropout.c \
+	tests/unit/kernel-test.h
+tests_unit_test_dropout_CPPFLAGS = $(TEST_CPPFLAGS)
+tests_unit_test_dropout_LDADD = $(MODEL_LIBS) $(BASE_LIBS) $(CMOCKA_LIBS)
+
+tests_unit_test_optimizer_kernels_SOURCES = \
+	tests/unit/test-optimizer-kernels.c tests/unit/kernel-test.h
+tests_unit_test_optimizer_kernels_CPPFLAGS = $(TEST_CPPFLAGS)
+tests_unit_test_optimizer_kernels_LDADD = $(MODEL_LIBS) $(BASE_LIBS) \
+	$(CMOCKA_LIBS)
+endif
+
+# make tests/bench/bench-elementwise; not part of the check.
+EXTRA_PROGRAMS = tests/bench/bench-elementwise
+tests_bench_bench_elementwise_SOURCES = tests/bench/bench-elementwise.c
+tests_bench_bench_elementwise_LDADD = $(MODEL_LIBS) $(BASE_LIBS)

@@ -1,0 +1,210 @@
+#include "base/files.h"
+#include "base/log.h"
+#include "data/tokenizer.h"
+#include "model/io/hf_config.h"
+#include "tools/commands.h"
+#include "tools/job_options.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const struct option_spec table[] = {
+	{ .name = "model", .letter = 'm', .kind = OPTION_STRING,
+	  .argument = "DIR", .group = "Text",
+	  .help = "Hugging Face model folder with a tokenizer.json" },
+	{ .name = "prompt", .letter = 'p', .kind = OPTION_STRING,
+	  .argument = "TEXT",
+	  .help = "text to go on from (default: the start of a document)" },
+	{ .name = "tokens", .letter = 'n', .kind = OPTION_INTEGER,
+	  .argument = "N", .fallback = "200", .minimum = 1,
+	  .maximum = 1 << 20, .help = "most tokens to generate" },
+	{ .name = "temperature", .kind = OPTION_REAL, .argument = "X",
+	  .fallback = "0.8", .minimum = 0, .maximum = 100,
+	  .help = "0: always the likeliest token; 1: as the model says" },
+	{ .name = "top-k", .kind = OPTION_INTEGER, .argument = "K",
+	  .fallback = "50", .minimum = 0, .maximum = 1 << 24,
+	  .help = "choose among the K likeliest; 0: among all" },
+	{ .name = "seed", .kind = OPTION_INTEGER, .argument = "S",
+	  .fallback = "1", .minimum = 0, .maximum = 9007199254740992.0,
+	  .help = "equal seeds give equal text" },
+	JOB_OPTIONS_PIPELINE,
+	{ .name = NULL },
+};
+
+const struct option_command generate_command = {
+	.name = "generate",
+	.synopsis = "--model DIR [--prompt TEXT] [options]",
+	.summary = "continue a text",
+	.table = table,
+};
+
+struct generate {
+	struct options *options;
+	struct job job;
+	struct model *model;
+	struct tokenizer *tokenizer;
+	struct tokenizer_stream stream;
+};
+
+static int load_tokenizer(struct generate *g, const char *folder)
+{
+	char path[FILES_PATH_BYTES];
+	int rc = files_join(path, sizeof(path), folder, "tokenizer.json");
+
+	if (!rc && !files_exists(path))
+		rc = fail(-ENOENT,
+			  "%s has no tokenizer.json: text cannot become tokens",
+			  folder);
+	return rc ? rc : tokenizer_load(path, &g->tokenizer);
+}
+
+static int encode_prompt(struct generate *g, struct token_buffer *out)
+{
+	const char *prompt = options_string(g->options, "prompt");
+	int32_t start = tokenizer_end_of_text(g->tokenizer);
+	int rc;
+
+	if (prompt && prompt[0]) {
+		rc = tokenizer_encode(g->tokenizer, prompt, strlen(prompt),
+				      TOKENIZER_SPECIAL | TOKENIZER_TEMPLATE,
+				      out);
+		return rc == -EILSEQ ? fail(-EINVAL, "--prompt is not UTF-8") :
+				       rc;
+	}
+	if (start < 0)
+		return fail(-EINVAL,
+			    "this tokenizer has no token to begin with: give --prompt TEXT");
+	return token_buffer_append(out, &start, 1);
+}
+
+static int check_prompt(const struct generate *g)
+{
+	const struct job *job = &g->job;
+
+	if (job->prompt_count > job->config.context)
+		return fail(-EINVAL,
+			    "--prompt has %u tokens, the model has positions for %u",
+			    job->prompt_count, job->config.context);
+	for (unsigned i = 0; i < job->prompt_count; i++)
+		if (job->prompt[i] < 0 ||
+		    (unsigned)job->prompt[i] >= job->config.vocab_size)
+			return fail(-EINVAL,
+				    "the tokenizer gives token %d, the model knows %u",
+				    job->prompt[i], job->config.vocab_size);
+	return 0;
+}
+
+static int fill_job(struct generate *g)
+{
+	const struct options *o = g->options;
+	const char *folder = options_string(o, "model");
+	struct token_buffer prompt = { 0 };
+	struct job *job = &g->job;
+	int rc;
+
+	if (!folder)
+		return fail(-EINVAL, "generate needs --model DIR");
+	rc = hf_config_read(folder, &job->config);
+	if (!rc)
+		rc = model_create(&job->config, &g->model);
+	if (!rc)
+		rc = load_tokenizer(g, folder);
+	if (!rc)
+		rc = encode_prompt(g, &prompt);
+	if (!rc)
+		rc = job_options_path(job->model, folder);
+	job->prompt = prompt.ids; /* job_fini() frees it */
+	job->prompt_count = (unsigned)prompt.count;
+	if (!rc)
+		rc = check_prompt(g);
+	if (rc)
+		return rc;
+	job->kind = JOB_GENERATE;
+	job->tokens = (unsigned)options_integer(o, "tokens");
+	job->temperature = options_real(o, "temperature");
+	job->top_k = (unsigned)options_integer(o, "top-k");
+	job->seed = (uint64_t)options_integer(o, "seed");
+	job->end_token = tokenizer_end_of_text(g->tokenizer);
+	job->micro_batches = 1;
+	job->micro_batch_size = 1;
+	job->gradient_groups = 1;
+	job->context = MIN(job->config.context,
+			   job->prompt_count + job->tokens);
+	job_options_pipeline(o, job);
+	return job_options_partition(o, g->model, job);
+}
+
+static void print_text(struct text_builder *text)
+{
+	char *out = text_builder_finish(text);
+
+	if (out) {
+		fputs(out, stdout);
+		fflush(stdout);
+	}
+	free(out);
+}
+
+static void show_token(void *argument, unsigned rank, const json_t *event)
+{
+	struct generate *g = argument;
+	const json_t *token = json_object_get(event, "token");
+	struct text_builder text;
+
+	(void)rank;
+	if (!token)
+		return;
+	text_builder_init(&text);
+	if (tokenizer_stream_push(g->tokenizer, &g->stream,
+				  (int32_t)json_integer_value(token),
+				  &text) == 0)
+		print_text(&text);
+	text_builder_fini(&text);
+}
+
+static int run(struct generate *g)
+{
+	const char *prompt = options_string(g->options, "prompt");
+	struct launch_result result;
+	struct text_builder rest;
+	int rc;
+
+	if (prompt)
+		fputs(prompt, stdout);
+	fflush(stdout);
+	rc = job_options_launch(g->options, &g->job, show_token, g, &result);
+	text_builder_init(&rest);
+	tokenizer_stream_finish(&g->stream, &rest);
+	print_text(&rest);
+	text_builder_fini(&rest);
+	puts("");
+	launch_result_fini(&result);
+	return rc;
+}
+
+int cmd_generate(int argc, char **argv)
+{
+	struct generate *g = calloc(1, sizeof(*g));
+	int status, rc;
+
+	if (!g)
+		return 1;
+	rc = options_parse(&generate_command, argc, argv, &g->options);
+	if (rc) {
+		free(g);
+		return rc < 0 ? 2 : 0;
+	}
+	rc = fill_job(g);
+	status = rc == -EINVAL ? 2 : 1;
+	if (!rc) {
+		rc = run(g);
+		status = rc ? 1 : 0;
+	}
+	job_fini(&g->job);
+	tokenizer_destroy(g->tokenizer);
+	model_destroy(g->model);
+	options_destroy(g->options);
+	free(g);
+	return status;
+}

@@ -1,0 +1,225 @@
+/*
+ * stagecoach prepare: text in, tokenizer and token shards out. The work is
+ * data/prepare.c's; here are the options, the progress line, and Ctrl-C.
+ */
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/text.h"
+#include "data/prepare.h"
+#include "tools/commands.h"
+#include "tools/progress.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const struct option_spec table[] = {
+	{.name = "text",
+	 .kind = OPTION_STRINGS,
+	 .argument = "FILE|DIR",
+	 .group = "Input",
+	 .help = "text in UTF-8: files, and folders with all below them"},
+	{.name = "pattern",
+	 .kind = OPTION_STRING,
+	 .argument = "PATTERN",
+	 .help = "of folders only the files with such names, e.g. '*.pod'"},
+	{.name = "out",
+	 .letter = 'o',
+	 .kind = OPTION_STRING,
+	 .argument = "DIR",
+	 .group = "Output",
+	 .help = "folder to make; must not exist"},
+	{.name = "tokenizer",
+	 .kind = OPTION_STRING,
+	 .argument = "byte|bpe:N|FILE",
+	 .fallback = "bpe:4096",
+	 .help = "raw bytes; byte pairs trained on the text to N ids; or a "
+		 "tokenizer.json"},
+	{.name = "val",
+	 .kind = OPTION_REAL,
+	 .argument = "FRACTION",
+	 .fallback = "0.05",
+	 .minimum = 0,
+	 .maximum = PREPARE_VALIDATION_MAX,
+	 .help = "share of the tokens kept for validation, in evenly spaced "
+		 "blocks"},
+	{.name = "seed",
+	 .letter = 's',
+	 .kind = OPTION_INTEGER,
+	 .argument = "S",
+	 .fallback = "1",
+	 .minimum = 0,
+	 .maximum = 9007199254740992.0,
+	 .help = "shifts the validation blocks"},
+	{.name = "json",
+	 .kind = OPTION_FLAG,
+	 .help = "print a JSON object instead of lines"},
+	{.name = NULL},
+};
+
+static const struct option_command prepare_command = {
+	.name = "prepare",
+	.synopsis = "--text FILE|DIR... --out DIR [options]",
+	.summary = "turn text into a tokenizer and token shards",
+	.description =
+		"Every file is a document and ends with <|endoftext|>. Files "
+		"are read in pieces, so they may be larger than the memory. "
+		"The folder made holds tokenizer.json, shards in llm.c's "
+		"format and corpus.json.",
+	.table = table,
+};
+
+static volatile sig_atomic_t interrupted;
+
+static void on_interrupt(int signal_number)
+{
+	(void)signal_number;
+	interrupted = 1;
+}
+
+/* The line of the phase at work. */
+struct display {
+	struct progress progress;
+	enum prepare_phase phase;
+	bool begun;
+};
+
+static void display_end(struct display *display)
+{
+	if (display->begun)
+		progress_end(&display->progress);
+	display->begun = false;
+}
+
+static void display_begin(struct display *display, enum prepare_phase phase,
+			  uint64_t total)
+{
+	static const char *const labels[] = {
+		[PREPARE_COUNTING] = "read",
+		[PREPARE_MERGING] = "merge",
+		[PREPARE_ENCODING] = "encode",
+	};
+
+	display_end(display);
+	display->phase = phase;
+	display->begun = true;
+	display->progress = (struct progress){
+		.label = labels[phase],
+		.unit = phase == PREPARE_MERGING ? "id" : "B",
+		.total = total,
+	};
+	progress_begin(&display->progress);
+}
+
+static int on_progress(void *argument, enum prepare_phase phase, uint64_t done,
+		       uint64_t total)
+{
+	struct display *display = argument;
+
+	if (interrupted)
+		return fail(-EINTR, "interrupted; nothing was written");
+	if (!display->begun || display->phase != phase)
+		display_begin(display, phase, total);
+	progress_update(&display->progress, done, NULL);
+	return 0;
+}
+
+static void print_json(const struct prepare_result *result, const char *out,
+		       double seconds)
+{
+	json_t *json = json_pack(
+		"{s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:f, s:f}", "out", out,
+		"tokenizer", result->kind, "vocab_size",
+		(json_int_t)result->vocab_size, "documents",
+		(json_int_t)result->documents, "bytes",
+		(json_int_t)result->bytes, "train_tokens",
+		(json_int_t)result->train_tokens, "val_tokens",
+		(json_int_t)result->validation_tokens, "unigram_entropy",
+		result->unigram_entropy, "seconds", seconds);
+
+	if (json)
+		json_dumpf(json, stdout, JSON_COMPACT | JSON_REAL_PRECISION(9));
+	putchar('\n');
+	json_decref(json);
+}
+
+static void print_lines(const struct prepare_result *result, const char *out,
+			double seconds)
+{
+	uint64_t tokens = result->train_tokens + result->validation_tokens;
+	char bytes[32], all[32], train[32], val[32], time[32];
+
+	printf("text        %s in %llu document%s\n",
+	       text_bytes(bytes, sizeof(bytes), result->bytes),
+	       (unsigned long long)result->documents,
+	       result->documents == 1 ? "" : "s");
+	printf("tokens      %s: %s for training, %s for validation\n",
+	       text_grouped(all, sizeof(all), tokens),
+	       text_grouped(train, sizeof(train), result->train_tokens),
+	       text_grouped(val, sizeof(val), result->validation_tokens));
+	printf("vocabulary  %zu (%s), %.2f bytes per token\n",
+	       result->vocab_size, result->kind,
+	       (double)result->bytes / (double)tokens);
+	printf("entropy     %.4f nats per token for one who knows how often "
+	       "each token comes\n",
+	       result->unigram_entropy);
+	printf("written to  %s in %s\n", out,
+	       text_duration(time, sizeof(time), seconds));
+}
+
+static int prepare(const struct options *options)
+{
+	struct display display = {.begun = false};
+	const char *out = options_string(options, "out");
+	struct prepare_result result;
+	struct prepare_options wanted = {
+		.pattern = options_string(options, "pattern"),
+		.out = out,
+		.tokenizer = options_string(options, "tokenizer"),
+		.validation = options_real(options, "val"),
+		.seed = (uint64_t)options_integer(options, "seed"),
+		.progress = on_progress,
+		.argument = &display,
+	};
+	int64_t start = clock_now_ns();
+	double seconds;
+	int err;
+
+	wanted.input_count = options_strings(options, "text", &wanted.inputs);
+	if (!wanted.input_count || !out) {
+		log_error("prepare needs --text FILE|DIR and --out DIR");
+		return 2;
+	}
+	err = prepare_run(&wanted, &result);
+	display_end(&display);
+	if (err)
+		return 1;
+	seconds = clock_seconds(clock_now_ns() - start);
+	if (wanted.validation > 0 && !result.validation_tokens)
+		log_warning("the text is too short for a validation split: all "
+			    "of it is for training");
+	if (options_flag(options, "json"))
+		print_json(&result, out, seconds);
+	else
+		print_lines(&result, out, seconds);
+	return 0;
+}
+
+int cmd_prepare(int argc, char **argv)
+{
+	struct sigaction action = {.sa_handler = on_interrupt}, before;
+	struct options *options;
+	int status, rc = options_parse(&prepare_command, argc, argv, &options);
+
+	if (rc)
+		return rc < 0 ? 2 : 0;
+	interrupted = 0;
+	sigemptyset(&action.sa_mask);
+	sigaction(SIGINT, &action, &before);
+	status = prepare(options);
+	sigaction(SIGINT, &before, NULL);
+	options_destroy(options);
+	return status;
+}

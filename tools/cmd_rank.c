@@ -1,0 +1,40 @@
+#include "base/log.h"
+#include "engine/run.h"
+#include "model/kernels/numerics.h"
+#include "tools/commands.h"
+
+static const struct option_spec table[] = {
+	{ .name = "control-fd", .kind = OPTION_INTEGER, .argument = "N",
+	  .minimum = 0, .maximum = 1 << 20, .group = "Options",
+	  .help = "socket to the supervisor that started this rank" },
+	{ .name = NULL },
+};
+
+static const struct option_command rank_command = {
+	.name = "rank",
+	.synopsis = "--control-fd N",
+	.summary = "one rank of a run; started by the other commands",
+	.table = table,
+};
+
+int cmd_rank(int argc, char **argv)
+{
+	struct options *options;
+	char numerics[1024];
+	int rc = options_parse(&rank_command, argc, argv, &options);
+
+	if (rc)
+		return rc < 0 ? 2 : 0;
+	if (!options_is_set(options, "control-fd")) {
+		log_error("`stagecoach rank` is started by train, eval and generate, not by hand");
+		options_destroy(options);
+		return 2;
+	}
+	rc = numerics_describe(numerics, sizeof(numerics));
+	if (!rc)
+		rc = world_rank_main(
+			(int)options_integer(options, "control-fd"), numerics,
+			run_rank);
+	options_destroy(options);
+	return rc ? 1 : 0;
+}

@@ -1,0 +1,718 @@
+#include "base/files.h"
+#include "base/log.h"
+#include "base/math.h"
+#include "base/text.h"
+#include "data/corpus.h"
+#include "data/tokenizer.h"
+#include "engine/accumulator.h"
+#include "engine/checkpoint.h"
+#include "model/io/hf_config.h"
+#include "schedules/schedule.h"
+#include "tools/commands.h"
+#include "tools/job_options.h"
+#include "tools/progress.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define RUN_JSON_LIMIT ((size_t)16 << 20)
+#define SAMPLES_MAX    1000000000.0
+
+static const struct option_spec table[] = {
+	{ .name = "data", .letter = 'd', .kind = OPTION_STRING,
+	  .argument = "DIR", .group = "Input and output",
+	  .help = "tokens: a folder made by prepare, or .bin shards of llm.c or nanoGPT" },
+	{ .name = "out", .letter = 'o', .kind = OPTION_STRING,
+	  .argument = "RUN",
+	  .help = "folder for the run's files; must not exist" },
+	{ .name = "resume", .kind = OPTION_STRING, .argument = "RUN",
+	  .help = "go on from the newest checkpoint of RUN, with its options" },
+	{ .name = "model", .letter = 'm', .kind = OPTION_STRING,
+	  .argument = "DIR",
+	  .help = "start from this Hugging Face model folder" },
+	JOB_OPTIONS_PIPELINE,
+	{ .name = "schedule", .letter = 's', .kind = OPTION_STRING,
+	  .argument = "NAME|FILE", .fallback = "1f1b",
+	  .help = "order of the work: see `stagecoach schedule list`, or a CSV file" },
+	{ .name = "recompute", .kind = OPTION_FLAG,
+	  .help = "keep layer inputs only and run forward again for the backward: less memory, about a third more time" },
+	{ .name = "arch", .kind = OPTION_CHOICE, .argument = "NAME",
+	  .choices = "gpt2", .fallback = "gpt2", .group = "New model",
+	  .help = "family of a model with random weights" },
+	{ .name = "layers", .letter = 'L', .kind = OPTION_INTEGER,
+	  .argument = "L", .fallback = "4", .minimum = 1, .maximum = 10000,
+	  .help = "blocks" },
+	{ .name = "width", .letter = 'C', .kind = OPTION_INTEGER,
+	  .argument = "C", .fallback = "256", .minimum = 1,
+	  .maximum = 1 << 20, .help = "channels" },
+	{ .name = "heads", .letter = 'H', .kind = OPTION_INTEGER,
+	  .argument = "H", .fallback = "4", .minimum = 1, .maximum = 4096,
+	  .help = "attention heads; must divide the width" },
+	{ .name = "vocab-size", .kind = OPTION_INTEGER, .argument = "V",
+	  .minimum = 2, .maximum = 1 << 24,
+	  .help = "tokens the model knows (default: what the data says)" },
+	{ .name = "dropout", .kind = OPTION_REAL, .argument = "P",
+	  .minimum = 0, .maximum = 0.99,
+	  .help = "probability, at all sites (default: 0, or the model folder's)" },
+	{ .name = "context", .letter = 'T', .kind = OPTION_INTEGER,
+	  .argument = "T", .minimum = 1, .maximum = 1 << 24,
+	  .group = "Batch",
+	  .help = "tokens a sequence (default: 256, or the model's if less)" },
+	{ .name = "micro-batches", .letter = 'M', .kind = OPTION_INTEGER,
+	  .argument = "M", .fallback = "8", .minimum = 1, .maximum = 65535,
+	  .help = "micro-batches a step, all in all" },
+	{ .name = "micro-batch-size", .letter = 'B', .kind = OPTION_INTEGER,
+	  .argument = "B", .fallback = "2", .minimum = 1, .maximum = 65535,
+	  .help = "sequences a micro-batch" },
+	{ .name = "gradient-groups", .kind = OPTION_INTEGER, .argument = "G",
+	  .fallback = "1", .minimum = 1, .maximum = 65536,
+	  .help = "sum micro-batches in G groups, and those as a binary tree; a power of two; changes the last bits" },
+	{ .name = "seed", .kind = OPTION_INTEGER, .argument = "S",
+	  .fallback = "1", .minimum = 0, .maximum = 9007199254740992.0,
+	  .help = "of initial weights, data order and dropout" },
+	{ .name = "steps", .letter = 'n', .kind = OPTION_INTEGER,
+	  .argument = "N", .fallback = "300", .minimum = 1,
+	  .maximum = SAMPLES_MAX, .group = "Optimizer",
+	  .help = "steps in all, those before a resume included" },
+	{ .name = "optimizer", .kind = OPTION_CHOICE, .argument = "NAME",
+	  .choices = "adamw|sgd", .fallback = "adamw", .help = "update rule" },
+	{ .name = "lr", .kind = OPTION_REAL, .argument = "X",
+	  .fallback = "0.001", .minimum = 0, .maximum = 1000,
+	  .help = "highest learning rate" },
+	{ .name = "min-lr", .kind = OPTION_REAL, .argument = "X",
+	  .minimum = 0, .maximum = 1000,
+	  .help = "rate the decay ends at (default: a tenth of --lr)" },
+	{ .name = "warmup", .kind = OPTION_INTEGER, .argument = "N",
+	  .minimum = 0, .maximum = SAMPLES_MAX,
+	  .help = "steps of linear warm-up (default: a twentieth of --decay-steps, at most 100)" },
+	{ .name = "decay", .kind = OPTION_CHOICE, .argument = "KIND",
+	  .choices = "cosine|linear|constant", .fallback = "cosine",
+	  .help = "shape of the decay" },
+	{ .name = "decay-steps", .kind = OPTION_INTEGER, .argument = "N",
+	  .minimum = 1, .maximum = SAMPLES_MAX,
+	  .help = "step at which the decay ends (default: --steps)" },
+	{ .name = "beta1", .kind = OPTION_REAL, .argument = "X",
+	  .fallback = "0.9", .minimum = 0, .maximum = 0.999999,
+	  .help = "adamw: decay of the mean of gradients" },
+	{ .name = "beta2", .kind = OPTION_REAL, .argument = "X",
+	  .fallback = "0.95", .minimum = 0, .maximum = 0.9999999,
+	  .help = "adamw: decay of the mean of their squares" },
+	{ .name = "epsilon", .kind = OPTION_REAL, .argument = "X",
+	  .fallback = "1e-8", .minimum = 0, .maximum = 1,
+	  .help = "adamw: added to the denominator" },
+	{ .name = "momentum", .kind = OPTION_REAL, .argument = "X",
+	  .fallback = "0.9", .minimum = 0, .maximum = 0.999999,
+	  .help = "sgd: momentum" },
+	{ .name = "nesterov", .kind = OPTION_FLAG,
+	  .help = "sgd: Nesterov's form of it" },
+	{ .name = "weight-decay", .kind = OPTION_REAL, .argument = "X",
+	  .fallback = "0.1", .minimum = 0, .maximum = 100,
+	  .help = "of matrices and embeddings; norms and biases have none" },
+	{ .name = "clip", .kind = OPTION_REAL, .argument = "X",
+	  .fallback = "1", .minimum = 0, .maximum = 1e30,
+	  .help = "largest global norm of the gradient; 0: no clipping" },
+	{ .name = "eval-every", .kind = OPTION_INTEGER, .argument = "N",
+	  .fallback = "100", .minimum = 0, .maximum = SAMPLES_MAX,
+	  .group = "Evaluation and checkpoints",
+	  .help = "steps between evaluations; 0: only before and after" },
+	{ .name = "eval-samples", .kind = OPTION_INTEGER, .argument = "N",
+	  .fallback = "128", .minimum = 0, .maximum = SAMPLES_MAX,
+	  .help = "sequences of the validation split to evaluate; 0: none" },
+	{ .name = "checkpoint-every", .kind = OPTION_INTEGER,
+	  .argument = "N", .fallback = "100", .minimum = 0,
+	  .maximum = SAMPLES_MAX,
+	  .help = "steps between checkpoints; 0: only at the end" },
+	{ .name = "keep-checkpoints", .kind = OPTION_INTEGER,
+	  .argument = "N", .fallback = "2", .minimum = 1, .maximum = 4096,
+	  .help = "newest checkpoints to keep" },
+	{ .name = NULL },
+};
+
+const struct option_command train_command = {
+	.name = "train",
+	.synopsis = "--data DIR --out RUN [options] | --resume RUN [options]",
+	.summary = "train a model, its layers split over stages",
+	.description =
+		"Trains a new model, or one from a Hugging Face folder, on prepared tokens. The weights that come out depend on the model, the data, the seed and the batch, and on nothing else: not on the stages, the split, the schedule, the transport, the threads, --recompute, or an interruption in between.\n\nRUN holds run.json (the options), metrics.jsonl (one line a step), checkpoints/, and in the end model/, a Hugging Face model folder. Ctrl-C finishes the step, writes a checkpoint and ends.",
+	.table = table,
+	.takes_config = true,
+};
+
+/* What --resume may change: nothing that would change the result. */
+static const char *const resume_may_change[] = {
+	"resume",	    "stages",	    "split",	    "transport",
+	"tcp-io",	    "threads",	    "no-pin",	    "schedule",
+	"recompute",	    "steps",	    "eval-every",   "eval-samples",
+	"checkpoint-every", "keep-checkpoints", NULL,
+};
+
+struct train {
+	struct options *options;
+	struct job job;
+	struct model *model;
+	struct corpus *corpus;
+	struct checkpoint checkpoint;
+	bool resume;
+	struct progress progress;
+	bool progress_begun;
+	double first_loss, last_loss, validation_loss;
+};
+
+/* ---- what is to be done ---- */
+
+static int read_run(struct train *t, const char *run)
+{
+	char path[FILES_PATH_BYTES];
+	const char *refused = options_first_typed_outside(t->options,
+							  resume_may_change);
+	json_t *json, *options;
+	int rc;
+
+	if (refused)
+		return fail(-EINVAL,
+			    "--%s may not change when a run is resumed: it would change the result. Leave it out, or start a new run with --out",
+			    refused);
+	if (!files_is_folder(run))
+		return fail(-ENOENT, "--resume %s: there is no such run", run);
+	rc = files_join(path, sizeof(path), run, "run.json");
+	if (!rc)
+		rc = json_read(path, RUN_JSON_LIMIT, &json);
+	if (rc)
+		return rc;
+	rc = json_get_object(json, "options", path, &options);
+	if (!rc && options_is_typed(t->options, "stages") &&
+	    !options_is_typed(t->options, "split"))
+		json_object_del(options, "split");
+	if (!rc)
+		rc = options_merge_json(t->options, options, path);
+	json_decref(json);
+	if (!rc)
+		rc = job_options_path(t->job.out, run);
+	return rc ? rc : checkpoint_find(run, &t->checkpoint);
+}
+
+static int check_out(struct train *t)
+{
+	const char *out = options_string(t->options, "out");
+
+	if (!out)
+		return fail(-EINVAL,
+			    "train needs --out RUN, a folder for the run's files");
+	if (files_exists(out))
+		return fail(-EEXIST,
+			    "--out %s exists already; go on with it by `stagecoach train --resume %s`, or choose another folder",
+			    out, out);
+	return job_options_path(t->job.out, out);
+}
+
+static int open_corpus(struct train *t)
+{
+	const char *data = options_string(t->options, "data");
+	int rc;
+
+	if (!data)
+		return fail(-EINVAL,
+			    "train needs --data DIR: make one with `stagecoach prepare --text FILE --out DIR`");
+	if (!files_exists(data))
+		return fail(-ENOENT, "--data %s: there is no such file or folder",
+			    data);
+	rc = corpus_open(data, NULL, &t->corpus);
+	if (!rc)
+		rc = job_options_path(t->job.data, data);
+	if (!rc)
+		t->job.data_fingerprint = corpus_fingerprint(t->corpus);
+	return rc;
+}
+
+static int folder_of(char out[FILES_PATH_BYTES], const char *path)
+{
+	char *slash;
+	int rc = job_options_path(out, path);
+
+	slash = rc ? NULL : strrchr(out, '/');
+	if (slash)
+		*slash = '\0';
+	return rc;
+}
+
+/* A model folder brings its tokenizer along; else the data has one. */
+static int find_tokenizer(struct train *t)
+{
+	char path[FILES_PATH_BYTES];
+	int rc;
+
+	if (t->job.model[0]) {
+		rc = files_join(path, sizeof(path), t->job.model,
+				"tokenizer.json");
+		if (rc)
+			return rc;
+		if (files_exists(path))
+			return job_options_path(t->job.tokenizer_folder,
+						t->job.model);
+	}
+	if (!corpus_tokenizer_path(t->corpus))
+		return 0;
+	return folder_of(t->job.tokenizer_folder,
+			 corpus_tokenizer_path(t->corpus));
+}
+
+static int end_of_text(const struct corpus *corpus, int *id)
+{
+	const char *path = corpus_tokenizer_path(corpus);
+	struct tokenizer *tokenizer;
+	int rc;
+
+	*id = -1;
+	if (!path)
+		return 0;
+	rc = tokenizer_load(path, &tokenizer);
+	if (rc)
+		return rc;
+	*id = tokenizer_end_of_text(tokenizer);
+	tokenizer_destroy(tokenizer);
+	return 0;
+}
+
+static int new_model_config(struct train *t)
+{
+	const struct options *o = t->options;
+	struct model_config *config = &t->job.config;
+	size_t vocab = corpus_vocab_size(t->corpus);
+	int rc = model_config_default(options_string(o, "arch"), config);
+
+	if (rc)
+		return rc;
+	if (options_is_set(o, "vocab-size"))
+		vocab = (size_t)options_integer(o, "vocab-size");
+	if (vocab == 0)
+		return fail(-EINVAL,
+			    "%s does not say how many tokens there are: give --vocab-size (GPT-2: 50257)",
+			    t->job.data);
+	config->vocab_size = (unsigned)vocab;
+	config->layers = (unsigned)options_integer(o, "layers");
+	config->width = (unsigned)options_integer(o, "width");
+	config->heads = (unsigned)options_integer(o, "heads");
+	config->context = 256;
+	if (options_is_set(o, "context"))
+		config->context = (unsigned)options_integer(o, "context");
+	config->embedding_dropout = 0;
+	config->residual_dropout = 0;
+	config->attention_dropout = 0;
+	rc = end_of_text(t->corpus, &config->eos_id);
+	config->bos_id = config->eos_id;
+	return rc;
+}
+
+static int old_model_config(struct train *t, const char *folder)
+{
+	static const char *const new_only[] = { "layers", "width", "heads",
+						"vocab-size", "arch" };
+	int rc;
+
+	for (size_t i = 0; i < ARRAY_SIZE(new_only); i++)
+		if (options_is_set(t->options, new_only[i]))
+			return fail(-EINVAL,
+				    "--%s is for new models; the one in %s has its own",
+				    new_only[i], folder);
+	rc = job_options_path(t->job.model, folder);
+	return rc ? rc : hf_config_read(folder, &t->job.config);
+}
+
+static int choose_config(struct train *t)
+{
+	const char *folder = options_string(t->options, "model");
+
+	if (t->resume)
+		return hf_config_read(t->checkpoint.folder, &t->job.config);
+	return folder ? old_model_config(t, folder) : new_model_config(t);
+}
+
+static int make_model(struct train *t)
+{
+	struct model_config *config = &t->job.config;
+	int rc = choose_config(t);
+
+	if (rc)
+		return rc;
+	if (options_is_set(t->options, "dropout") && !t->resume) {
+		config->embedding_dropout = options_real(t->options, "dropout");
+		config->residual_dropout = config->embedding_dropout;
+		config->attention_dropout = config->embedding_dropout;
+	}
+	if (corpus_vocab_size(t->corpus) > config->vocab_size)
+		return fail(-EINVAL,
+			    "the data has %zu tokens, the model knows %u",
+			    corpus_vocab_size(t->corpus), config->vocab_size);
+	rc = model_create(config, &t->model);
+	if (!rc)
+		*config = *model_config(t->model);
+	return rc;
+}
+
+static void fill_batch(struct train *t)
+{
+	const struct options *o = t->options;
+	struct job *job = &t->job;
+
+	job->context = MIN(job->config.context, 256u);
+	if (options_is_set(o, "context"))
+		job->context = (unsigned)options_integer(o, "context");
+	job->micro_batches = (unsigned)options_integer(o, "micro-batches");
+	job->micro_batch_size =
+		(unsigned)options_integer(o, "micro-batch-size");
+	job->gradient_groups = (unsigned)options_integer(o, "gradient-groups");
+	job->recompute = options_flag(o, "recompute");
+	job->seed = (uint64_t)options_integer(o, "seed");
+	job->steps = (uint64_t)options_integer(o, "steps");
+	job->checkpoint_every = (uint64_t)options_integer(o, "checkpoint-every");
+	job->keep_checkpoints = (unsigned)options_integer(o, "keep-checkpoints");
+	job->eval_every = (uint64_t)options_integer(o, "eval-every");
+}
+
+static void fill_optimizer(struct train *t)
+{
+	const struct options *o = t->options;
+	struct optimizer_config *optimizer = &t->job.optimizer;
+	struct learning_rate *rate = &t->job.learning_rate;
+	const char *decay = options_string(o, "decay");
+
+	*optimizer = (struct optimizer_config){
+		.kind = strcmp(options_string(o, "optimizer"), "sgd") == 0 ?
+				OPTIMIZER_SGD :
+				OPTIMIZER_ADAMW,
+		.beta1 = options_real(o, "beta1"),
+		.beta2 = options_real(o, "beta2"),
+		.epsilon = options_real(o, "epsilon"),
+		.momentum = options_real(o, "momentum"),
+		.nesterov = options_flag(o, "nesterov"),
+		.weight_decay = options_real(o, "weight-decay"),
+		.clip = options_real(o, "clip"),
+	};
+	rate->peak = options_real(o, "lr");
+	rate->floor = options_is_set(o, "min-lr") ? options_real(o, "min-lr") :
+						    rate->peak / 10;
+	rate->decay_steps =
+		options_is_set(o, "decay-steps") ?
+			(uint64_t)options_integer(o, "decay-steps") :
+			t->job.steps;
+	rate->warmup_steps = options_is_set(o, "warmup") ?
+				     (uint64_t)options_integer(o, "warmup") :
+				     MIN(rate->decay_steps / 20, 100);
+	rate->decay = strcmp(decay, "cosine") == 0 ? DECAY_COSINE :
+		      strcmp(decay, "linear") == 0 ? DECAY_LINEAR :
+						     DECAY_CONSTANT;
+}
+
+static int check_data(struct train *t)
+{
+	uint64_t wanted = (uint64_t)options_integer(t->options, "eval-samples");
+	uint64_t windows;
+	int rc = job_options_windows(t->corpus, CORPUS_TRAIN, t->job.context,
+				     &windows);
+
+	if (rc || wanted == 0)
+		return rc;
+	if (corpus_tokens(t->corpus, CORPUS_VALIDATION) <= t->job.context) {
+		log_warning("%s has no validation split of %u tokens or more: nothing is evaluated",
+			    t->job.data, t->job.context + 1);
+		return 0;
+	}
+	rc = job_options_windows(t->corpus, CORPUS_VALIDATION, t->job.context,
+				 &windows);
+	t->job.eval_samples = MIN(wanted, windows);
+	return rc;
+}
+
+/* Found here rather than on every rank: one clear line. */
+static int check_schedule(struct train *t)
+{
+	struct job *job = &t->job;
+	struct accumulation accumulation = { .micro_batches =
+						     job->micro_batches,
+					     .groups = job->gradient_groups };
+	struct schedule *schedule;
+	struct schedule_report report;
+	int rc = accumulation_check(&accumulation);
+
+	if (!rc)
+		rc = job_options_path(job->schedule,
+				      options_string(t->options, "schedule"));
+	if (!rc)
+		rc = schedule_open(job->schedule, job->ranks,
+				   job->micro_batches, 0,
+				   SCHEDULE_DIALECT_AUTO, &schedule);
+	if (rc)
+		return rc;
+	job->chunks = schedule->chunks;
+	rc = schedule_validate(schedule, SCHEDULE_BUFFERS_ANY, &report);
+	if (rc == -EINVAL)
+		fail(rc, "schedule %s: %s", schedule->name, report.reason);
+	else if (!rc && schedule->forward_only)
+		rc = fail(-EINVAL,
+			  "schedule %s has no backward: it cannot train",
+			  schedule->name);
+	else if (!rc && !report.bit_identical)
+		log_warning("schedule %s does not give the same bits as others: %s",
+			    schedule->name, report.bit_reason);
+	schedule_report_fini(&report);
+	schedule_destroy(schedule);
+	return rc;
+}
+
+/* The checkpoint was written by a run that would give other bits? */
+static int check_identity(struct train *t)
+{
+	json_t *mine = job_identity(&t->job);
+	const char *key;
+	json_t *value;
+	int rc = 0;
+
+	json_object_foreach(mine, key, value)
+	{
+		const json_t *theirs =
+			json_object_get(t->checkpoint.identity, key);
+
+		if (json_equal(value, theirs))
+			continue;
+		rc = strcmp(key, "data_fingerprint") == 0 ?
+			     fail(-EINVAL,
+				  "--data %s is not the data this run was trained on: its tokens differ",
+				  t->job.data) :
+			     fail(-EINVAL,
+				  "%s was written with another value of '%s'",
+				  t->checkpoint.folder, key);
+		break;
+	}
+	json_decref(mine);
+	return rc;
+}
+
+static int apply_resume(struct train *t)
+{
+	struct job *job = &t->job;
+	int rc;
+
+	if (!t->resume)
+		return 0;
+	job->first_step = t->checkpoint.step;
+	if (job->first_step >= job->steps)
+		return fail(-EINVAL,
+			    "%s has done its %" PRIu64 " steps; ask for more with --steps N",
+			    job->out, job->first_step);
+	rc = check_identity(t);
+	return rc ? rc : job_options_path(job->resume, t->checkpoint.folder);
+}
+
+static int plan(struct train *t)
+{
+	const char *run = options_string(t->options, "resume");
+	int rc;
+
+	t->resume = run != NULL;
+	if (run && options_is_typed(t->options, "out"))
+		return fail(-EINVAL,
+			    "--resume RUN writes on into RUN: leave out --out");
+	rc = run ? read_run(t, run) : check_out(t);
+	if (!rc)
+		rc = open_corpus(t);
+	if (!rc)
+		rc = make_model(t);
+	if (rc)
+		return rc;
+	t->job.kind = JOB_TRAIN;
+	job_options_pipeline(t->options, &t->job);
+	fill_batch(t);
+	fill_optimizer(t);
+	if (t->job.context > t->job.config.context)
+		return fail(-EINVAL,
+			    "--context %u is longer than the model's positions (%u)",
+			    t->job.context, t->job.config.context);
+	rc = check_data(t);
+	if (!rc)
+		rc = check_schedule(t);
+	if (!rc)
+		rc = job_options_partition(t->options, t->model, &t->job);
+	if (!rc)
+		rc = find_tokenizer(t);
+	return rc ? rc : apply_resume(t);
+}
+
+/* ---- RUN ---- */
+
+static int write_run_json(const struct train *t)
+{
+	char path[FILES_PATH_BYTES];
+	json_t *options = options_to_json(t->options), *json;
+	int rc = files_join(path, sizeof(path), t->job.out, "run.json");
+
+	/* What was derived from --steps must not move with it later. */
+	json_object_set_new(
+		options, "decay-steps",
+		json_integer((json_int_t)t->job.learning_rate.decay_steps));
+	json_object_set_new(
+		options, "warmup",
+		json_integer((json_int_t)t->job.learning_rate.warmup_steps));
+	json_object_set_new(options, "context", json_integer(t->job.context));
+	json_object_del(options, "resume");
+	json_object_set_new(options, "out", json_string(t->job.out));
+	json = json_pack("{s:s, s:s, s:o}", "command", "train", "version",
+			 PACKAGE_VERSION, "options", options);
+	if (!rc && !json)
+		rc = fail(-ENOMEM, "no memory for %s", path);
+	if (!rc)
+		rc = json_write(path, json);
+	json_decref(json);
+	return rc;
+}
+
+static void introduce(const struct train *t)
+{
+	const struct job *job = &t->job;
+	uint64_t sequences = (uint64_t)job->micro_batches *
+			     job->micro_batch_size;
+	double entropy = corpus_unigram_entropy(t->corpus);
+	char parameters[32], tokens[32], *split = malloc(8192);
+
+	text_grouped(parameters, sizeof(parameters),
+		     model_parameter_total(t->model));
+	text_grouped(tokens, sizeof(tokens), sequences * job->context);
+	log_info("model: %s, %u layers, width %u, %u heads, vocabulary %u: %s parameters",
+		 job->config.family, job->config.layers, job->config.width,
+		 job->config.heads, job->config.vocab_size, parameters);
+	if (split)
+		log_info("pipeline: %u stage%s (layers %s), schedule %s%s",
+			 job->partition.stages,
+			 job->partition.stages == 1 ? "" : "s",
+			 partition_text(&job->partition, split, 8192),
+			 job->schedule,
+			 job->recompute ? ", recomputing activations" : "");
+	log_info("step: %u micro-batches x %u sequences x %u tokens = %s tokens; %" PRIu64 " steps",
+		 job->micro_batches, job->micro_batch_size, job->context,
+		 tokens, job->steps);
+	if (entropy > 0)
+		log_info("yardsticks: a uniform guess has loss %.4f, word frequencies alone %.4f",
+			 math_log(job->config.vocab_size), entropy);
+	if (t->resume)
+		log_info("resuming after step %" PRIu64 " from %s",
+			 job->first_step, job->resume);
+	free(split);
+}
+
+/* ---- what the ranks tell ---- */
+
+static void show_evaluation(struct train *t, uint64_t step, double loss)
+{
+	t->validation_loss = loss;
+	log_info("step %" PRIu64 ": validation loss %.4f, perplexity %.2f", step,
+		 loss, math_exp(loss));
+}
+
+static void show_event(void *argument, unsigned rank, const json_t *event)
+{
+	struct train *t = argument;
+	uint64_t step =
+		(uint64_t)json_integer_value(json_object_get(event, "step"));
+	const json_t *loss = json_object_get(event, "loss");
+	char note[96], rate[32];
+
+	(void)rank;
+	if (json_object_get(event, "val_loss")) {
+		show_evaluation(t, step,
+				json_number_value(json_object_get(
+					event, "val_loss")));
+		return;
+	}
+	if (!loss)
+		return;
+	t->last_loss = json_number_value(loss);
+	text_grouped(rate, sizeof(rate),
+		     (uint64_t)json_number_value(json_object_get(
+			     event, "tokens_per_second")));
+	snprintf(note, sizeof(note), "loss %.4f, %s tokens/s, waiting %.1f %%",
+		 t->last_loss, rate,
+		 100 * json_number_value(json_object_get(event, "bubble")));
+	if (!t->progress_begun)
+		progress_begin(&t->progress);
+	t->progress_begun = true;
+	progress_update(&t->progress, step, note);
+}
+
+static int make_run(struct train *t)
+{
+	char path[FILES_PATH_BYTES];
+	int rc = files_join(path, sizeof(path), t->job.out, "checkpoints");
+
+	if (!rc)
+		rc = files_make_folder(path);
+	return rc ? rc : write_run_json(t);
+}
+
+/* A new run that never finished a step leaves nothing behind. */
+static void remove_unborn(const struct train *t)
+{
+	if (t->resume || t->progress_begun)
+		return;
+	(void)!files_remove_tree(t->job.out);
+}
+
+static void conclude(const struct train *t, const struct launch_result *result)
+{
+	if (result->stopped) {
+		log_info("stopped; the checkpoint is in %s/checkpoints. Go on with: stagecoach train --resume %s",
+			 t->job.out, t->job.out);
+		return;
+	}
+	log_info("done: the model is in %s/model, a line a step in %s/metrics.jsonl",
+		 t->job.out, t->job.out);
+}
+
+static int run(struct train *t)
+{
+	struct launch_result result;
+	int rc = make_run(t);
+
+	if (rc)
+		return rc;
+	introduce(t);
+	t->progress = (struct progress){ .label = "train",
+					 .unit = "step",
+					 .first = t->job.first_step,
+					 .total = t->job.steps };
+	rc = job_options_launch(t->options, &t->job, show_event, t, &result);
+	if (t->progress_begun)
+		progress_end(&t->progress);
+	if (rc)
+		remove_unborn(t);
+	else
+		conclude(t, &result);
+	launch_result_fini(&result);
+	return rc;
+}
+
+int cmd_train(int argc, char **argv)
+{
+	struct train *t = calloc(1, sizeof(*t));
+	int status, rc;
+
+	if (!t)
+		return 1;
+	rc = options_parse(&train_command, argc, argv, &t->options);
+	if (rc) {
+		free(t);
+		return rc < 0 ? 2 : 0;
+	}
+	rc = plan(t);
+	status = rc == -EINVAL || rc == -EEXIST || rc == -ENOENT ? 2 : 1;
+	if (!rc) {
+		rc = run(t);
+		status = rc ? 1 : 0;
+	}
+	model_destroy(t->model);
+	corpus_close(t->corpus);
+	checkpoint_fini(&t->checkpoint);
+	options_destroy(t->options);
+	free(t);
+	return status;
+}

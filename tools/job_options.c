@@ -1,0 +1,105 @@
+#include "tools/job_options.h"
+#include "base/log.h"
+#include "base/text.h"
+#include "data/sampler.h"
+#include "engine/run.h"
+#include "model/kernels/numerics.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+int job_options_path(char out[FILES_PATH_BYTES], const char *path)
+{
+	if (text_copy(out, FILES_PATH_BYTES, path))
+		return fail(-ENAMETOOLONG, "path too long: %.60s...", path);
+	return 0;
+}
+
+void job_options_pipeline(const struct options *options, struct job *job)
+{
+	job->ranks = (unsigned)options_integer(options, "stages");
+	job->chunks = 1;
+}
+
+int job_options_partition(const struct options *options,
+			  const struct model *model, struct job *job)
+{
+	unsigned layers = model_layer_count(model);
+	unsigned stages = job->ranks * job->chunks;
+	const int64_t *split;
+	size_t count = options_list(options, "split", &split);
+	double *costs;
+	int rc;
+
+	if (count)
+		return partition_explicit(split, count, layers, stages,
+					  &job->partition);
+	costs = calloc(layers, sizeof(*costs));
+	if (!costs)
+		return fail(-ENOMEM, "no memory to split the model");
+	for (unsigned i = 0; i < layers; i++) {
+		struct layer_cost cost;
+
+		layer_cost(model_layer(model, i), job->micro_batch_size,
+			   job->context, &cost);
+		costs[i] = cost.forward + cost.backward_input +
+			   cost.backward_weight;
+	}
+	rc = partition_balance(costs, layers, stages, &job->partition);
+	free(costs);
+	return rc;
+}
+
+int job_options_windows(const struct corpus *corpus, int split,
+			unsigned context, uint64_t *windows)
+{
+	struct sampler sampler;
+	int rc = sampler_init(&sampler, corpus, (enum corpus_split)split,
+			      SAMPLER_SEQUENTIAL, 0, context);
+
+	if (!rc)
+		*windows = sampler_epoch_samples(&sampler);
+	return rc;
+}
+
+int job_options_launch(const struct options *options, const struct job *job,
+		       void (*event)(void *argument, unsigned rank,
+				     const json_t *event),
+		       void *argument, struct launch_result *result)
+{
+	const char *transport = options_string(options, "transport");
+	char numerics[1024];
+	json_t *json = job_to_json(job);
+	struct launch launch = {
+		.ranks = job->ranks,
+		.threads_per_rank =
+			(unsigned)options_integer(options, "threads"),
+		.pin = !options_flag(options, "no-pin"),
+		.transport = transport,
+		.io = options_string(options, "tcp-io"),
+		.job = json,
+		.rank_main = run_rank,
+		.numerics = numerics,
+		.event = event,
+		.argument = argument,
+	};
+	int rc = numerics_describe(numerics, sizeof(numerics));
+
+	if (strcmp(transport, "auto") == 0)
+		launch.transport = job->ranks == 1 ? "inproc" : "tcp";
+	if (!rc && !json)
+		rc = fail(-ENOMEM, "no memory for the job");
+	if (rc)
+		*result = (struct launch_result){ .status = rc,
+						  .failed_rank = -1 };
+	else
+		rc = launch_run(&launch, result);
+	json_decref(json);
+	return rc;
+}
+
+int job_options_status(int rc)
+{
+	return rc ? 1 : 0;
+}

@@ -1,0 +1,84 @@
+/*
+ * From the command line to a job: what train, eval and generate share.
+ */
+#ifndef STAGECOACH_TOOLS_JOB_OPTIONS_H
+#define STAGECOACH_TOOLS_JOB_OPTIONS_H
+
+#include "engine/job.h"
+#include "engine/launch.h"
+#include "tools/options.h"
+
+/* Rows every command that runs a pipeline has. */
+#define JOB_OPTIONS_PIPELINE                                                   \
+	{ .name = "stages",                                                    \
+	  .letter = 'P',                                                       \
+	  .kind = OPTION_INTEGER,                                              \
+	  .argument = "P",                                                     \
+	  .fallback = "1",                                                     \
+	  .minimum = 1,                                                        \
+	  .maximum = 1024,                                                     \
+	  .group = "Pipeline",                                                 \
+	  .help = "stages to split the layers into, one process each" },       \
+		{ .name = "split",                                             \
+		  .kind = OPTION_LIST,                                         \
+		  .argument = "N,N,...",                                       \
+		  .minimum = 0,                                                \
+		  .maximum = 100000,                                           \
+		  .help = "layers a stage, e.g. 5,4,3 (default: balanced by operations)" },                                                    \
+		{ .name = "transport",                                         \
+		  .kind = OPTION_CHOICE,                                       \
+		  .argument = "KIND",                                          \
+		  .choices = "auto|tcp|inproc",                                \
+		  .fallback = "auto",                                          \
+		  .help = "tcp: a process a stage; inproc: stages are threads of one process; auto: inproc for one stage, else tcp" },                          \
+		{ .name = "tcp-io",                                            \
+		  .kind = OPTION_CHOICE,                                       \
+		  .argument = "HOW",                                           \
+		  .choices = "auto|uring|sockets",                             \
+		  .fallback = "auto",                                          \
+		  .help = "how tcp moves bytes; auto: io_uring where the kernel allows it" },                                                  \
+		{ .name = "threads",                                           \
+		  .letter = 't',                                               \
+		  .kind = OPTION_INTEGER,                                      \
+		  .argument = "N",                                             \
+		  .fallback = "0",                                             \
+		  .minimum = 0,                                                \
+		  .maximum = 256,                                              \
+		  .help = "compute threads a stage; 0: the cores divided by the stages" },                                                     \
+	{                                                                      \
+		.name = "no-pin", .kind = OPTION_FLAG,                         \
+		.help = "leave threads free to move between cores"             \
+	}
+
+/* Operations of each layer, and the split that balances them, or --split. */
+int job_options_partition(const struct options *options,
+			  const struct model *model, struct job *job)
+	MUST_CHECK;
+
+/* --stages; chunks. --split given as text is read in job_options_partition. */
+void job_options_pipeline(const struct options *options, struct job *job);
+
+/*
+ * Launches the job and waits: 0, or negative errno, the reason logged.
+ * The caller calls launch_result_fini().
+ */
+int job_options_launch(const struct options *options, const struct job *job,
+		       void (*event)(void *argument, unsigned rank,
+				     const json_t *event),
+		       void *argument, struct launch_result *result) MUST_CHECK;
+
+/*
+ * The windows of T tokens that a split of `data` has; logs what is wrong
+ * with the folder, the split or the context.
+ */
+struct corpus;
+int job_options_windows(const struct corpus *corpus, int split,
+			unsigned context, uint64_t *windows) MUST_CHECK;
+
+/* Copies a path option into a job's field; -ENAMETOOLONG logged. */
+int job_options_path(char out[FILES_PATH_BYTES], const char *path) MUST_CHECK;
+
+/* Exit status of a command whose work ended with `rc`: 0, 1 or 2. */
+int job_options_status(int rc);
+
+#endif
