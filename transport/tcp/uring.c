@@ -9,10 +9,10 @@
  *
  * The ring runs with COOP_TASKRUN: the kernel goes on with a request whenever
  * the owner enters the kernel, be it by the timer tick (4 ms at 250 Hz), at
- * which it takes all that the socket buffer holds. The default mode interrupts the
- * owner for each segment instead, which costs both ends 10 us a time in a
- * virtual machine (measured: 15 us half round trip against 5); DEFER_TASKRUN
- * would wait for the owner to call in, and there would be no overlap.
+ * which it takes all that the socket buffer holds. The default mode
+ * interrupts the owner for each segment instead, which costs both ends 10 us
+ * a time in a virtual machine (measured: 15 us half round trip against 5);
+ * DEFER_TASKRUN would wait for the owner to call in: no overlap.
  *
  * SEND_ZC (and with it registered buffers, which pay only there) is used
  * where the kernel reports that it did not copy; the first large message
