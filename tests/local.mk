@@ -8,9 +8,9 @@ dist_check_SCRIPTS += tests/check-includes
 TESTS += tests/check-includes
 
 include tests/unit/base.mk
-include tests/unit/kernels-gemm.mk
 include tests/unit/data.mk
 include tests/unit/kernels.mk
+include tests/unit/kernels-gemm.mk
 include tests/unit/model-io.mk
 include tests/unit/engine.mk
 include tests/unit/tools.mk

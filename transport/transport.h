@@ -63,8 +63,7 @@ struct transport_config {
 
 	/*
 	 * A CRC-32C over each payload (tcp; inproc has no wire). Headers always
-	 * have one. Both ends must agree. Named after what zero does not
-	 * mean: the default is on, see transport_config_default().
+	 * have one. Both ends must agree. On after transport_config_default().
 	 */
 	bool checksum;
 
@@ -244,7 +243,8 @@ int transport_query(const struct transport_endpoint *endpoint, unsigned peer,
 
 /*
  * Closes links and listener, with operations pending too (as if cancelled).
- * Messages reported SENT still reach their peer. Regions of create_region are
+ * On a link with nothing pending, what was reported SENT still reaches the
+ * peer (bounded wait of 1 s while it does not take it). Regions of create_region are
  * unmapped. NULL is legal.
  */
 void transport_close(struct transport_endpoint *endpoint);

@@ -171,25 +171,68 @@ static void check_bubble(const char *name, unsigned p, unsigned m, unsigned v,
 	run_fini(&run);
 }
 
-/* gpipe, 1f1b: (P-1)(F+B), whatever M. */
+/* In units of a chunk, hence times V. */
+static void check_forms(unsigned p, unsigned m, double f, double i, double w)
+{
+	double b = (p - 1) * (f + i + w);
+	double h1 = (p - 1) * (f + i - w);
+	double h2 = (p - 1) * MAX(f, f + i - 2 * w);
+
+	check_bubble("gpipe", p, m, 1, f, i, w, b);
+	if (m < p)
+		return;
+	check_bubble("1f1b", p, m, 1, f, i, w, b);
+	for (unsigned v = 1; v <= 4; v++) {
+		if (m % p == 0)
+			check_bubble("interleaved", p, m, v, f, i, w, b);
+		check_bubble("looped-bfs", p, m, v, f, i, w, b);
+		if (m % p == 0 && w <= MIN(f, i))
+			check_bubble("interleaved-zb", p, m, v, f, i, w, h1);
+	}
+	if (w <= MIN(f, i))
+		check_bubble("zb-h1", p, m, 1, f, i, w, h1);
+	if (w <= MIN(f, i) && m >= 2 * p)
+		check_bubble("zb-h2", p, m, 1, f, i, w, h2);
+}
+
 static void test_closed_forms(void **state)
 {
-	static const double costs[][3] = {{1, 1, 1}, {2, 3, 1}, {5, 1, 7}};
+	static const double costs[][3] = {
+		{1, 1, 1}, {2, 3, 1}, {5, 1, 7}, {3, 3, 2}};
 
 	(void)state;
 	for (size_t c = 0; c < ARRAY_SIZE(costs); c++)
 		for (unsigned p = 1; p <= 16; p++)
-			for (unsigned m = 1; m <= 64; m += m < 20 ? 1 : 11) {
-				const double *cost = costs[c];
-				double b =
-					(p - 1) * (cost[0] + cost[1] + cost[2]);
+			for (unsigned m = 1; m <= 64; m += m < 20 ? 1 : 4)
+				check_forms(p, m, costs[c][0], costs[c][1],
+					    costs[c][2]);
+}
 
-				check_bubble("gpipe", p, m, 1, cost[0], cost[1],
-					     cost[2], b);
-				if (m >= p)
-					check_bubble("1f1b", p, m, 1, cost[0],
-						     cost[1], cost[2], b);
-			}
+/* Idle inside a rank's own window: ZB-V (P-1)(I-W), where W <= F <= I. */
+static void test_windows(void **state)
+{
+	static const double costs[][3] = {{1, 1, 1}, {2, 3, 1}, {3, 3, 2}};
+
+	(void)state;
+	for (size_t c = 0; c < ARRAY_SIZE(costs); c++)
+		for (unsigned p = 1; p <= 16; p++) {
+			struct schedule *schedule = NULL;
+			double most = 0;
+			struct run run;
+
+			assert_int_equal(schedule_generate("zb-v", p, 3 * p, 2,
+							   &schedule),
+					 0);
+			assert_int_equal(run_init(&run, schedule, costs[c][0],
+						  costs[c][1], costs[c][2],
+						  NULL),
+					 0);
+			for (unsigned rank = 0; rank < p; rank++)
+				most = MAX(most, run.result.window[rank]);
+			assert_true(most ==
+				    2 * (p - 1) * (costs[c][1] - costs[c][2]));
+			run_fini(&run);
+		}
 }
 
 static double start_of(const struct run *run, unsigned rank, unsigned op,
@@ -335,6 +378,7 @@ int main(void)
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_oracle),
 		cmocka_unit_test(test_closed_forms),
+		cmocka_unit_test(test_windows),
 		cmocka_unit_test(test_wire),
 		cmocka_unit_test(test_rendezvous),
 		cmocka_unit_test(test_deadlock),

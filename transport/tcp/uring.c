@@ -269,6 +269,7 @@ static void queue_zero_copy(struct tcp_endpoint *endpoint,
 		sqe->buf_index = (uint16_t)region->slot;
 	}
 	link->zero_copy_sent = 0;
+	link->zero_copy_pending = true;
 	seal(sqe, link, REQUEST_SEND_ZERO_COPY);
 }
 
@@ -340,6 +341,7 @@ static void send_done(struct tcp_endpoint *endpoint, struct tcp_link *link,
 		      int result)
 {
 	link->sends_in_kernel--;
+	link->zero_copy_pending = false;
 	if (!tcp_link_live(link) || is_transient(result))
 		return;
 	if (result >= 0)
@@ -502,11 +504,20 @@ static int uring_wait(struct tcp_endpoint *endpoint, int64_t deadline_ns,
 	return status;
 }
 
-/* The socket is shut down already, which ends most of them. */
+/*
+ * The socket is shut down already, which ends most of them. A zero-copy send
+ * ends only when the peer has acknowledged all of it, which it may never
+ * do: then the connection is thrown away, and with it the kernel's hold.
+ */
 static void uring_stop(struct tcp_endpoint *endpoint, struct tcp_link *link)
 {
+	struct sockaddr nowhere = {.sa_family = AF_UNSPEC};
 	struct io_uring_sqe *sqe;
 
+	if (link->zero_copy_pending &&
+	    connect(link->fd, &nowhere, sizeof(nowhere)))
+		log_warning("tcp: resetting the link with rank %u: %s",
+			    link->peer, strerror(errno));
 	if (!has_room(endpoint->uring, 1))
 		return;
 	sqe = io_uring_get_sqe(&endpoint->uring->ring);
