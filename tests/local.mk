@@ -21,3 +21,4 @@ include tests/grad/local.mk
 include tests/schedules/local.mk
 include tests/transport/local.mk
 include tests/e2e/local.mk
+include tests/bench/local.mk
