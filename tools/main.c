@@ -22,6 +22,7 @@ static const struct command commands[] = {
 	{"train", "train a model, its layers split over stages", cmd_train},
 	{"eval", "measure the loss of a model on a corpus", cmd_eval},
 	{"generate", "continue a prompt with a model", cmd_generate},
+	{"schedule", "show and check pipeline schedules", cmd_schedule},
 	{"inspect", "describe a model, a checkpoint or a corpus", cmd_inspect},
 	{"rank", NULL, cmd_rank},
 };
