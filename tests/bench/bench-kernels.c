@@ -292,6 +292,8 @@ static void bench_attention(struct bench *bench, const struct attention_case *c)
 static int bench_init(struct bench *bench, int argc, char **argv)
 {
 	size_t largest = (size_t)50257 * 1024;
+	int cores[TEAM_MAX];
+	bool pin = threads_available_cores(cores, TEAM_MAX) >= TEAM_MAX;
 	int64_t rounds = 5;
 
 	if (argc > 1 &&
@@ -302,7 +304,8 @@ static int bench_init(struct bench *bench, int argc, char **argv)
 	}
 	bench->rounds = (int)rounds;
 	for (unsigned i = 0; i < TEAM_MAX; i++) {
-		if (threads_create(i + 1, NULL, &bench->team[i]) != 0 ||
+		if (threads_create(i + 1, pin ? cores : NULL,
+				   &bench->team[i]) != 0 ||
 		    gemm_prepare(bench->team[i]) != 0)
 			return 1;
 		bench->c[i] = floats(largest);

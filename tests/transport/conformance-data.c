@@ -481,8 +481,8 @@ static void *send_one(void *argument)
 
 /*
  * The owner computes and does not call in; the posted receive is filled all
- * the same. To be sure that the data is in the slot, and not in a socket buffer that
- * progress empties, the slot is looked at before progress.
+ * the same. To be sure that the data is in the slot, and not in a socket
+ * buffer that progress empties, the slot is looked at before progress.
  */
 static void case_overlap(const struct conformance_transport *transport)
 {

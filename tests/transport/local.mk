@@ -57,3 +57,8 @@ tests_transport_test_tcp_fallback_CPPFLAGS = $(TEST_CPPFLAGS)
 tests_transport_test_tcp_fallback_LDADD = $(transport_test_libs)
 tests_transport_test_tcp_fallback_LDFLAGS = $(transport_test_ldflags)
 endif
+
+# Built with the tests, run by hand.
+check_PROGRAMS += tests/bench/bench-transport
+tests_bench_bench_transport_SOURCES = tests/bench/bench-transport.c
+tests_bench_bench_transport_LDADD = $(TRANSPORT_LIBS) $(BASE_LIBS)
