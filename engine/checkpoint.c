@@ -218,6 +218,7 @@ static void layouts_fini(struct layouts *layouts)
 {
 	safetensors_layout_destroy(layouts->model);
 	safetensors_layout_destroy(layouts->optimizer);
+	*layouts = (struct layouts){ 0 };
 }
 
 static void set_entry(struct safetensors_entry *entry, const char *name,
@@ -452,13 +453,17 @@ struct found {
 	size_t count;
 };
 
+/* Only a name that step_name() would write. */
 static bool parse_step(const char *name, uint64_t *step)
 {
-	unsigned long long value;
-	int used = 0;
+	char again[STEP_FOLDER_BYTES];
+	uint64_t value;
 
-	if (sscanf(name, "step-%8llu%n", &value, &used) != 1 ||
-	    (size_t)used != strlen(name))
+	if (strncmp(name, "step-", 5) != 0)
+		return false;
+	value = strtoull(name + 5, NULL, 10);
+	step_name(again, value);
+	if (strcmp(name, again) != 0)
 		return false;
 	*step = value;
 	return true;
@@ -505,18 +510,26 @@ static int list_checkpoints(const char *run, bool sweep, struct found *out)
 	return rc;
 }
 
-static int prune(const struct job *job)
+/*
+ * Deletes all but the newest up to `step`. What stands beyond it is left from
+ * a run that was resumed from before it (because it is damaged, say); it must
+ * not count, or it would cost the good ones.
+ */
+static int prune(const struct job *job, uint64_t step)
 {
+	unsigned kept = 0;
 	struct found *found = malloc(sizeof(*found));
 	int rc;
 
 	if (!found)
 		return fail(-ENOMEM, "no memory to list checkpoints");
 	rc = list_checkpoints(job->out, false, found);
-	for (size_t i = MAX(job->keep_checkpoints, 1);
-	     !rc && i < found->count; i++) {
+	for (size_t i = 0; !rc && i < found->count; i++) {
 		char name[STEP_FOLDER_BYTES], path[FILES_PATH_BYTES];
 
+		if (found->steps[i] > step ||
+		    kept++ < MAX(job->keep_checkpoints, 1))
+			continue;
 		step_name(name, found->steps[i]);
 		rc = checkpoints_path(path, job->out, name);
 		if (!rc)
@@ -528,7 +541,7 @@ static int prune(const struct job *job)
 
 /* The root: all data are on disk; make it a checkpoint. */
 static int finish_folder(const struct job *job, const char *folder,
-			 const char *name)
+			 const char *name, uint64_t step)
 {
 	char path[FILES_PATH_BYTES];
 	int rc = write_manifest(folder);
@@ -547,7 +560,11 @@ static int finish_folder(const struct job *job, const char *folder,
 		rc = checkpoints_path(path, job->out, "latest");
 	if (!rc)
 		rc = files_replace(path, name, strlen(name));
-	return rc ? rc : prune(job);
+	/* The new one stands, whether old ones can be deleted or not. */
+	if (!rc && prune(job, step))
+		log_warning("%s: old checkpoints could not be deleted",
+			    job->out);
+	return rc;
 }
 
 /* All ranks learn whether all went well: 0, or the first failure's code. */
@@ -571,13 +588,15 @@ int checkpoint_write(struct pipeline *p, uint64_t step)
 	char name[STEP_FOLDER_BYTES], hidden[STEP_FOLDER_BYTES + 1];
 	char folder[FILES_PATH_BYTES];
 	struct layouts layouts;
-	int rc = layouts_init(p, &layouts);
+	int rc;
 
-	if (rc)
-		return rc;
 	step_name(name, step);
 	snprintf(hidden, sizeof(hidden), ".%s", name);
 	rc = checkpoints_path(folder, p->job->out, hidden);
+	if (rc) /* on all ranks alike */
+		return rc;
+	/* Whoever fails from here on still says so to the others. */
+	rc = layouts_init(p, &layouts);
 	if (!rc && root)
 		rc = begin_folder(p, &layouts, folder, step);
 	rc = agree(p->world, rc);
@@ -589,7 +608,7 @@ int checkpoint_write(struct pipeline *p, uint64_t step)
 	}
 	if (!rc) {
 		if (root)
-			rc = finish_folder(p->job, folder, name);
+			rc = finish_folder(p->job, folder, name, step);
 		rc = agree(p->world, rc);
 	}
 	if (rc && rc != -ECANCELED && root)

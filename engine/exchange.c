@@ -15,6 +15,7 @@ struct exchange {
 	exchange_place_fn *place;
 	void *argument;
 	int64_t waited_ns;
+	size_t sending, receiving; /* posted, not completed */
 	int error;
 };
 
@@ -48,15 +49,19 @@ void exchange_destroy(struct exchange *exchange)
 	free(exchange);
 }
 
-static void sort_completions(const struct transport_completion *completions,
+static void sort_completions(struct exchange *exchange,
+			     const struct transport_completion *completions,
 			     int count)
 {
 	for (int i = 0; i < count; i++) {
-		if (completions[i].event == TRANSPORT_SENT)
+		if (completions[i].event == TRANSPORT_SENT) {
 			*(bool *)completions[i].cookie = false;
-		else
+			exchange->sending--;
+		} else {
 			((struct message *)completions[i].cookie)->arrived =
 				true;
+			exchange->receiving--;
+		}
 	}
 }
 
@@ -74,7 +79,7 @@ static int progress(struct exchange *exchange)
 					   completions, COMPLETIONS_AT_ONCE);
 		if (count < 0)
 			return exchange->error = count;
-		sort_completions(completions, count);
+		sort_completions(exchange, completions, count);
 	} while (count == COMPLETIONS_AT_ONCE);
 	return 0;
 }
@@ -92,7 +97,7 @@ static int wait_once(struct exchange *exchange)
 	exchange->waited_ns += clock_now_ns() - begin;
 	if (count < 0)
 		return exchange->error = count;
-	sort_completions(completions, count);
+	sort_completions(exchange, completions, count);
 	return 0;
 }
 
@@ -123,6 +128,7 @@ static int post_ahead(struct exchange *exchange, struct inbox *inbox)
 		if (rc)
 			return exchange->error = rc;
 		inbox->posted++;
+		exchange->receiving++;
 	}
 	return 0;
 }
@@ -223,6 +229,7 @@ int exchange_send(struct exchange *exchange, const struct message *message,
 	if (rc)
 		return exchange->error = rc;
 	*busy = true;
+	exchange->sending++;
 	return 0;
 }
 
@@ -239,6 +246,20 @@ int exchange_await_sent(struct exchange *exchange, const bool *busy)
 	while (!rc && *busy)
 		rc = wait_once(exchange);
 	return rc;
+}
+
+int exchange_flush(struct exchange *exchange)
+{
+	int rc = progress(exchange);
+
+	while (!rc && exchange->sending)
+		rc = wait_once(exchange);
+	return rc;
+}
+
+bool exchange_is_idle(const struct exchange *exchange)
+{
+	return !exchange->error && !exchange->sending && !exchange->receiving;
 }
 
 int64_t exchange_waited_ns(const struct exchange *exchange)

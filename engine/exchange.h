@@ -65,6 +65,15 @@ int exchange_send(struct exchange *exchange, const struct message *message,
 int exchange_await_sent(struct exchange *exchange, const bool *busy)
 	MUST_CHECK;
 
+/*
+ * Ends a pass: waits until everything sent has left. Whoever goes on to wait
+ * for other ranks elsewhere (a barrier) no longer moves messages.
+ */
+int exchange_flush(struct exchange *exchange) MUST_CHECK;
+
+/* Nothing is under way, and nothing has failed. */
+bool exchange_is_idle(const struct exchange *exchange);
+
 /* Keeps messages moving, without waiting; errors show at the next call. */
 void exchange_breathe(void *exchange);
 

@@ -264,17 +264,6 @@ static int send_batches(struct run *run)
 	return 0;
 }
 
-/* The root may write the next batch only when this one has left. */
-static int await_batches(struct run *run)
-{
-	struct pipeline *p = run->pipeline;
-	int rc = 0;
-
-	for (unsigned r = 0; !rc && r < p->world->size; r++)
-		rc = exchange_await_sent(p->exchange, &p->batch_busy[r]);
-	return rc;
-}
-
 int interpreter_run(struct pipeline *pipeline, const struct schedule *schedule,
 		    struct route *route)
 {
@@ -299,5 +288,6 @@ int interpreter_run(struct pipeline *pipeline, const struct schedule *schedule,
 				    interpreter_pack(&row->actions[i]));
 		rc = run_action(&run, &row->actions[i]);
 	}
-	return rc ? rc : await_batches(&run);
+	/* The root's next batch, too, needs this one to have left. */
+	return rc ? rc : exchange_flush(pipeline->exchange);
 }

@@ -263,7 +263,31 @@ static int partition_from_json(const json_t *json, struct partition *out)
 			    json_array_size(array));
 	out->stages = (unsigned)json_array_size(array) - 1;
 	json_array_foreach(array, i, item)
-		out->first[i] = (unsigned)json_integer_value(item);
+	{
+		json_int_t first = json_integer_value(item);
+
+		if (!json_is_integer(item) || first < 0 || first > UINT_MAX ||
+		    (i == 0 ? first != 0 : first <= out->first[i - 1]))
+			return fail(-EINVAL,
+				    "%s: 'first_layers' does not ascend from 0",
+				    ORIGIN);
+		out->first[i] = (unsigned)first;
+	}
+	return 0;
+}
+
+/* Enumerations travel as numbers. */
+static int check_kinds(const struct job *job)
+{
+	if ((unsigned)job->kind > JOB_GENERATE)
+		return fail(-EINVAL, "%s: an unknown kind of work (%d)",
+			    ORIGIN, (int)job->kind);
+	if ((unsigned)job->optimizer.kind > OPTIMIZER_SGD)
+		return fail(-EINVAL, "%s: an unknown optimizer (%d)", ORIGIN,
+			    (int)job->optimizer.kind);
+	if ((unsigned)job->learning_rate.decay > DECAY_LINEAR)
+		return fail(-EINVAL, "%s: an unknown decay (%d)", ORIGIN,
+			    (int)job->learning_rate.decay);
 	return 0;
 }
 
@@ -283,7 +307,14 @@ static int prompt_from_json(const json_t *json, struct job *out)
 		return fail(-ENOMEM, "no memory for the prompt");
 	out->prompt_count = (unsigned)json_array_size(array);
 	json_array_foreach(array, i, item)
-		out->prompt[i] = (int32_t)json_integer_value(item);
+	{
+		json_int_t token = json_integer_value(item);
+
+		if (!json_is_integer(item) || token < 0 || token > INT32_MAX)
+			return fail(-EINVAL, "%s: 'prompt' holds no token ids",
+				    ORIGIN);
+		out->prompt[i] = (int32_t)token;
+	}
 	return 0;
 }
 
@@ -294,6 +325,8 @@ int job_from_json(const json_t *json, struct job *out)
 	*out = (struct job){ 0 };
 	for (size_t i = 0; !rc && i < ARRAY_SIZE(fields); i++)
 		rc = field_from_json(json, &fields[i], out);
+	if (!rc)
+		rc = check_kinds(out);
 	if (!rc)
 		rc = partition_from_json(json, &out->partition);
 	return rc ? rc : prompt_from_json(json, out);

@@ -2,6 +2,7 @@
 noinst_LIBRARIES += engine/libengine.a
 engine_libengine_a_SOURCES = \
 	engine/accumulator.c engine/accumulator.h \
+	engine/ahead.c engine/ahead.h \
 	engine/checkpoint.c engine/checkpoint.h \
 	engine/evaluate.c \
 	engine/exchange.c engine/exchange.h \

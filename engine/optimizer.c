@@ -31,11 +31,11 @@ static void update_adamw(const struct optimizer_config *config,
 			 double gradient_scale)
 {
 	struct adamw adamw = {
-		.learning_rate = (float)learning_rate,
-		.beta1 = (float)config->beta1,
-		.beta2 = (float)config->beta2,
-		.epsilon = (float)config->epsilon,
-		.weight_decay = (float)decay_of(config, row),
+		.learning_rate = learning_rate,
+		.beta1 = config->beta1,
+		.beta2 = config->beta2,
+		.epsilon = config->epsilon,
+		.weight_decay = decay_of(config, row),
 		.gradient_scale = (float)gradient_scale,
 		.zero_gradients = true,
 	};
@@ -50,9 +50,9 @@ static void update_sgd(const struct optimizer_config *config,
 		       double learning_rate, double gradient_scale)
 {
 	struct sgd sgd = {
-		.learning_rate = (float)learning_rate,
-		.momentum = (float)config->momentum,
-		.weight_decay = (float)decay_of(config, row),
+		.learning_rate = learning_rate,
+		.momentum = config->momentum,
+		.weight_decay = decay_of(config, row),
 		.gradient_scale = (float)gradient_scale,
 		.nesterov = config->nesterov,
 		.zero_gradients = true,

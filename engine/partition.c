@@ -102,6 +102,10 @@ int partition_explicit(const int64_t *blocks, size_t count, unsigned layers,
 			return fail(-EINVAL,
 				    "--split: stage %zu would hold %lld layers; each stage between the first and the last needs at least 1",
 				    s, (long long)blocks[s]);
+		if (blocks[s] > total)
+			return fail(-EINVAL,
+				    "--split: stage %zu would hold %lld layers, the model has %u",
+				    s, (long long)blocks[s], total);
 		sum += blocks[s];
 	}
 	if (sum != total)

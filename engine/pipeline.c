@@ -2,6 +2,7 @@
 #include "base/clock.h"
 #include "base/digest.h"
 #include "base/log.h"
+#include "engine/ahead.h"
 #include "engine/flights.h"
 #include "engine/interpreter.h"
 #include "engine/vote.h"
@@ -53,7 +54,7 @@ static void find_tie(struct pipeline *p)
 	for (unsigned i = 0; i < count; i++) {
 		const struct parameter *target;
 
-		if (all[i].tied_to == PARAMETER_NOT_TIED)
+		if (all[i].tied_to == PARAMETER_NOT_TIED || !all[i].trainable)
 			continue;
 		target = &all[all[i].tied_to];
 		p->tie = (struct schedule_tie){
@@ -69,46 +70,90 @@ static void find_tie(struct pipeline *p)
 	}
 }
 
-static int validate(const struct schedule *schedule, unsigned *ahead)
+/*
+ * Groups of micro-batches are summed as a tree while they end one by one,
+ * which takes them in ascending order.
+ */
+static int check_order(const struct pipeline *p, const struct schedule *schedule,
+		       const struct schedule_report *report)
+{
+	if (p->accumulation.groups == 1 || schedule->forward_only ||
+	    report->bit_identical)
+		return 0;
+	return fail(-EINVAL,
+		    "schedule %s cannot run with --gradient-groups %u: %s",
+		    schedule->name, p->accumulation.groups,
+		    report->bit_reason);
+}
+
+static int validate(const struct pipeline *p, const struct schedule *schedule,
+		    unsigned *ahead)
 {
 	struct schedule_report report;
 	int rc = schedule_validate(schedule, SCHEDULE_BUFFERS_ANY, &report);
 
 	if (rc == -EINVAL)
-		fail(rc, "schedule %s: %s", schedule->name, report.reason);
+		fail(rc, "schedule %s: %s", schedule->name,
+		     report.reason ? report.reason : "is not valid");
+	if (!rc)
+		rc = check_order(p, schedule, &report);
 	if (!rc)
 		*ahead = MAX(*ahead, report.buffers_full_speed);
 	schedule_report_fini(&report);
 	return rc;
 }
 
+/* The job's schedule, or for a job that does not train the forward pass. */
 static int open_schedule(const struct pipeline *p, const char *name,
-			 bool train, unsigned *ahead, struct schedule **out)
+			 struct schedule **out)
 {
 	const struct job *job = p->job;
-	struct schedule_lowering lowering = { .ties = &p->tie,
-					      .tie_count = p->tie_count,
-					      .train = train };
-	struct schedule *compute, *lowered;
+	struct schedule *schedule;
 	int rc = schedule_open(name, job->ranks, job->micro_batches,
-			       job->chunks, SCHEDULE_DIALECT_AUTO, &compute);
+			       job->chunks, SCHEDULE_DIALECT_AUTO, &schedule);
 
 	if (rc)
 		return rc;
-	rc = schedule_lower(compute, &lowering, &lowered);
-	schedule_destroy(compute);
-	if (rc)
-		return rc;
-	rc = validate(lowered, ahead);
-	if (!rc && train && lowered->forward_only)
+	if (job->kind == JOB_TRAIN && schedule->forward_only)
 		rc = fail(-EINVAL,
 			  "schedule %s has no backward: it cannot train",
-			  lowered->name);
-	if (!rc && lowered->stages != p->partition->stages)
+			  schedule->name);
+	else if (schedule->ranks != p->world->size)
+		rc = fail(-EINVAL, "schedule %s is for %u ranks, not for %u",
+			  schedule->name, schedule->ranks, p->world->size);
+	else if (schedule->stages != p->partition->stages)
 		rc = fail(-EINVAL,
 			  "schedule %s has %u stages, the model is split into %u",
-			  lowered->name, lowered->stages,
+			  schedule->name, schedule->stages,
 			  p->partition->stages);
+	if (rc)
+		schedule_destroy(schedule);
+	else
+		*out = schedule;
+	return rc;
+}
+
+/*
+ * Messages are placed anew, also for a file that has some: the engine sends
+ * where the data are born, and receives ahead.
+ */
+static int lower(struct pipeline *p, const struct schedule *schedule,
+		 bool train, struct schedule **out)
+{
+	struct schedule_lowering lowering = { .ties = &p->tie,
+					      .tie_count = p->tie_count,
+					      .train = train };
+	struct schedule *part, *lowered;
+	int rc = train ? schedule_compute_part(schedule, &part) :
+			 schedule_forward_part(schedule, &part);
+
+	if (rc)
+		return rc;
+	rc = schedule_lower(part, &lowering, &lowered);
+	schedule_destroy(part);
+	if (rc)
+		return rc;
+	rc = validate(p, lowered, &p->ahead);
 	if (rc)
 		schedule_destroy(lowered);
 	else
@@ -116,18 +161,22 @@ static int open_schedule(const struct pipeline *p, const char *name,
 	return rc;
 }
 
+/* Evaluation between the steps has the placement of the training. */
 static int open_schedules(struct pipeline *p)
 {
 	bool train = p->job->kind == JOB_TRAIN;
+	struct schedule *schedule;
 	int rc;
 
 	p->ahead = AHEAD_MINIMUM;
 	find_tie(p);
-	rc = open_schedule(p, "forward", false, &p->ahead,
-			   &p->forward_schedule);
+	rc = open_schedule(p, train ? p->job->schedule : "forward", &schedule);
+	if (rc)
+		return rc;
+	rc = lower(p, schedule, false, &p->forward_schedule);
 	if (!rc && train)
-		rc = open_schedule(p, p->job->schedule, true, &p->ahead,
-				   &p->train_schedule);
+		rc = lower(p, schedule, true, &p->train_schedule);
+	schedule_destroy(schedule);
 	return rc;
 }
 
@@ -171,11 +220,14 @@ static int create_routes(struct pipeline *p)
 	for (unsigned r = 0; r < p->world->size; r++)
 		p->needs_batch[r] |= p->job->kind == JOB_GENERATE;
 	route_config(p, false, &config);
-	rc = route_create(&config, &p->forward_route);
+	rc = ahead_find(&config, p->ahead, &p->ahead);
+	if (!rc)
+		rc = route_create(&config, &p->forward_route);
 	if (rc || !p->train_schedule)
 		return rc;
 	route_config(p, true, &config);
-	return route_create(&config, &p->train_route);
+	rc = ahead_find(&config, p->ahead, &p->ahead);
+	return rc ? rc : route_create(&config, &p->train_route);
 }
 
 /* What both ends of a link must share: the job and how it is lowered. */
@@ -494,14 +546,48 @@ static void measure_tied(struct pipeline *p)
 			p->tied_floats = all[i].count;
 }
 
-static int check_job(const struct job *job, const struct model *model)
+/*
+ * The numbers come from a user by way of the control channel: what is
+ * impossible must not get as far as an ASSERT or an overflow.
+ */
+static int check_job(const struct world *world, const struct job *job,
+		     const struct model *model)
 {
 	const struct model_config *config = model_config(model);
+	uint64_t tokens = (uint64_t)job->micro_batch_size * job->context;
 
-	if (job->context > config->context)
+	if (job->ranks != world->size)
+		return fail(-EINVAL, "the job is for %u ranks, here are %u",
+			    job->ranks, world->size);
+	if (job->context == 0 || job->context > config->context)
 		return fail(-EINVAL,
-			    "--context %u is longer than the model's positions (%u)",
+			    "--context %u: the model has positions for 1 to %u",
 			    job->context, config->context);
+	if (job->micro_batches == 0 ||
+	    job->micro_batches > SCHEDULE_MAX_MICRO_BATCHES)
+		return fail(-EINVAL, "--micro-batches must be 1 to %d, not %u",
+			    SCHEDULE_MAX_MICRO_BATCHES, job->micro_batches);
+	if (tokens == 0 || tokens > INT32_MAX)
+		return fail(-EINVAL,
+			    "a micro-batch of %u samples of %u tokens is not possible",
+			    job->micro_batch_size, job->context);
+	if (job->partition.first[job->partition.stages] !=
+	    model_layer_count(model))
+		return fail(-EINVAL, "the split is for %u layers, not for %u",
+			    job->partition.first[job->partition.stages],
+			    model_layer_count(model));
+	if (job->kind == JOB_GENERATE &&
+	    (job->micro_batches != 1 || job->micro_batch_size != 1 ||
+	     job->prompt_count == 0 || job->prompt_count > job->context))
+		return fail(-EINVAL,
+			    "generation takes one prompt of 1 to %u tokens",
+			    job->context);
+	for (unsigned i = 0; i < job->prompt_count; i++)
+		if (job->prompt[i] < 0 ||
+		    (unsigned)job->prompt[i] >= config->vocab_size)
+			return fail(-EINVAL,
+				    "token %d of the prompt is not in the model's vocabulary of %u",
+				    job->prompt[i], config->vocab_size);
 	return 0;
 }
 
@@ -524,7 +610,7 @@ int pipeline_create(struct world *world, const struct job *job,
 	p->pass.batch = job->micro_batch_size;
 	p->pass.time = job->context;
 	measure_tied(p);
-	rc = check_job(job, model);
+	rc = check_job(world, job, model);
 	if (!rc)
 		rc = accumulation_check(&p->accumulation);
 	if (!rc)
@@ -553,7 +639,10 @@ int pipeline_create(struct world *world, const struct job *job,
 	return 0;
 }
 
-/* The transport must let go of the memory before it goes. */
+/*
+ * The transport must let go of the memory before it goes. Links with nothing
+ * under way stay: another rank may not be done with what came over them.
+ */
 static void release_memory(struct pipeline *p)
 {
 	struct transport_endpoint *endpoint = p->world->endpoint;
@@ -561,7 +650,9 @@ static void release_memory(struct pipeline *p)
 	if (!endpoint)
 		return;
 	/* What a failed step left pending ends here. */
-	(void)!transport_cancel(endpoint, TRANSPORT_ALL_PEERS, NS_PER_SECOND);
+	if (p->exchange && !exchange_is_idle(p->exchange))
+		(void)!transport_cancel(endpoint, TRANSPORT_ALL_PEERS,
+					NS_PER_SECOND);
 	if (p->registered)
 		transport_deregister(endpoint, p->registered);
 	if (p->region)

@@ -16,11 +16,8 @@ const char *message_kind_name(enum message_kind kind)
 	return names[kind];
 }
 
-/* A message as its sender sees it. */
-typedef void emit_fn(void *argument, unsigned to, const struct message *message);
-
 static void emit_tie(const struct route_config *config, unsigned from,
-		     const struct action *action, emit_fn *emit, void *argument)
+		     const struct action *action, route_emit_fn *emit, void *argument)
 {
 	const struct schedule *s = config->schedule;
 	unsigned tie = action->micro_batch;
@@ -37,7 +34,7 @@ static void emit_tie(const struct route_config *config, unsigned from,
 }
 
 static void emit_action(const struct route_config *config, unsigned from,
-			const struct action *action, emit_fn *emit,
+			const struct action *action, route_emit_fn *emit,
 			void *argument)
 {
 	const struct schedule *s = config->schedule;
@@ -74,9 +71,8 @@ static void emit_action(const struct route_config *config, unsigned from,
 	}
 }
 
-/* Everything rank `from` sends in a pass, in order. */
-static void emit_all(const struct route_config *config, unsigned from,
-		     emit_fn *emit, void *argument)
+void route_emit(const struct route_config *config, unsigned from,
+		route_emit_fn *emit, void *argument)
 {
 	const struct schedule *s = config->schedule;
 	unsigned last = s->rank_of_stage[s->stages - 1];
@@ -136,7 +132,7 @@ static int fill_inbox(const struct route_config *config, unsigned peer,
 	struct inbox *inbox = &route->inboxes[route->inbox_count];
 	struct filler filler = { .to = config->rank, .inbox = inbox };
 
-	emit_all(config, peer, count_one, &counter);
+	route_emit(config, peer, count_one, &counter);
 	if (counter.count == 0)
 		return 0;
 	inbox->peer = peer;
@@ -145,7 +141,7 @@ static int fill_inbox(const struct route_config *config, unsigned peer,
 		return fail(-ENOMEM, "no memory for %u messages",
 			    counter.count);
 	route->inbox_count++;
-	emit_all(config, peer, fill_one, &filler);
+	route_emit(config, peer, fill_one, &filler);
 	return 0;
 }
 
@@ -286,7 +282,7 @@ void route_mark_peers(const struct route_config *config, bool *peers)
 
 	for (marker.from = 0; marker.from < config->schedule->ranks;
 	     marker.from++)
-		emit_all(config, marker.from, mark_one, &marker);
+		route_emit(config, marker.from, mark_one, &marker);
 	for (unsigned r = 0; r < config->schedule->ranks; r++)
 		if (r == ROUTE_ROOT || config->rank == ROUTE_ROOT)
 			peers[r] = true;

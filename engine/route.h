@@ -88,6 +88,12 @@ struct message *route_backward(const struct route *route, unsigned stage,
 struct message *route_find(const struct route *route, unsigned peer,
 			   enum message_kind kind);
 
+/* Every message that rank `from` sends in a pass, in order. */
+typedef void route_emit_fn(void *argument, unsigned to,
+			   const struct message *message);
+void route_emit(const struct route_config *config, unsigned from,
+		route_emit_fn *emit, void *argument);
+
 /*
  * peers[r] |= true for every rank that sends to or receives from `rank` in
  * this schedule; the root and everyone else among them.

@@ -33,7 +33,8 @@ static int run_kind(struct pipeline *p)
 	case JOB_GENERATE:
 		return run_generate(p);
 	}
-	return -1;
+	return fail(-EINVAL, "job: an unknown kind of work (%d)",
+		    (int)p->job->kind);
 }
 
 static int run_job(struct world *world, const struct job *job)

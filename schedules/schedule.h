@@ -185,6 +185,17 @@ int schedule_lower(const struct schedule *schedule,
 		   const struct schedule_lowering *options,
 		   struct schedule **out) MUST_CHECK;
 
+/*
+ * The forwards alone, rank by rank in row order, without messages: what
+ * evaluation runs between the steps of a training schedule, with its
+ * placement. And the compute actions alone: a schedule to be lowered anew.
+ * -ENOMEM, logged. The caller destroys *out.
+ */
+int schedule_forward_part(const struct schedule *schedule,
+			  struct schedule **out) MUST_CHECK;
+int schedule_compute_part(const struct schedule *schedule,
+			  struct schedule **out) MUST_CHECK;
+
 /* What the validator found. */
 struct schedule_report {
 	bool valid;

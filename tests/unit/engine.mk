@@ -1,1 +1,12 @@
-# tests of this room
+# The engine, less the world (engine-world.mk).
+ENGINE_TEST_LIBS = $(ENGINE_LIBS) $(TRANSPORT_LIBS) $(SCHEDULES_LIBS) \
+	$(MODEL_LIBS) $(DATA_LIBS) $(BASE_LIBS)
+
+if HAVE_CMOCKA
+check_PROGRAMS += tests/unit/test-engine-stage
+TESTS += tests/unit/test-engine-stage
+tests_unit_test_engine_stage_SOURCES = tests/unit/test-engine-stage.c
+tests_unit_test_engine_stage_CPPFLAGS = $(TEST_CPPFLAGS)
+tests_unit_test_engine_stage_LDADD = $(ENGINE_TEST_LIBS) $(CMOCKA_LIBS)
+
+endif

@@ -17,3 +17,11 @@ tests_unit_test_numerics_SOURCES = tests/unit/test-numerics.c
 tests_unit_test_numerics_CPPFLAGS = $(TEST_CPPFLAGS)
 tests_unit_test_numerics_LDADD = $(MODEL_LIBS) $(BASE_LIBS) $(CMOCKA_LIBS)
 endif
+
+# make bench-kernels: products and attention against sgemm's rate.
+EXTRA_PROGRAMS += tests/bench/bench-kernels
+tests_bench_bench_kernels_SOURCES = tests/bench/bench-kernels.c
+tests_bench_bench_kernels_LDADD = $(MODEL_LIBS) $(BASE_LIBS)
+bench-kernels: tests/bench/bench-kernels$(EXEEXT)
+	tests/bench/bench-kernels$(EXEEXT)
+.PHONY: bench-kernels

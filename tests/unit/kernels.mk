@@ -26,3 +26,8 @@ tests_unit_test_optimizer_kernels_CPPFLAGS = $(TEST_CPPFLAGS)
 tests_unit_test_optimizer_kernels_LDADD = $(MODEL_LIBS) $(BASE_LIBS) \
 	$(CMOCKA_LIBS)
 endif
+
+# make tests/bench/bench-elementwise; not part of the check.
+EXTRA_PROGRAMS = tests/bench/bench-elementwise
+tests_bench_bench_elementwise_SOURCES = tests/bench/bench-elementwise.c
+tests_bench_bench_elementwise_LDADD = $(MODEL_LIBS) $(BASE_LIBS)
