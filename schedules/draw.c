@@ -89,16 +89,19 @@ static unsigned colour_of(const struct picture *picture,
 	return colours[chunk % 2][kind];
 }
 
-static void print_cell(struct picture *picture, const struct unit *unit)
+static void print_cell(struct picture *picture, const struct unit *unit,
+		       bool last)
 {
 	char text[40];
 	int width = (int)picture->cell_width;
 
 	cell_text(picture, text, sizeof(text), unit);
 	if (!picture->drawing->colour)
-		text_builder_append(&picture->text, " %-*s", width, text);
+		text_builder_append(&picture->text, " %-*s", last ? 0 : width,
+				    text);
 	else if (unit->action == NULL)
-		text_builder_append(&picture->text, " %-*s", width, "");
+		text_builder_append(&picture->text, " %*s", last ? 0 : width,
+				    "");
 	else
 		text_builder_append(
 			&picture->text,
@@ -141,12 +144,13 @@ static void print_block(struct picture *picture, size_t first, size_t last)
 {
 	print_scale(picture, first, last);
 	for (unsigned rank = 0; rank < picture->schedule->ranks; rank++) {
+		const struct unit *units =
+			&picture->units[rank * picture->length];
+
 		text_builder_append(&picture->text, "rank %*u |",
 				    (int)picture->rank_width, rank);
 		for (size_t unit = first; unit < last; unit++)
-			print_cell(
-				picture,
-				&picture->units[rank * picture->length + unit]);
+			print_cell(picture, &units[unit], unit + 1 == last);
 		text_builder_append(&picture->text, "\n");
 	}
 }

@@ -161,13 +161,17 @@ int schedule_fill_zb_h1(struct schedule *schedule)
 
 /*
  * ZB-H2 (same paper, section 2.2): twice the forwards ahead, W twice as far
- * behind; the bubble is gone at twice the memory.
+ * behind; the bubble is gone at twice the memory. Fewer than 2P - 1
+ * micro-batches cannot fill the longer warm-up: it would only be in the way, and
+ * ZB-H1 is shorter.
  */
 int schedule_fill_zb_h2(struct schedule *schedule)
 {
 	unsigned passes = schedule->micro_batches;
 	int error = 0;
 
+	if (passes < 2 * schedule->ranks - 1)
+		return schedule_fill_zb_h1(schedule);
 	for (unsigned rank = 0; rank < schedule->ranks && !error; rank++) {
 		struct lane lane = lane_of(schedule, rank);
 

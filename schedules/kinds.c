@@ -112,7 +112,7 @@ static const struct schedule_kind kinds[] = {
 		.placement = SCHEDULE_PLACEMENT_LOOP,
 		.bubble =
 			"(P-1) max(F, F+I-2W), if W <= min(F, I); inside a rank's own window 0, if F = I = W",
-		.memory = "2P-1",
+		.memory = "2P-1 (P where M < 2P-1: ZB-H1's rows)",
 		.restrictions = "V = 1",
 		.paper =
 			"Qi et al., Zero Bubble Pipeline Parallelism, ICLR 2024",
@@ -146,6 +146,47 @@ static const struct schedule_kind kinds[] = {
 		.default_chunks = 2,
 		.check = check_two_chunks,
 		.fill = schedule_fill_zb_v,
+	},
+	{
+		.name = "v-half",
+		.title = "V at half the memory of 1F1B, W apart",
+		.placement = SCHEDULE_PLACEMENT_V,
+		.bubble = "about half of 1F1B's, if F = I = W",
+		.memory = "about P/2 + 1",
+		.restrictions = "V = 2",
+		.paper =
+			"Qi et al., Pipeline Parallelism with Controllable Memory, NeurIPS 2024",
+		.default_chunks = 2,
+		.check = check_two_chunks,
+		.fill = schedule_fill_v_half,
+	},
+	{
+		.name = "v-min",
+		.title = "V at a third of the memory of 1F1B, W apart",
+		.placement = SCHEDULE_PLACEMENT_V,
+		.bubble =
+			"about two thirds of 1F1B's, if F = I = W; unequal costs can make it worse than 1F1B",
+		.memory = "about P/3 + 1",
+		.restrictions = "V = 2",
+		.paper =
+			"Qi et al., Pipeline Parallelism with Controllable Memory, NeurIPS 2024",
+		.default_chunks = 2,
+		.check = check_two_chunks,
+		.fill = schedule_fill_v_min,
+	},
+	{
+		.name = "1f1b-v",
+		.title =
+			"V with B whole at three quarters of the memory of 1F1B",
+		.placement = SCHEDULE_PLACEMENT_V,
+		.bubble = "about four fifths of 1F1B's, if F = I = W",
+		.memory = "about 3P/4, at most 3P/4 + 1",
+		.restrictions = "V = 2",
+		.paper =
+			"Qi et al., Pipeline Parallelism with Controllable Memory, NeurIPS 2024",
+		.default_chunks = 2,
+		.check = check_two_chunks,
+		.fill = schedule_fill_1f1b_v,
 	},
 	{
 		.name = "dualpipe-v",

@@ -15,6 +15,9 @@ int schedule_fill_zb_h1(struct schedule *schedule) MUST_CHECK;
 int schedule_fill_zb_h2(struct schedule *schedule) MUST_CHECK;
 int schedule_fill_interleaved_zb(struct schedule *schedule) MUST_CHECK;
 int schedule_fill_zb_v(struct schedule *schedule) MUST_CHECK;
+int schedule_fill_v_half(struct schedule *schedule) MUST_CHECK;
+int schedule_fill_v_min(struct schedule *schedule) MUST_CHECK;
+int schedule_fill_1f1b_v(struct schedule *schedule) MUST_CHECK;
 int schedule_fill_dualpipe_v(struct schedule *schedule) MUST_CHECK;
 int schedule_fill_forward(struct schedule *schedule) MUST_CHECK;
 

@@ -21,6 +21,7 @@ struct property {
 	unsigned (*peak)(unsigned p, unsigned r, unsigned m, unsigned v);
 	unsigned from_ranks; /* holds for M >= this times P */
 	bool rounds;         /* and M a multiple of P */
+	bool bound;          /* at most, not exactly */
 };
 
 static unsigned peak_all(unsigned p, unsigned r, unsigned m, unsigned v)
@@ -73,17 +74,45 @@ static unsigned peak_dualpipe_v(unsigned p, unsigned r, unsigned m, unsigned v)
 	return 2 * p + 1;
 }
 
+/* Bounds rather than values: half, a third, three quarters of 1F1B's. */
+static unsigned peak_v_half(unsigned p, unsigned r, unsigned m, unsigned v)
+{
+	(void)r;
+	(void)m;
+	(void)v;
+	return p + 2;
+}
+
+static unsigned peak_v_min(unsigned p, unsigned r, unsigned m, unsigned v)
+{
+	(void)r;
+	(void)m;
+	(void)v;
+	return 2 * p / 3 + 3;
+}
+
+static unsigned peak_1f1b_v(unsigned p, unsigned r, unsigned m, unsigned v)
+{
+	(void)r;
+	(void)m;
+	(void)v;
+	return 3 * p / 2 + 2;
+}
+
 static const struct property properties[] = {
-	{"gpipe", peak_all, 0, false},
-	{"1f1b", peak_1f1b, 0, false},
-	{"forward", peak_none, 0, false},
-	{"interleaved", peak_interleaved, 1, true},
-	{"looped-bfs", peak_all, 0, false},
-	{"zb-h1", peak_ranks, 1, false},
-	{"zb-h2", peak_zb_h2, 2, false},
-	{"interleaved-zb", peak_ranks, 1, true},
-	{"zb-v", peak_ranks, 2, false},
-	{"dualpipe-v", peak_dualpipe_v, 2, false},
+	{"gpipe", peak_all, 0, false, false},
+	{"1f1b", peak_1f1b, 0, false, false},
+	{"forward", peak_none, 0, false, false},
+	{"interleaved", peak_interleaved, 1, true, false},
+	{"looped-bfs", peak_all, 0, false, false},
+	{"zb-h1", peak_ranks, 1, false, false},
+	{"zb-h2", peak_zb_h2, 2, false, false},
+	{"interleaved-zb", peak_ranks, 1, true, false},
+	{"zb-v", peak_ranks, 2, false, false},
+	{"dualpipe-v", peak_dualpipe_v, 2, false, false},
+	{"v-half", peak_v_half, 0, false, true},
+	{"v-min", peak_v_min, 0, false, true},
+	{"1f1b-v", peak_1f1b_v, 0, false, true},
 };
 
 static void check_round_trip(const struct schedule *schedule)
@@ -120,18 +149,20 @@ static void check_peaks(const struct property *property,
 {
 	if (m < property->from_ranks * p || (property->rounds && m % p != 0))
 		return;
-	for (unsigned rank = 0; rank < p; rank++)
-		if (report->peak_of_rank[rank] != property->peak(p, rank, m, v))
+	for (unsigned rank = 0; rank < p; rank++) {
+		unsigned want = property->peak(p, rank, m, v);
+		unsigned got = report->peak_of_rank[rank];
+
+		if (property->bound ? got > want : got != want)
 			fail_msg("%s P=%u M=%u V=%u rank %u: peak %u, not %u",
-				 property->name, p, m, v, rank,
-				 report->peak_of_rank[rank],
-				 property->peak(p, rank, m, v));
+				 property->name, p, m, v, rank, got, want);
+	}
 }
 
 /* Brute force and text take their time: all of the small, some of the large. */
 static bool is_sample(unsigned p, unsigned m, unsigned v)
 {
-	return p * m * v <= 100 || (p * 31 + m * 7 + v) % 29 == 0;
+	return p * m * v <= 60 || (p * 31 + m * 7 + v) % 61 == 0;
 }
 
 static void check_one(const struct property *property, unsigned p, unsigned m,
