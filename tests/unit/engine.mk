@@ -3,10 +3,22 @@ ENGINE_TEST_LIBS = $(ENGINE_LIBS) $(TRANSPORT_LIBS) $(SCHEDULES_LIBS) \
 	$(MODEL_LIBS) $(DATA_LIBS) $(BASE_LIBS)
 
 if HAVE_CMOCKA
+check_PROGRAMS += tests/unit/test-engine-plan
+TESTS += tests/unit/test-engine-plan
+tests_unit_test_engine_plan_SOURCES = tests/unit/test-engine-plan.c
+tests_unit_test_engine_plan_CPPFLAGS = $(TEST_CPPFLAGS)
+tests_unit_test_engine_plan_LDADD = $(ENGINE_TEST_LIBS) $(CMOCKA_LIBS)
+
 check_PROGRAMS += tests/unit/test-engine-stage
 TESTS += tests/unit/test-engine-stage
 tests_unit_test_engine_stage_SOURCES = tests/unit/test-engine-stage.c
 tests_unit_test_engine_stage_CPPFLAGS = $(TEST_CPPFLAGS)
 tests_unit_test_engine_stage_LDADD = $(ENGINE_TEST_LIBS) $(CMOCKA_LIBS)
+
+check_PROGRAMS += tests/unit/test-engine-run
+TESTS += tests/unit/test-engine-run
+tests_unit_test_engine_run_SOURCES = tests/unit/test-engine-run.c
+tests_unit_test_engine_run_CPPFLAGS = $(TEST_CPPFLAGS)
+tests_unit_test_engine_run_LDADD = $(ENGINE_TEST_LIBS) $(CMOCKA_LIBS)
 
 endif
