@@ -10,4 +10,7 @@ model_libkernels_a_CPPFLAGS = $(AM_CPPFLAGS) $(OPENBLAS_CFLAGS)
 # Nothing here reads the floating-point exception flags; told so, compilers
 # turn selections in loops into vector code. It changes no result.
 model_libkernels_a_CFLAGS = $(AM_CFLAGS) -O3 -fno-trapping-math
+# CFLAGS come last, and their -O2 would undo the -O3 without which gcc turns
+# few loops into vector code; hence once more, for these objects only.
+model/kernels/libkernels_a-%.$(OBJEXT): CFLAGS += -O3
 MODEL_LIBS = model/libmodel.a model/libkernels.a $(OPENBLAS_LIBS)

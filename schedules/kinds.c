@@ -19,6 +19,17 @@ static int check_one_chunk(unsigned ranks, unsigned micro_batches,
 	return -EINVAL;
 }
 
+static int check_two_chunks(unsigned ranks, unsigned micro_batches,
+			    unsigned chunks, char *why, size_t size)
+{
+	(void)ranks;
+	(void)micro_batches;
+	if (chunks == 2)
+		return 0;
+	snprintf(why, size, "it has two chunks a rank, not %u", chunks);
+	return -EINVAL;
+}
+
 static int check_nothing(unsigned ranks, unsigned micro_batches,
 			 unsigned chunks, char *why, size_t size)
 {
@@ -55,6 +66,140 @@ static const struct schedule_kind kinds[] = {
 		.default_chunks = 1,
 		.check = check_one_chunk,
 		.fill = schedule_fill_1f1b,
+	},
+	{
+		.name = "interleaved",
+		.title = "1F1B over several chunks a rank",
+		.placement = SCHEDULE_PLACEMENT_LOOP,
+		.bubble = "(P-1)(F+B)/V",
+		.memory = "((V-1)P + 2(P-1-r) + 1)/V, at most M",
+		.restrictions = "M divides into max(1, M/P) equal rounds",
+		.paper =
+			"Narayanan et al., Efficient Large-Scale Language Model Training on GPU Clusters, SC 2021",
+		.default_chunks = 2,
+		.check = schedule_check_rounds,
+		.fill = schedule_fill_interleaved,
+	},
+	{
+		.name = "looped-bfs",
+		.title = "all micro-batches through one chunk, then the next",
+		.placement = SCHEDULE_PLACEMENT_LOOP,
+		.bubble = "(P-1)(F+B)/V",
+		.memory = "M",
+		.restrictions = "none",
+		.paper =
+			"Lamy-Poirier, Breadth-First Pipeline Parallelism, MLSys 2023",
+		.default_chunks = 2,
+		.check = check_nothing,
+		.fill = schedule_fill_looped_bfs,
+	},
+	{
+		.name = "zb-h1",
+		.title = "zero-bubble at the memory of 1F1B: W apart, behind I",
+		.placement = SCHEDULE_PLACEMENT_LOOP,
+		.bubble = "(P-1)(F+I-W), if W <= min(F, I)",
+		.memory = "P",
+		.restrictions = "V = 1",
+		.paper =
+			"Qi et al., Zero Bubble Pipeline Parallelism, ICLR 2024",
+		.default_chunks = 1,
+		.check = check_one_chunk,
+		.fill = schedule_fill_zb_h1,
+	},
+	{
+		.name = "zb-h2",
+		.title = "zero-bubble at twice the memory",
+		.placement = SCHEDULE_PLACEMENT_LOOP,
+		.bubble =
+			"(P-1) max(F, F+I-2W), if W <= min(F, I); inside a rank's own window 0, if F = I = W",
+		.memory = "2P-1 (P where M < 2P-1: ZB-H1's rows)",
+		.restrictions = "V = 1",
+		.paper =
+			"Qi et al., Zero Bubble Pipeline Parallelism, ICLR 2024",
+		.default_chunks = 1,
+		.check = check_one_chunk,
+		.fill = schedule_fill_zb_h2,
+	},
+	{
+		.name = "interleaved-zb",
+		.title = "zero-bubble over several chunks a rank",
+		.placement = SCHEDULE_PLACEMENT_LOOP,
+		.bubble = "(P-1)(F+I-W)/V, if W <= min(F, I)",
+		.memory = "about P",
+		.restrictions = "M divides into max(1, M/P) equal rounds",
+		.paper =
+			"Qi et al., Zero Bubble Pipeline Parallelism, ICLR 2024",
+		.default_chunks = 2,
+		.check = schedule_check_rounds,
+		.fill = schedule_fill_interleaved_zb,
+	},
+	{
+		.name = "zb-v",
+		.title = "zero-bubble, chunks placed as a V",
+		.placement = SCHEDULE_PLACEMENT_V,
+		.bubble =
+			"(P-1)F/2 to start; inside a rank's own window (P-1)(I-W), if W <= F <= I and M >= 2P-1",
+		.memory = "P",
+		.restrictions = "V = 2",
+		.paper =
+			"Qi et al., Pipeline Parallelism with Controllable Memory, NeurIPS 2024",
+		.default_chunks = 2,
+		.check = check_two_chunks,
+		.fill = schedule_fill_zb_v,
+	},
+	{
+		.name = "v-half",
+		.title = "V at half the memory of 1F1B, W apart",
+		.placement = SCHEDULE_PLACEMENT_V,
+		.bubble = "about half of 1F1B's, if F = I = W",
+		.memory = "about P/2 + 1",
+		.restrictions = "V = 2",
+		.paper =
+			"Qi et al., Pipeline Parallelism with Controllable Memory, NeurIPS 2024",
+		.default_chunks = 2,
+		.check = check_two_chunks,
+		.fill = schedule_fill_v_half,
+	},
+	{
+		.name = "v-min",
+		.title = "V at a third of the memory of 1F1B, W apart",
+		.placement = SCHEDULE_PLACEMENT_V,
+		.bubble =
+			"about two thirds of 1F1B's, if F = I = W; unequal costs can make it worse than 1F1B",
+		.memory = "about P/3 + 1",
+		.restrictions = "V = 2",
+		.paper =
+			"Qi et al., Pipeline Parallelism with Controllable Memory, NeurIPS 2024",
+		.default_chunks = 2,
+		.check = check_two_chunks,
+		.fill = schedule_fill_v_min,
+	},
+	{
+		.name = "1f1b-v",
+		.title =
+			"V with B whole at three quarters of the memory of 1F1B",
+		.placement = SCHEDULE_PLACEMENT_V,
+		.bubble = "about four fifths of 1F1B's, if F = I = W",
+		.memory = "about 3P/4, at most 3P/4 + 1",
+		.restrictions = "V = 2",
+		.paper =
+			"Qi et al., Pipeline Parallelism with Controllable Memory, NeurIPS 2024",
+		.default_chunks = 2,
+		.check = check_two_chunks,
+		.fill = schedule_fill_1f1b_v,
+	},
+	{
+		.name = "dualpipe-v",
+		.title =
+			"forward of one half overlapped with backward of the other",
+		.placement = SCHEDULE_PLACEMENT_V,
+		.bubble = "(P-1)/2, if F = I = W = 1",
+		.memory = "P + 1/2",
+		.restrictions = "V = 2, M >= 2P",
+		.paper = "DeepSeek-AI, DeepSeek-V3 Technical Report, 2024",
+		.default_chunks = 2,
+		.check = schedule_check_dualpipe_v,
+		.fill = schedule_fill_dualpipe_v,
 	},
 	{
 		.name = "forward",

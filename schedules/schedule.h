@@ -234,10 +234,11 @@ struct schedule_report {
 #define SCHEDULE_BUFFERS_ANY 0xffffffffu
 
 /*
- * Proves that the schedule runs: every F, I and W exactly once per micro-batch and
- * stage, on one rank; each after what it needs; sends and receives paired in FIFO
- * order on every link; no cycle of waits with `buffers` posted receives per link (SCHEDULE_BUFFERS_ANY: with as many as it takes). A schedule
- * without messages is lowered first.
+ * Proves that the schedule runs: every F, I and W exactly once per micro-
+ * batch and stage, on one rank; each after what it needs; sends and receives
+ * paired in FIFO order on every link; no cycle of waits with `buffers`
+ * posted receives per link (SCHEDULE_BUFFERS_ANY: with as many as it takes).
+ * A schedule without messages is lowered first.
  *
  * 0 when valid; -EINVAL when not, report->reason says why (nothing is logged);
  * -ENOMEM. The report is always initialised and needs schedule_report_fini().

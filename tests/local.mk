@@ -2,18 +2,23 @@
 TEST_EXTENSIONS = .sh
 LOG_DRIVER = env AM_TAP_AWK='$(AWK)' $(SHELL) $(top_srcdir)/build-aux/tap-driver.sh
 SH_LOG_DRIVER = $(LOG_DRIVER)
+LOG_COMPILER = $(srcdir)/tests/run-tap
+EXTRA_DIST += tests/run-tap
 AM_TESTS_ENVIRONMENT = srcdir='$(srcdir)' builddir='$(builddir)'; export srcdir builddir;
 TEST_CPPFLAGS = $(AM_CPPFLAGS) $(CMOCKA_CFLAGS)
-EXTRA_DIST += tests/check-includes
+dist_check_SCRIPTS += tests/check-includes
+TESTS += tests/check-includes
 
 include tests/unit/base.mk
-include tests/unit/kernels-gemm.mk
 include tests/unit/data.mk
 include tests/unit/kernels.mk
+include tests/unit/kernels-gemm.mk
 include tests/unit/model-io.mk
 include tests/unit/engine.mk
+include tests/unit/tools.mk
 include tests/unit/engine-world.mk
 include tests/grad/local.mk
 include tests/schedules/local.mk
 include tests/transport/local.mk
 include tests/e2e/local.mk
+include tests/bench/local.mk

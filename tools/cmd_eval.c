@@ -120,7 +120,7 @@ int cmd_eval(int argc, char **argv)
 		return rc < 0 ? 2 : 0;
 	job = calloc(1, sizeof(*job));
 	rc = job ? fill_job(options, &corpus, &model, job) : -ENOMEM;
-	status = rc == -EINVAL ? 2 : 1;
+	status = rc == -EINVAL || rc == -ENOENT ? 2 : 1;
 	if (!rc) {
 		rc = job_options_launch(options, job, NULL, NULL, &result);
 		status = rc ? 1 : 0;

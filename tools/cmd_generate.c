@@ -196,7 +196,7 @@ int cmd_generate(int argc, char **argv)
 		return rc < 0 ? 2 : 0;
 	}
 	rc = fill_job(g);
-	status = rc == -EINVAL ? 2 : 1;
+	status = rc == -EINVAL || rc == -ENOENT ? 2 : 1;
 	if (!rc) {
 		rc = run(g);
 		status = rc ? 1 : 0;

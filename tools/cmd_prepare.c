@@ -195,7 +195,7 @@ static int prepare(const struct options *options)
 	err = prepare_run(&wanted, &result);
 	display_end(&display);
 	if (err)
-		return 1;
+		return err == -ENOENT || err == -EEXIST ? 2 : 1;
 	seconds = clock_seconds(clock_now_ns() - start);
 	if (wanted.validation > 0 && !result.validation_tokens)
 		log_warning("the text is too short for a validation split: all "

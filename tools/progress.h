@@ -21,7 +21,8 @@ struct progress {
 	/* The rest is the implementation's. */
 	uint64_t done;
 	int64_t begin_ns, shown_ns;
-	bool terminal, drawn;
+	bool terminal;
+	char note[96]; /* the last one, for progress_end() */
 };
 
 /* Set label, unit, first, total (and the interval) before. */

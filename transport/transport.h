@@ -63,8 +63,7 @@ struct transport_config {
 
 	/*
 	 * A CRC-32C over each payload (tcp; inproc has no wire). Headers always
-	 * have one. Both ends must agree. Named after what zero does not
-	 * mean: the default is on, see transport_config_default().
+	 * have one. Both ends must agree. On after transport_config_default().
 	 */
 	bool checksum;
 
@@ -103,9 +102,9 @@ int transport_listen(struct transport_endpoint *endpoint, char *address,
 
 /*
  * Builds the links with exactly these peers. Every rank calls it, after
- * listen, with symmetric sets: a in b's set when b in a's. The lower rank connects,
- * the higher accepts. addresses[] is indexed by rank; entries of other
- * ranks are not read. Blocks until all links stand, at most timeout_ns.
+ * listen, with symmetric sets: a in b's set when b in a's. The lower rank
+ * connects, the higher accepts. addresses[] is indexed by rank; entries of
+ * other ranks are not read. Blocks until all links stand, at most timeout_ns.
  *
  * The handshake compares version, job, epoch, size, ranks, checksum and
  * fingerprint and names what differs. -EPROTO: a peer differs. -ETIMEDOUT:
@@ -204,8 +203,9 @@ int transport_progress(struct transport_endpoint *endpoint,
 		       unsigned capacity) MUST_CHECK;
 
 /*
- * Returns 0 when progress may have something (also spuriously), or when wake_fd
- * (-1: none) is readable; -ETIMEDOUT at deadline_ns (of clock_now_ns()).
+ * Returns 0 when progress may have something (also spuriously), or when
+ * wake_fd (-1: none) is readable; -ETIMEDOUT at deadline_ns (of
+ * clock_now_ns()).
  * Spins for a short, adaptive time, then sleeps. 0 or a past deadline: a
  * poll. Never for ever: there is always a deadline.
  */
@@ -244,8 +244,9 @@ int transport_query(const struct transport_endpoint *endpoint, unsigned peer,
 
 /*
  * Closes links and listener, with operations pending too (as if cancelled).
- * Messages reported SENT still reach their peer. Regions of create_region are
- * unmapped. NULL is legal.
+ * On a link with nothing pending, what was reported SENT still reaches the
+ * peer (bounded wait of 1 s while it does not take it). Regions of
+ * create_region are unmapped. NULL is legal.
  */
 void transport_close(struct transport_endpoint *endpoint);
 

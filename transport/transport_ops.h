@@ -2,12 +2,13 @@
  * Transport: the contract for implementers.
  *
  * A transport is one table of functions over a struct that begins with
- * struct transport_endpoint. The facade (transport.c) has checked arguments before
- * it calls: ranks are in range and not one's own, the memory of a post
+ * struct transport_endpoint. The facade (transport.c) has checked arguments
+ * before it calls: ranks are in range and not one's own, the memory of a post
  * lies in a registered region (or is what acquire_send gave out), sizes and
  * config are sane. What each function means, may block and returns is in
  * transport.h; an implementer keeps all of it. A transport that wraps others
- * (one that picks a transport per link, one that injects faults) is one more table.
+ * (one that picks a transport per link, one that injects faults) is one more
+ * table.
  *
  * Rules that hold for all of them:
  * - Bytes of a peer are compared with what is expected before anything

@@ -128,7 +128,7 @@ int attention_forward_reference(const struct attention_shape *shape,
 				const struct dropout *dropout)
 {
 	size_t rows = shape->batch * shape->heads * shape->time_q;
-	struct row row;
+	struct row row = {.shape = shape};
 	int error = row_init(&row, shape, dropout);
 
 	if (error != 0)
@@ -194,7 +194,7 @@ int attention_backward_reference(const struct attention_shape *shape,
 				 const struct dropout *dropout)
 {
 	size_t rows = shape->batch * shape->heads * shape->time_q;
-	struct row row;
+	struct row row = {.shape = shape};
 	int error = row_init(&row, shape, dropout);
 
 	if (error != 0)

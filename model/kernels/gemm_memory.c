@@ -17,16 +17,19 @@
 #define BUFFER_BYTES  ((size_t)136 << 20)
 #define TOUCHED_BYTES ((size_t)12 << 20)
 
-/* One product needs one buffer; the second is for routines that nest. */
-#define BUFFERS 2
-
+/*
+ * A buffer is preceded by a page with this. The OpenMP build takes buffers on
+ * one thread for others and keeps them: hence a list, and a flag anyone may
+ * clear.
+ */
 struct buffer {
-	void *base;
-	bool used;
+	struct buffer *next; /* of the same thread */
+	atomic_bool used;
+	bool touched;
 };
 
 struct thread_buffers {
-	struct buffer buffer[BUFFERS];
+	struct buffer *first;
 	uint64_t requests;
 };
 
@@ -35,25 +38,29 @@ static pthread_once_t key_once = PTHREAD_ONCE_INIT;
 static pthread_key_t key;
 static int key_error;
 
-static size_t guard_bytes(void)
+static size_t page_bytes(void)
 {
 	return (size_t)sysconf(_SC_PAGESIZE);
 }
 
-static void buffer_unmap(void *base)
+static void *buffer_memory(struct buffer *buffer)
 {
-	munmap(base, BUFFER_BYTES + guard_bytes());
+	return (unsigned char *)buffer + page_bytes();
 }
 
-/* Runs when a thread ends. */
+/* Runs when a thread ends. What the library still holds stays. */
 static void buffers_destroy(void *argument)
 {
 	struct thread_buffers *buffers = argument;
+	struct buffer *buffer = buffers->first;
 
-	for (size_t i = 0; i < BUFFERS; i++) {
-		if (buffers->buffer[i].base != NULL)
-			buffer_unmap(buffers->buffer[i].base);
-		buffers->buffer[i].base = NULL;
+	buffers->first = NULL;
+	while (buffer != NULL) {
+		struct buffer *next = buffer->next;
+
+		if (!atomic_load(&buffer->used))
+			munmap(buffer, BUFFER_BYTES + 2 * page_bytes());
+		buffer = next;
 	}
 }
 
@@ -62,41 +69,53 @@ static void key_create(void)
 	key_error = pthread_key_create(&key, buffers_destroy);
 }
 
-static int buffer_map(struct buffer *buffer)
+/* NULL: no memory. */
+static struct buffer *buffer_map(void)
 {
-	char *base;
+	size_t bytes = BUFFER_BYTES + 2 * page_bytes();
+	struct buffer *buffer;
+	unsigned char *base;
 
 	pthread_once(&key_once, key_create);
-	if (key_error != 0)
-		return -key_error;
-	base = mmap(NULL, BUFFER_BYTES + guard_bytes(), PROT_READ | PROT_WRITE,
+	if (key_error != 0 || pthread_setspecific(key, &own) != 0)
+		return NULL;
+	base = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
 		    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (base == MAP_FAILED)
-		return -errno;
-	if (mprotect(base + BUFFER_BYTES, guard_bytes(), PROT_NONE) != 0)
-		goto err_unmap;
-	if (pthread_setspecific(key, &own) != 0)
-		goto err_unmap;
-	buffer->base = base;
-	return 0;
+		return NULL;
+	if (mprotect(base + bytes - page_bytes(), page_bytes(), PROT_NONE) !=
+	    0) {
+		munmap(base, bytes);
+		return NULL;
+	}
+	buffer = (struct buffer *)(void *)base;
+	buffer->next = own.first;
+	own.first = buffer;
+	return buffer;
+}
 
-err_unmap:
-	buffer_unmap(base);
-	return -ENOMEM;
+/* One that is not in use, of the calling thread. */
+static struct buffer *buffer_find(void)
+{
+	for (struct buffer *buffer = own.first; buffer != NULL;
+	     buffer = buffer->next)
+		if (!atomic_load_explicit(&buffer->used, memory_order_acquire))
+			return buffer;
+	return buffer_map();
 }
 
 int gemm_memory_prepare(void)
 {
-	struct buffer *buffer = &own.buffer[0];
+	struct buffer *buffer = buffer_find();
 
-	if (buffer->base != NULL)
-		return 0;
-	if (buffer_map(buffer) != 0)
+	if (buffer == NULL)
 		return fail(-ENOMEM,
 			    "no %zu MiB of address space for the work memory "
 			    "of matrix products (see ulimit -v)",
 			    BUFFER_BYTES >> 20);
-	memset(buffer->base, 0, TOUCHED_BYTES);
+	if (!buffer->touched)
+		memset(buffer_memory(buffer), 0, TOUCHED_BYTES);
+	buffer->touched = true;
 	return 0;
 }
 
@@ -115,25 +134,19 @@ __attribute__((weak, visibility("default"))) void blas_memory_free(void *base);
 /* Never fails: OpenBLAS does not check. Without memory there is no way on. */
 void *blas_memory_alloc(int place)
 {
-	(void)place;
-	own.requests++;
-	for (size_t i = 0; i < BUFFERS; i++) {
-		struct buffer *buffer = &own.buffer[i];
+	struct buffer *buffer = buffer_find();
 
-		if (buffer->used)
-			continue;
-		if (buffer->base == NULL)
-			ASSERT(buffer_map(buffer) == 0);
-		buffer->used = true;
-		return buffer->base;
-	}
-	ASSERT(!"OpenBLAS nests its work memory deeper than ever seen");
-	return NULL;
+	(void)place;
+	ASSERT(buffer != NULL);
+	own.requests++;
+	atomic_store_explicit(&buffer->used, true, memory_order_relaxed);
+	return buffer_memory(buffer);
 }
 
 void blas_memory_free(void *base)
 {
-	for (size_t i = 0; i < BUFFERS; i++)
-		if (own.buffer[i].base == base)
-			own.buffer[i].used = false;
+	struct buffer *buffer =
+		(struct buffer *)(void *)((unsigned char *)base - page_bytes());
+
+	atomic_store_explicit(&buffer->used, false, memory_order_release);
 }

@@ -29,8 +29,12 @@
 #define KERNEL_CLONES                                                          \
 	__attribute__((                                                        \
 		target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+/* For loops that gain from AVX-512 and lose from AVX2. */
+#define KERNEL_CLONES_AVX512                                                   \
+	__attribute__((target_clones("arch=x86-64-v4", "default")))
 #else
 #define KERNEL_CLONES
+#define KERNEL_CLONES_AVX512
 #endif
 
 /* Names these implementations in the numerics digest; change with the bits. */

@@ -10,7 +10,9 @@ make_text "$scratch/text"
 	{ cat "$scratch/log"; echo "Bail out! prepare failed"; exit 1; }
 
 start() { # in the background; sets $pid
-	"$stagecoach" train --data "$scratch/data" --out "$scratch/run" \
+	# Shells start background jobs deaf to Ctrl-C.
+	env --default-signal=INT \
+		"$stagecoach" train --data "$scratch/data" --out "$scratch/run" \
 		--layers 3 --width 64 --heads 4 --context 64 --steps 100000 \
 		--checkpoint-every 20 --eval-samples 0 --stages 3 \
 		--transport tcp >"$scratch/out" 2>"$scratch/log" &

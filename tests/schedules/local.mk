@@ -1,5 +1,7 @@
 # Schedules: against the oracle's rows, over all sizes, broken ones, text.
 EXTRA_DIST += tests/schedules/oracle
+dist_check_SCRIPTS += tests/schedules/command.sh
+TESTS += tests/schedules/command.sh
 if HAVE_CMOCKA
 SCHEDULES_TESTS = \
 	tests/schedules/test-oracle tests/schedules/test-validate \

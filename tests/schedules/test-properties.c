@@ -10,37 +10,109 @@
 
 #define MOST_RANKS         16
 #define MOST_MICRO_BATCHES 64
+#define MOST_CHUNKS        4
 
-static unsigned peak_gpipe(unsigned ranks, unsigned rank, unsigned count)
+/*
+ * Peaks of rank r in micro-batches through one stage, and from how many
+ * micro-batches on (and whether in whole rounds of P) they hold exactly.
+ */
+struct property {
+	const char *name;
+	unsigned (*peak)(unsigned p, unsigned r, unsigned m, unsigned v);
+	unsigned from_ranks; /* holds for M >= this times P */
+	bool rounds;         /* and M a multiple of P */
+	bool bound;          /* at most, not exactly */
+};
+
+static unsigned peak_all(unsigned p, unsigned r, unsigned m, unsigned v)
 {
-	(void)ranks;
-	(void)rank;
-	return count;
+	(void)p;
+	(void)r;
+	return m * v;
 }
 
-static unsigned peak_1f1b(unsigned ranks, unsigned rank, unsigned count)
+static unsigned peak_1f1b(unsigned p, unsigned r, unsigned m, unsigned v)
 {
-	return MIN(count, ranks - rank);
+	(void)v;
+	return MIN(m, p - r);
 }
 
-static unsigned peak_forward(unsigned ranks, unsigned rank, unsigned count)
+static unsigned peak_none(unsigned p, unsigned r, unsigned m, unsigned v)
 {
-	(void)ranks;
-	(void)rank;
-	(void)count;
+	(void)p;
+	(void)r;
+	(void)m;
+	(void)v;
 	return 0;
 }
 
-struct property {
-	const char *name;
-	unsigned (*peak)(unsigned ranks, unsigned rank, unsigned count);
-	unsigned safe; /* buffers at P > 1, M > 1 */
-};
+static unsigned peak_interleaved(unsigned p, unsigned r, unsigned m, unsigned v)
+{
+	return MIN(m * v, (v - 1) * p + 2 * (p - 1 - r) + 1);
+}
+
+static unsigned peak_ranks(unsigned p, unsigned r, unsigned m, unsigned v)
+{
+	(void)r;
+	(void)m;
+	return p * v;
+}
+
+static unsigned peak_zb_h2(unsigned p, unsigned r, unsigned m, unsigned v)
+{
+	(void)r;
+	(void)m;
+	(void)v;
+	return 2 * p - 1;
+}
+
+static unsigned peak_dualpipe_v(unsigned p, unsigned r, unsigned m, unsigned v)
+{
+	(void)r;
+	(void)m;
+	(void)v;
+	return 2 * p + 1;
+}
+
+/* Bounds rather than values: half, a third, three quarters of 1F1B's. */
+static unsigned peak_v_half(unsigned p, unsigned r, unsigned m, unsigned v)
+{
+	(void)r;
+	(void)m;
+	(void)v;
+	return p + 2;
+}
+
+static unsigned peak_v_min(unsigned p, unsigned r, unsigned m, unsigned v)
+{
+	(void)r;
+	(void)m;
+	(void)v;
+	return 2 * p / 3 + 3;
+}
+
+static unsigned peak_1f1b_v(unsigned p, unsigned r, unsigned m, unsigned v)
+{
+	(void)r;
+	(void)m;
+	(void)v;
+	return 3 * p / 2 + 2;
+}
 
 static const struct property properties[] = {
-	{"gpipe", peak_gpipe, 0},
-	{"1f1b", peak_1f1b, 1},
-	{"forward", peak_forward, 0},
+	{"gpipe", peak_all, 0, false, false},
+	{"1f1b", peak_1f1b, 0, false, false},
+	{"forward", peak_none, 0, false, false},
+	{"interleaved", peak_interleaved, 1, true, false},
+	{"looped-bfs", peak_all, 0, false, false},
+	{"zb-h1", peak_ranks, 1, false, false},
+	{"zb-h2", peak_zb_h2, 2, false, false},
+	{"interleaved-zb", peak_ranks, 1, true, false},
+	{"zb-v", peak_ranks, 2, false, false},
+	{"dualpipe-v", peak_dualpipe_v, 2, false, false},
+	{"v-half", peak_v_half, 0, false, true},
+	{"v-min", peak_v_min, 0, false, true},
+	{"1f1b-v", peak_1f1b_v, 0, false, true},
 };
 
 static void check_round_trip(const struct schedule *schedule)
@@ -61,35 +133,66 @@ static void check_round_trip(const struct schedule *schedule)
 	free(text);
 }
 
-static void check_one(const struct property *property, unsigned ranks,
-		      unsigned count)
+static bool fits(const char *name, unsigned p, unsigned m, unsigned v)
 {
-	const struct schedule_tie tie = {0, (uint16_t)(ranks - 1)};
+	char why[256] = "";
+
+	if (schedule_kind_find(name)->check(p, m, v, why, sizeof(why)) == 0)
+		return true;
+	assert_true(why[0] != '\0');
+	return false;
+}
+
+static void check_peaks(const struct property *property,
+			const struct schedule_report *report, unsigned p,
+			unsigned m, unsigned v)
+{
+	if (m < property->from_ranks * p || (property->rounds && m % p != 0))
+		return;
+	for (unsigned rank = 0; rank < p; rank++) {
+		unsigned want = property->peak(p, rank, m, v);
+		unsigned got = report->peak_of_rank[rank];
+
+		if (property->bound ? got > want : got != want)
+			fail_msg("%s P=%u M=%u V=%u rank %u: peak %u, not %u",
+				 property->name, p, m, v, rank, got, want);
+	}
+}
+
+/* Brute force and text take their time: all of the small, some of the large. */
+static bool is_sample(unsigned p, unsigned m, unsigned v)
+{
+	return p * m * v <= 60 || (p * 31 + m * 7 + v) % 61 == 0;
+}
+
+static void check_one(const struct property *property, unsigned p, unsigned m,
+		      unsigned v)
+{
+	const struct schedule_tie tie = {0, (uint16_t)(p * v - 1)};
 	struct schedule_lowering options = {
 		.ties = &tie, .tie_count = 1, .train = true};
 	struct schedule_report report;
 	struct schedule *schedule = NULL;
 	struct schedule *lowered = NULL;
 
-	assert_int_equal(
-		schedule_generate(property->name, ranks, count, 0, &schedule),
-		0);
+	assert_int_equal(schedule_generate(property->name, p, m, v, &schedule),
+			 0);
 	assert_int_equal(schedule_lower(schedule, &options, &lowered), 0);
 	if (schedule_validate(lowered, SCHEDULE_BUFFERS_ANY, &report))
-		fail_msg("%s P=%u M=%u: %s", property->name, ranks, count,
+		fail_msg("%s P=%u M=%u V=%u: %s", property->name, p, m, v,
 			 report.reason);
 	assert_true(report.bit_identical);
-	for (unsigned rank = 0; rank < ranks; rank++)
-		assert_int_equal(report.peak_of_rank[rank],
-				 property->peak(ranks, rank, count));
-	if (ranks > 1 && count > 1) {
-		assert_int_equal(report.buffers_safe, property->safe);
-		assert_int_equal(report.buffers_full_speed, property->safe);
+	check_peaks(property, &report, p, m, v);
+	if (is_sample(p, m, v)) {
+		uint64_t seed = p * 1000 + m;
+
+		assert_null(brute_force(lowered, report.buffers_safe, seed));
+		if (report.buffers_safe > 0)
+			assert_non_null(brute_force(
+				lowered, report.buffers_safe - 1, seed));
+		check_round_trip(schedule);
+		check_round_trip(lowered);
 	}
-	assert_null(brute_force(lowered, report.buffers_safe,
-				ranks * 1000 + count));
-	check_round_trip(schedule);
-	check_round_trip(lowered);
 	schedule_report_fini(&report);
 	schedule_destroy(lowered);
 	schedule_destroy(schedule);
@@ -98,10 +201,14 @@ static void check_one(const struct property *property, unsigned ranks,
 static void test_all_sizes(void **state)
 {
 	(void)state;
+	assert_int_equal(ARRAY_SIZE(properties), schedule_kind_count());
 	for (size_t i = 0; i < ARRAY_SIZE(properties); i++)
 		for (unsigned p = 1; p <= MOST_RANKS; p++)
 			for (unsigned m = 1; m <= MOST_MICRO_BATCHES; m++)
-				check_one(&properties[i], p, m);
+				for (unsigned v = 1; v <= MOST_CHUNKS; v++)
+					if (fits(properties[i].name, p, m, v))
+						check_one(&properties[i], p, m,
+							  v);
 }
 
 static unsigned count_op(const struct schedule *schedule, unsigned rank,
@@ -179,6 +286,12 @@ static void test_refusals(void **state)
 	expect_refusal("gpipe", 2, 0, 0, "at least 1");
 	expect_refusal("gpipe", 2, 4, 2, "one chunk a rank, not 2");
 	expect_refusal("1f1b", 2, 4, 3, "one chunk a rank, not 3");
+	expect_refusal("interleaved", 2, 5, 2, "equal rounds");
+	expect_refusal("interleaved-zb", 4, 9, 2, "equal rounds");
+	expect_refusal("zb-v", 4, 8, 1, "two chunks a rank, not 1");
+	expect_refusal("zb-h1", 4, 8, 2, "one chunk a rank, not 2");
+	expect_refusal("dualpipe-v", 4, 7, 2,
+		       "as many micro-batches as stages");
 	expect_refusal("1f1b", 5000, 4, 0, "more than 4096 stages");
 	expect_refusal("1f1b", 2, 70000, 0, "more than 65535");
 	expect_refusal("1f1b", 4096, 65535, 0, "too many actions");

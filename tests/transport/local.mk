@@ -1,1 +1,60 @@
-# tests of this room
+# Transport: frames, and one suite over every transport.
+if HAVE_CMOCKA
+transport_tests = \
+	tests/transport/test-inproc \
+	tests/transport/test-tcp-sockets \
+	tests/transport/test-tcp-uring \
+	tests/transport/test-tcp-uring-zero-copy \
+	tests/transport/test-tcp-fallback
+check_PROGRAMS += tests/transport/test-wire $(transport_tests)
+TESTS += tests/transport/test-wire $(transport_tests)
+
+conformance_sources = \
+	tests/transport/conformance.c tests/transport/conformance.h \
+	tests/transport/conformance-connect.c \
+	tests/transport/conformance-data.c \
+	tests/transport/conformance-failure.c \
+	tests/transport/conformance-wait.c \
+	tests/transport/conformance-wire.c \
+	tests/transport/world.c tests/transport/world.h
+transport_test_libs = $(TRANSPORT_LIBS) $(BASE_LIBS) $(CMOCKA_LIBS)
+# The suite counts allocations.
+transport_test_ldflags = $(AM_LDFLAGS) \
+	-Wl,--wrap=malloc -Wl,--wrap=calloc -Wl,--wrap=realloc
+
+tests_transport_test_wire_SOURCES = tests/transport/test-wire.c
+tests_transport_test_wire_CPPFLAGS = $(TEST_CPPFLAGS)
+tests_transport_test_wire_LDADD = $(transport_test_libs)
+
+tests_transport_test_inproc_SOURCES = \
+	tests/transport/test-inproc.c $(conformance_sources)
+tests_transport_test_inproc_CPPFLAGS = $(TEST_CPPFLAGS)
+tests_transport_test_inproc_LDADD = $(transport_test_libs)
+tests_transport_test_inproc_LDFLAGS = $(transport_test_ldflags)
+
+tests_transport_test_tcp_sockets_SOURCES = \
+	tests/transport/test-tcp-sockets.c $(conformance_sources)
+tests_transport_test_tcp_sockets_CPPFLAGS = $(TEST_CPPFLAGS)
+tests_transport_test_tcp_sockets_LDADD = $(transport_test_libs)
+tests_transport_test_tcp_sockets_LDFLAGS = $(transport_test_ldflags)
+
+tests_transport_test_tcp_uring_SOURCES = \
+	tests/transport/test-tcp-uring.c $(conformance_sources)
+tests_transport_test_tcp_uring_CPPFLAGS = $(TEST_CPPFLAGS)
+tests_transport_test_tcp_uring_LDADD = $(transport_test_libs)
+tests_transport_test_tcp_uring_LDFLAGS = $(transport_test_ldflags)
+
+tests_transport_test_tcp_uring_zero_copy_SOURCES = \
+	tests/transport/test-tcp-uring-zero-copy.c $(conformance_sources)
+tests_transport_test_tcp_uring_zero_copy_CPPFLAGS = $(TEST_CPPFLAGS)
+tests_transport_test_tcp_uring_zero_copy_LDADD = $(transport_test_libs)
+tests_transport_test_tcp_uring_zero_copy_LDFLAGS = $(transport_test_ldflags)
+
+tests_transport_test_tcp_fallback_SOURCES = \
+	tests/transport/test-tcp-fallback.c \
+	tests/transport/world.c tests/transport/world.h
+tests_transport_test_tcp_fallback_CPPFLAGS = $(TEST_CPPFLAGS)
+tests_transport_test_tcp_fallback_LDADD = $(transport_test_libs)
+tests_transport_test_tcp_fallback_LDFLAGS = $(transport_test_ldflags)
+endif
+

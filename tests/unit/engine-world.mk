@@ -6,7 +6,7 @@ check_PROGRAMS += tests/unit/test-control tests/unit/test-cores \
 TESTS += tests/unit/test-control tests/unit/test-cores \
 	tests/unit/test-coordinator tests/unit/test-launch
 
-WORLD_TEST_LIBS = $(ENGINE_LIBS) $(TRANSPORT_LIBS) $(BASE_LIBS)
+WORLD_TEST_LIBS = engine/libengine.a $(TRANSPORT_LIBS) $(BASE_LIBS)
 
 tests_unit_test_control_SOURCES = tests/unit/test-control.c
 tests_unit_test_control_CPPFLAGS = $(TEST_CPPFLAGS)

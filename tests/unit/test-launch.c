@@ -249,6 +249,19 @@ static void waiting_rank_is_woken(bool threads)
 	finish(&run);
 }
 
+/* world_connect() and world_wait(), over the real transports. */
+static void links(bool threads)
+{
+	RUN(run, .act = ACT_NONE);
+	if (run_job(&run, threads, "ring", -1, 0) != 0)
+		fail_msg("%s", run.log);
+	run.log[0] = '\0';
+	assert_int_equal(run_job(&run, threads, "link starve", 1, 0), -EIO);
+	assert_failed(&run, 1, "somebody failed");
+	assert_true(run.duration_ns < GONE_NS);
+	finish(&run);
+}
+
 static void leaving_early_is_no_hang(bool threads)
 {
 	RUN(run, .act = ACT_NONE);
@@ -334,6 +347,16 @@ static void thread_is_woken(void **state)
 {
 	(void)state;
 	waiting_rank_is_woken(THREADS);
+}
+static void process_links(void **state)
+{
+	(void)state;
+	links(PROCESSES);
+}
+static void thread_links(void **state)
+{
+	(void)state;
+	links(THREADS);
 }
 static void process_leaves_early(void **state)
 {
@@ -644,6 +667,8 @@ int main(void)
 		cmocka_unit_test(thread_cause_is_found_late),
 		cmocka_unit_test(process_is_woken),
 		cmocka_unit_test(thread_is_woken),
+		cmocka_unit_test(process_links),
+		cmocka_unit_test(thread_links),
 		cmocka_unit_test(process_leaves_early),
 		cmocka_unit_test(thread_leaves_early),
 		cmocka_unit_test(process_events_never_stall),

@@ -123,6 +123,78 @@ static int leave(struct world *world, const struct work *work)
 	return work->target ? 0 : world_barrier(world);
 }
 
+static int wait_both(struct world *world)
+{
+	for (int done = 0; done < 2;) {
+		struct transport_completion completions[2];
+		int count = world_wait(world, completions, 2);
+
+		if (count < 0)
+			return count;
+		done += count;
+	}
+	return 0;
+}
+
+/* A number goes round once, each rank adding one; then under new links. */
+static int ring(struct world *world)
+{
+	unsigned left = (world->rank + world->size - 1) % world->size;
+	unsigned right = (world->rank + 1) % world->size;
+	unsigned peers[2] = {MIN(left, right), MAX(left, right)};
+	unsigned char print[TRANSPORT_FINGERPRINT_BYTES] = {7};
+	static const uint64_t tag = 42;
+	uint64_t *number;
+	void *region;
+
+	for (unsigned epoch = 0; epoch < 2; epoch++) {
+		int rc = world_connect(world, peers, 2, print);
+
+		if (rc == 0)
+			rc = transport_create_region(world->endpoint, 4096,
+						     &region);
+		if (rc < 0)
+			return rc;
+		number = region;
+		number[0] = 100 * epoch + world->rank;
+		rc = transport_post_recv(world->endpoint, left, tag, &number[1],
+					 8, NULL);
+		if (rc == 0)
+			rc = transport_post_send(world->endpoint, right, tag,
+						 &number[0], 8, NULL);
+		if (rc == 0)
+			rc = wait_both(world);
+		if (rc < 0)
+			return rc;
+		if (number[1] != 100 * epoch + left)
+			return fail(-EBADMSG, "got %d", (int)number[1]);
+		rc = world_barrier(world); /* all have theirs before we close */
+		if (rc < 0)
+			return rc;
+	}
+	return 0;
+}
+
+/* Waits on the endpoint for a neighbour that fails instead of sending. */
+static int starve_on_link(struct world *world, const struct work *work)
+{
+	unsigned char print[TRANSPORT_FINGERPRINT_BYTES] = {0};
+	unsigned peers[TRANSPORT_FINGERPRINT_BYTES], count = 0;
+	struct transport_completion completion;
+	int rc;
+
+	for (unsigned i = 0; i < world->size; i++) {
+		if (i != world->rank)
+			peers[count++] = i;
+	}
+	rc = world_connect(world, peers, count, print);
+	if (rc < 0)
+		return rc;
+	if (work->target)
+		return fail(-EIO, "somebody failed");
+	return MIN(world_wait(world, &completion, 1), 0);
+}
+
 static int tell_pid(struct world *world)
 {
 	json_t *event = json_pack("{s:i}", "pid", (int)getpid());
@@ -156,6 +228,10 @@ int world_work(struct world *world)
 		return flood(world);
 	if (strcmp(work.name, "starve") == 0)
 		return starve(world, &work);
+	if (strcmp(work.name, "ring") == 0)
+		return ring(world);
+	if (strcmp(work.name, "link starve") == 0)
+		return starve_on_link(world, &work);
 	if (strcmp(work.name, "leave") == 0)
 		return leave(world, &work);
 	return train(world, &work);

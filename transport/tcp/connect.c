@@ -236,7 +236,7 @@ static enum verdict judge(const struct tcp_endpoint *endpoint,
 	if (header->job != config->job) {
 		snprintf(text, size,
 			 "it belongs to job 0x%" PRIx64
-			 ", this one to 0x%" PRIx64,
+			 ", this one to job 0x%" PRIx64,
 			 header->job, config->job);
 		return VERDICT_STRANGER;
 	}

@@ -289,6 +289,9 @@ static void stop(struct tcp_endpoint *endpoint, struct tcp_link *link)
 	if (link->cancelled)
 		return;
 	link->cancelled = true;
+	link->orderly = !link->status &&
+			!transport_queue_pending(&link->send) &&
+			!transport_queue_pending(&link->receive);
 	shutdown(link->fd, SHUT_RDWR);
 	endpoint->backend->stop(endpoint, link);
 }
@@ -376,7 +379,8 @@ static int endpoint_query(const struct transport_endpoint *base, unsigned peer,
 
 /*
  * close(2) with unread bytes resets the connection, and a reset drops what the
- * peer's kernel does not have yet.
+ * peer's kernel does not have yet. A link that ends in the middle of something
+ * is not waited for.
  */
 static void linger(const struct tcp_endpoint *endpoint)
 {
@@ -385,7 +389,7 @@ static void linger(const struct tcp_endpoint *endpoint)
 	unsigned i;
 
 	for (i = 0; i < endpoint->link_count; i++) {
-		while (!endpoint->links[i].status &&
+		while (endpoint->links[i].orderly &&
 		       ioctl(endpoint->links[i].fd, SIOCOUTQ, &unsent) == 0 &&
 		       unsent > 0 && clock_now_ns() < deadline_ns)
 			clock_sleep_ns(NS_PER_MS);

@@ -22,6 +22,7 @@ struct tcp_link {
 	int fd;
 	int status; /* 0, or what it failed with (logged) */
 	bool cancelled;
+	bool orderly; /* cancelled with nothing pending */
 	struct transport_queue send;
 	struct transport_queue receive;
 
@@ -41,6 +42,7 @@ struct tcp_link {
 	bool zero_copy;    /* large payloads go by SEND_ZC */
 	bool probing;      /* the next of them tells whether that pays */
 	bool probe_copied; /* it told that the kernel copies */
+	bool zero_copy_pending;
 	size_t zero_copy_sent;
 };
 

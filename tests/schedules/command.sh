@@ -1,0 +1,74 @@
+#!/bin/sh
+# stagecoach schedule, as a user meets it: what it prints, and its exit status.
+stagecoach=${builddir:-.}/stagecoach
+oracle=${srcdir:-.}/tests/schedules/oracle
+here=$(mktemp -d) || exit 99
+trap 'rm -rf "$here"' EXIT
+number=0
+NO_COLOR=1
+export NO_COLOR
+
+# expect STATUS PATTERN ARGUMENT...: the output has a line with PATTERN
+expect() {
+	status=$1
+	pattern=$2
+	shift 2
+	number=$((number + 1))
+	"$stagecoach" schedule "$@" >"$here/out" 2>&1
+	got=$?
+	if [ $got -eq "$status" ] && grep -q -e "$pattern" "$here/out"; then
+		echo "ok $number - $*"
+	else
+		echo "not ok $number - $*: status $got, wanted $status, '$pattern'"
+		sed 's/^/# /' "$here/out"
+	fi
+}
+
+# same FILE ARGUMENT...: the output is the file, byte for byte
+same() {
+	file=$1
+	shift
+	number=$((number + 1))
+	if "$stagecoach" schedule "$@" >"$here/out" 2>"$here/err" &&
+		cmp -s "$file" "$here/out"; then
+		echo "ok $number - $* is $(basename "$file")"
+	else
+		echo "not ok $number - $* is not $(basename "$file")"
+		sed 's/^/# /' "$here/err"
+	fi
+}
+
+echo 1..28
+same "$oracle/gpipe_p4_m8.csv" show gpipe --stages 4 --micro-batches 8 --csv
+same "$oracle/1f1b_p4_m8.csv" show 1f1b --stages 4 --micro-batches 8 --csv
+same "$oracle/dualpipev_p4_m8.csv" show dualpipe-v --stages 4 --micro-batches 8 --csv
+same "$oracle/gpipe_p4_m8.comms.csv" show gpipe --stages 4 --micro-batches 8 --csv=comms
+same "$oracle/1f1b_p4_m8.csv" show "$oracle/1f1b_p4_m8.csv" --csv
+same "$oracle/1f1b_p4_m8.comms.csv" show "$oracle/1f1b_p4_m8.comms.csv" --csv=comms
+same "$oracle/1f1b_p4_m8.csv" show "$oracle/1f1b_p4_m8.comms.csv" --csv
+expect 0 '^rank 1 | \.  F0 B0 =  F1 B1 =  F2 B2 =  \.  \.$' show 1f1b --stages 2 --micro-batches 3
+expect 0 '48;5;75m' show 1f1b --stages 2 --micro-batches 3 --colour=always
+expect 0 '^1f1b: valid: ranks 4, stages 4, micro-batches 8, posted receives safe 1, at full speed 1, peak activations 4 3 2 1, bit-identical$' check 1f1b --stages 4 --micro-batches 8
+expect 0 'not bit-identical: W of stage 2 does not ascend' check "$oracle/loopedbfs_v2_p2_m4.csv"
+expect 1 'deadlock with 0 posted receives per link' check 1f1b --stages 4 --micro-batches 8 --buffers 0
+expect 1 'and so back to rank' check 1f1b --stages 4 --micro-batches 8 --buffers 0
+
+printf '0F0,0B0\n1F0\n' >"$here/broken.csv"
+expect 1 'invalid: 1I0 is missing (rank 1)' check "$here/broken.csv"
+expect 1 '1f1b: valid' check "$here/broken.csv" 1f1b --stages 2 --micro-batches 1
+printf '0F0,0X0\n' >"$here/garbled.csv"
+expect 1 'garbled.csv:1:6: cell 2 .0X0.: expected an operation' check "$here/garbled.csv"
+printf '0F0,0B0,0W0\n' >"$here/old.csv"
+expect 0 'valid' check "$here/old.csv" --dialect old
+expect 1 'a second time' check "$here/old.csv" --dialect modern
+
+expect 0 '^{"makespan": 57, "bubble": 9, "idle": \[9, 9, 9, 9\], "peak_activations": \[5.5, 4.5, 3.5, 2.5\], "buffers_safe": 1, "buffers_full_speed": 1}$' simulate interleaved --stages 4 --micro-batches 8 --chunks 2 --costs 2,3,1 --json
+expect 0 '^makespan  *26.5$' simulate v-half --stages 4 --micro-batches 8
+expect 2 'three numbers F,I,W' simulate 1f1b --stages 4 --micro-batches 8 --costs 1,2
+expect 1 'as many micro-batches as stages' simulate dualpipe-v --stages 4 --micro-batches 7
+expect 0 '^zb-v: ' list
+expect 0 'does not fit: ' list --stages 4 --micro-batches 9
+expect 2 "did you mean 'show'" shov
+expect 2 'needs --stages and --micro-batches' show 1f1b
+expect 2 'needs the name or the file' check
+expect 1 "did you mean '1f1b'" show 1f1c --stages 2 --micro-batches 2

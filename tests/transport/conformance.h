@@ -1,0 +1,40 @@
+/*
+ * One suite over every transport. A transport's test file names it, and lists
+ * what it cannot do, with the reason; a case is a function over a world.
+ */
+#ifndef STAGECOACH_TESTS_TRANSPORT_CONFORMANCE_H
+#define STAGECOACH_TESTS_TRANSPORT_CONFORMANCE_H
+
+#include "base/compiler.h"
+#include "transport/transport.h"
+
+struct conformance_exclusion {
+	const char *name;
+	const char *reason;
+};
+
+struct conformance_transport {
+	const char *name; /* of the suite: "tcp-uring" */
+	const char *kind;
+	const char *io;
+	enum transport_zero_copy zero_copy;
+	const struct conformance_exclusion *exclusions;
+	unsigned exclusion_count;
+};
+
+/* What main() returns. */
+int conformance_run(const struct conformance_transport *transport);
+
+struct conformance_case {
+	const char *name;
+	void (*run)(const struct conformance_transport *transport);
+};
+
+/* One list a file; ends with a NULL name. */
+extern const struct conformance_case conformance_data_cases[];
+extern const struct conformance_case conformance_connect_cases[];
+extern const struct conformance_case conformance_failure_cases[];
+extern const struct conformance_case conformance_wait_cases[];
+extern const struct conformance_case conformance_wire_cases[];
+
+#endif

@@ -1,0 +1,9 @@
+# Floor 3.
+if HAVE_CMOCKA
+check_PROGRAMS += tests/unit/test-options
+TESTS += tests/unit/test-options
+tests_unit_test_options_SOURCES = tests/unit/test-options.c \
+	tests/unit/cmocka-tap.h
+tests_unit_test_options_CPPFLAGS = $(TEST_CPPFLAGS)
+tests_unit_test_options_LDADD = $(TOOLS_LIBS) $(BASE_LIBS) $(CMOCKA_LIBS)
+endif

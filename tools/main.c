@@ -1,0 +1,134 @@
+/* stagecoach COMMAND ...: finds the command and hands it its words. */
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/compiler.h"
+#include "base/log.h"
+#include "base/text.h"
+#include "tools/commands.h"
+
+struct command {
+	const char *name;
+	const char *summary; /* NULL: not shown */
+	int (*run)(int argc, char **argv);
+};
+
+/* In the order a newcomer meets them. */
+static const struct command commands[] = {
+	{"prepare", "turn text into a tokenizer and token shards", cmd_prepare},
+	{"train", "train a model, its layers split over stages", cmd_train},
+	{"eval", "measure the loss of a model on a corpus", cmd_eval},
+	{"generate", "continue a prompt with a model", cmd_generate},
+	{"schedule", "show and check pipeline schedules", cmd_schedule},
+	{"inspect", "describe a model, a checkpoint or a corpus", cmd_inspect},
+	{"rank", NULL, cmd_rank},
+};
+
+static void print_usage(FILE *out)
+{
+	size_t i;
+
+	fprintf(out, "Usage: stagecoach COMMAND [options]\n\n"
+		     "Trains transformers whose layers are split into stages.\n"
+		     "\nCommands\n");
+	for (i = 0; i < ARRAY_SIZE(commands); i++)
+		if (commands[i].summary)
+			fprintf(out, "  %-10s  %s\n", commands[i].name,
+				commands[i].summary);
+	fprintf(out,
+		"\n'stagecoach help COMMAND' lists a command's options.\n");
+}
+
+static const struct command *find(const char *name)
+{
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(commands); i++)
+		if (!strcmp(commands[i].name, name))
+			return &commands[i];
+	return NULL;
+}
+
+static int unknown_command(const char *name)
+{
+	const char *names[ARRAY_SIZE(commands)];
+	const char *nearest;
+	size_t count = 0;
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(commands); i++)
+		if (commands[i].summary)
+			names[count++] = commands[i].name;
+	nearest = text_nearest(name, names, count);
+	if (nearest)
+		log_error("unknown command '%s'; did you mean '%s'?", name,
+			  nearest);
+	else
+		log_error("unknown command '%s'; 'stagecoach --help' lists "
+			  "the commands",
+			  name);
+	return 2;
+}
+
+static int help(int argc, char **argv)
+{
+	char help_word[] = "--help";
+	char *words[3] = {NULL, help_word, NULL};
+	const struct command *command;
+
+	if (argc < 2) {
+		print_usage(stdout);
+		return 0;
+	}
+	command = find(argv[1]);
+	if (!command)
+		return unknown_command(argv[1]);
+	words[0] = argv[1];
+	return command->run(2, words);
+}
+
+static int dispatch(int argc, char **argv)
+{
+	const struct command *command;
+
+	if (argc < 2) {
+		print_usage(stderr);
+		return 2;
+	}
+	if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h")) {
+		print_usage(stdout);
+		return 0;
+	}
+	if (!strcmp(argv[1], "--version")) {
+		printf("stagecoach %s\n", PACKAGE_VERSION);
+		return 0;
+	}
+	if (!strcmp(argv[1], "help"))
+		return help(argc - 1, argv + 1);
+	command = find(argv[1]);
+	if (!command)
+		return unknown_command(argv[1]);
+	return command->run(argc - 1, argv + 1);
+}
+
+int main(int argc, char **argv)
+{
+	int status;
+
+	/*
+	 * A peer that closed its socket is an error code, not the end of the
+	 * process; 'stagecoach ... | head' ends by the failed write below.
+	 */
+	signal(SIGPIPE, SIG_IGN);
+	status = dispatch(argc, argv);
+	if (fflush(stdout) || ferror(stdout)) {
+		if (errno != EPIPE && status == 0)
+			log_error("cannot write to standard output: %s",
+				  strerror(errno));
+		return status ? status : 1;
+	}
+	return status;
+}
