@@ -10,6 +10,8 @@
 #include "base/text.h"
 #include "tools/commands.h"
 
+#define PURPOSE "train transformers whose layers are split into stages"
+
 struct command {
 	const char *name;
 	const char *summary; /* NULL: not shown */
@@ -31,9 +33,10 @@ static void print_usage(FILE *out)
 {
 	size_t i;
 
-	fprintf(out, "Usage: stagecoach COMMAND [options]\n\n"
-		     "Trains transformers whose layers are split into stages.\n"
-		     "\nCommands\n");
+	fprintf(out,
+		"Usage: stagecoach COMMAND [options]\n\n"
+		"stagecoach: %s.\n\nCommands\n",
+		PURPOSE);
 	for (i = 0; i < ARRAY_SIZE(commands); i++)
 		if (commands[i].summary)
 			fprintf(out, "  %-10s  %s\n", commands[i].name,
@@ -73,14 +76,41 @@ static int unknown_command(const char *name)
 	return 2;
 }
 
+static void print_manual(FILE *out)
+{
+	size_t i;
+
+	fprintf(out,
+		".TH STAGECOACH 1 \"\" \"stagecoach %s\"\n"
+		".SH NAME\nstagecoach \\- %s\n"
+		".SH SYNOPSIS\n\\fBstagecoach\\fR COMMAND [options]\n"
+		".SH COMMANDS\n",
+		PACKAGE_VERSION, PURPOSE);
+	for (i = 0; i < ARRAY_SIZE(commands); i++)
+		if (commands[i].summary)
+			fprintf(out, ".TP\n\\fB%s\\fR\n%s\n", commands[i].name,
+				commands[i].summary);
+	fprintf(out, ".SH EXIT STATUS\n0 done, 1 failed, 2 misuse.\n");
+}
+
+/* help [COMMAND]; and, for `make`, the same with --manual: roff. */
 static int help(int argc, char **argv)
 {
 	char help_word[] = "--help";
-	char *words[3] = {NULL, help_word, NULL};
+	char manual_word[] = "--manual";
+	bool manual = argc > 1 && !strcmp(argv[1], manual_word);
+	char *words[3] = {NULL, manual ? manual_word : help_word, NULL};
 	const struct command *command;
 
+	if (manual) {
+		argc--;
+		argv++;
+	}
 	if (argc < 2) {
-		print_usage(stdout);
+		if (manual)
+			print_manual(stdout);
+		else
+			print_usage(stdout);
 		return 0;
 	}
 	command = find(argv[1]);

@@ -132,9 +132,13 @@ static void help_group(FILE *out, const char *group)
 
 void options_help(FILE *out, const struct option_command *command)
 {
-	fprintf(out, "Usage: stagecoach %s %s\n\nstagecoach %s: %s.\n",
-		command->name, command->synopsis, command->name,
-		command->summary);
+	char usage[512];
+
+	snprintf(usage, sizeof(usage), "stagecoach %s %s", command->name,
+		 command->synopsis);
+	fputs("Usage: ", out);
+	print_wrapped(out, usage, 7, 7);
+	fprintf(out, "\nstagecoach %s: %s.\n", command->name, command->summary);
 	if (command->description) {
 		fputc('\n', out);
 		print_wrapped(out, command->description, 0, 0);
@@ -179,16 +183,27 @@ static void man_option(FILE *out, const struct option_spec *spec)
 	fputc('\n', out);
 }
 
+/* "schedule show" -> "SCHEDULE\-SHOW", or in small letters. */
+static void man_name(FILE *out, const char *name, bool capitals)
+{
+	for (; *name; name++) {
+		bool letter = *name >= 'a' && *name <= 'z';
+
+		if (*name == ' ')
+			fputs("\\-", out);
+		else
+			fputc(letter && capitals ? *name - 'a' + 'A' : *name,
+			      out);
+	}
+}
+
 void options_manual(FILE *out, const struct option_command *command)
 {
-	const char *p;
-
 	fputs(".TH STAGECOACH\\-", out);
-	for (p = command->name; *p; p++)
-		fputc(*p >= 'a' && *p <= 'z' ? *p - 'a' + 'A' : *p, out);
+	man_name(out, command->name, true);
 	fprintf(out, " 1 \"\" \"stagecoach %s\"\n.SH NAME\nstagecoach\\-",
 		PACKAGE_VERSION);
-	man_text(out, command->name);
+	man_name(out, command->name, false);
 	fputs(" \\- ", out);
 	man_text(out, command->summary);
 	fputs("\n.SH SYNOPSIS\n\\fBstagecoach ", out);

@@ -7,7 +7,8 @@
 #include "base/text.h"
 #include "tools/options_internal.h"
 
-#define HELP_ASKED 1
+#define HELP_ASKED   1
+#define MANUAL_ASKED 2 /* for `make`: the manual page in roff */
 
 /* The words still to be read. */
 struct words {
@@ -111,6 +112,8 @@ static int take_long(struct options *options, const char *word,
 		name[MIN((size_t)(equals - word), sizeof(name) - 1)] = '\0';
 	if (!strcmp(name, "help") && !value)
 		return HELP_ASKED;
+	if (!strcmp(name, "manual") && !value)
+		return MANUAL_ASKED;
 	if (!strcmp(name, "config") && command->takes_config)
 		return take_config(options, value, words);
 	index = options_find(command, name);
@@ -230,6 +233,10 @@ int options_parse(const struct option_command *command, int argc, char **argv,
 		code = take_all(options, &words);
 	if (code == HELP_ASKED)
 		options_help(stdout, command);
+	if (code == MANUAL_ASKED) {
+		options_manual(stdout, command);
+		code = HELP_ASKED;
+	}
 	if (!code && options->config)
 		code = options_read_config(options);
 	if (code) {
