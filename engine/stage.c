@@ -46,6 +46,11 @@ static const struct layer *layer_at(const struct stage_config *config,
 	return model_layer(config->store->model, config->first_layer + i);
 }
 
+static unsigned layer_count(const struct stage_config *config)
+{
+	return config->end_layer - config->first_layer;
+}
+
 static enum layer_mode mode_of(const struct stage_config *config)
 {
 	if (config->training)
@@ -64,90 +69,139 @@ static size_t round_up(size_t bytes)
 	return arena_piece_bytes(bytes);
 }
 
+/* A layout under way: how far each kind of slot has been filled. */
+struct layout {
+	const struct stage_config *config;
+	size_t widest_output;	/* of the edges between this stage's layers */
+	size_t widest_gradient;
+	size_t widest_pending;
+	size_t activation;
+	size_t pending;
+	size_t discard;
+	size_t scratch;
+	size_t cache;
+};
+
+static void find_widest(struct layout *layout)
+{
+	const struct stage_config *config = layout->config;
+
+	for (unsigned i = 0; i + 1 < layer_count(config); i++) {
+		const struct edge *edge = &layer_at(config, i)->output;
+		size_t output = edge_bytes(edge, config->batch, config->time);
+		size_t gradient = edge_gradient_bytes(edge, config->batch,
+						      config->time);
+
+		layout->widest_output =
+			MAX(layout->widest_output, round_up(output));
+		layout->widest_gradient =
+			MAX(layout->widest_gradient, round_up(gradient));
+	}
+}
+
+static void measure_layer(struct layout *layout, struct stage_layer *here)
+{
+	const struct stage_config *config = layout->config;
+	unsigned threads = threads_count(config->threads);
+	struct layer_memory evaluation = { 0 };
+
+	layer_memory(here->layer, config->batch, config->time,
+		     mode_of(config), threads, &here->memory);
+	/* Evaluation between steps uses the same stage. */
+	if (config->training)
+		layer_memory(here->layer, config->batch, config->time,
+			     LAYER_EVAL, threads, &evaluation);
+	layout->scratch = MAX(layout->scratch, here->memory.scratch_bytes);
+	layout->scratch = MAX(layout->scratch, evaluation.scratch_bytes);
+	layout->cache += round_up(here->memory.cache_bytes);
+}
+
+/* Outputs stay until W in training; else two places take turns. */
+static void place_output(struct layout *layout, unsigned i,
+			 struct stage_layer *here)
+{
+	const struct stage_config *config = layout->config;
+
+	if (i + 1 == layer_count(config))
+		return;
+	if (!config->training) {
+		here->output = (i % 2) * layout->widest_output;
+		return;
+	}
+	here->output = layout->activation;
+	layout->activation += round_up(edge_bytes(
+		&here->layer->output, config->batch, config->time));
+}
+
+static void place_saved(struct layout *layout, struct stage_layer *here)
+{
+	size_t saved = here->memory.saved_bytes;
+
+	if (!recomputed(layout->config, here->layer)) {
+		here->saved = layout->activation;
+		layout->activation += round_up(saved);
+		return;
+	}
+	layout->discard = MAX(layout->discard, saved);
+	if (!layout->config->split_backward)
+		return;
+	here->saved = layout->pending;
+	layout->pending += round_up(saved);
+}
+
+/* From I until W where the two come apart; else layers take turns. */
+static void place_gradient(struct layout *layout, unsigned i,
+			   struct stage_layer *here)
+{
+	const struct stage_config *config = layout->config;
+	size_t pending = here->memory.pending_bytes;
+
+	if (!config->split_backward) {
+		here->gradient = (i % 2) * layout->widest_gradient;
+		here->pending = 2 * layout->widest_gradient;
+		layout->widest_pending = MAX(layout->widest_pending, pending);
+		return;
+	}
+	here->pending = layout->pending;
+	layout->pending += round_up(pending);
+	if (i == 0)
+		return;
+	here->gradient = layout->pending;
+	layout->pending += round_up(edge_gradient_bytes(
+		&here->layer->input, config->batch, config->time));
+}
+
 /*
  * Lays the layers' things out in the slots; layers[] may be NULL when only
- * the sizes are wanted. Outputs between layers stay until W in training, and
- * alternate between two places otherwise; gradients between layers stay
- * from I until W where the two come apart, and alternate otherwise.
+ * the sizes are wanted.
  */
 static void lay_out(const struct stage_config *config,
 		    struct stage_layer *layers, struct stage_sizes *sizes,
 		    size_t *discard_bytes)
 {
-	unsigned count = config->end_layer - config->first_layer;
-	size_t batch = config->batch, time = config->time;
-	size_t widest_output = 0, widest_gradient = 0, widest_pending = 0;
-	size_t activation = 0, pending = 0, discard = 0, scratch = 0;
-	size_t cache = 0;
-	struct stage_layer here;
+	struct layout layout = { .config = config };
 
-	for (unsigned i = 0; i + 1 < count; i++) {
-		const struct edge *edge = &layer_at(config, i)->output;
+	find_widest(&layout);
+	for (unsigned i = 0; i < layer_count(config); i++) {
+		struct stage_layer here = { .layer = layer_at(config, i) };
 
-		widest_output = MAX(widest_output,
-				    round_up(edge_bytes(edge, batch, time)));
-		widest_gradient =
-			MAX(widest_gradient,
-			    round_up(edge_gradient_bytes(edge, batch, time)));
-	}
-	for (unsigned i = 0; i < count; i++) {
-		const struct layer *layer = layer_at(config, i);
-		struct layer_memory extra = { 0 };
-
-		here = (struct stage_layer){ .layer = layer };
-		layer_memory(layer, batch, time, mode_of(config),
-			     threads_count(config->threads), &here.memory);
-		/* Evaluation between steps uses the same stage. */
-		if (config->training)
-			layer_memory(layer, batch, time, LAYER_EVAL,
-				     threads_count(config->threads), &extra);
-		scratch = MAX(scratch, MAX(here.memory.scratch_bytes,
-					   extra.scratch_bytes));
-		cache += round_up(here.memory.cache_bytes);
-		if (i + 1 < count) {
-			here.output = config->training ?
-					      activation :
-					      (i % 2) * widest_output;
-			if (config->training)
-				activation += round_up(edge_bytes(
-					&layer->output, batch, time));
-		}
-		if (recomputed(config, layer)) {
-			discard = MAX(discard, here.memory.saved_bytes);
-			if (config->split_backward) {
-				here.saved = pending;
-				pending += round_up(here.memory.saved_bytes);
-			}
-		} else {
-			here.saved = activation;
-			activation += round_up(here.memory.saved_bytes);
-		}
-		if (config->split_backward) {
-			here.pending = pending;
-			pending += round_up(here.memory.pending_bytes);
-			if (i > 0) {
-				here.gradient = pending;
-				pending += round_up(edge_gradient_bytes(
-					&layer->input, batch, time));
-			}
-		} else {
-			here.pending = 2 * widest_gradient;
-			here.gradient = (i % 2) * widest_gradient;
-			widest_pending = MAX(widest_pending,
-					     here.memory.pending_bytes);
-		}
+		measure_layer(&layout, &here);
+		place_output(&layout, i, &here);
+		place_saved(&layout, &here);
+		place_gradient(&layout, i, &here);
 		if (layers)
 			layers[i] = here;
 	}
 	if (!config->training)
-		activation = 2 * widest_output;
-	else if (!config->split_backward)
-		pending = 2 * widest_gradient + round_up(widest_pending);
-	sizes->activation_bytes = activation;
-	sizes->pending_bytes = config->training ? pending : 0;
-	sizes->scratch_bytes = round_up(scratch);
-	sizes->cache_bytes = cache;
-	*discard_bytes = round_up(discard);
+		layout.activation = 2 * layout.widest_output;
+	if (!config->split_backward)
+		layout.pending = 2 * layout.widest_gradient +
+				 round_up(layout.widest_pending);
+	sizes->activation_bytes = layout.activation;
+	sizes->pending_bytes = config->training ? layout.pending : 0;
+	sizes->scratch_bytes = round_up(layout.scratch);
+	sizes->cache_bytes = layout.cache;
+	*discard_bytes = round_up(layout.discard);
 }
 
 static size_t decode_output_bytes(const struct stage_config *config,
@@ -162,9 +216,7 @@ static void measure(const struct stage_config *config,
 {
 	size_t batch = config->batch, time = config->time;
 	const struct layer *first = layer_at(config, 0);
-	const struct layer *last = layer_at(config, config->end_layer -
-							config->first_layer -
-							1);
+	const struct layer *last = layer_at(config, layer_count(config) - 1);
 
 	*sizes = (struct stage_sizes){ 0 };
 	lay_out(config, layers, sizes, discard_bytes);
@@ -236,7 +288,7 @@ int stage_create(const struct stage_config *config, void *messages,
 		 struct stage **out)
 {
 	struct stage *stage = calloc(1, sizeof(*stage));
-	unsigned count = config->end_layer - config->first_layer;
+	unsigned count = layer_count(config);
 	int rc = -ENOMEM;
 
 	if (!stage)

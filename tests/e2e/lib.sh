@@ -79,3 +79,13 @@ losses() {
 make_text() {
 	cat "$source_folder"/base/*.h "$source_folder"/engine/*.h >"$1"
 }
+
+# The children of a process that live (zombies are dead), a pid a line.
+children() {
+	awk -v parent="$1" '
+		FNR == 1 { state = "" }
+		/^State:/ { state = $2 }
+		/^Pid:/ { pid = $2 }
+		/^PPid:/ { if ($2 == parent && state != "Z") print pid }
+	' /proc/[0-9]*/status 2>/dev/null
+}

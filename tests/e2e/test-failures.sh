@@ -19,14 +19,6 @@ start() { # in the background; sets $pid
 	pid=$!
 }
 
-children() { # of $pid that live (zombies are dead)
-	local child
-	for child in $(pgrep -P "$1"); do
-		grep -q '^State:.*Z' "/proc/$child/status" 2>/dev/null ||
-			echo "$child"
-	done
-}
-
 wait_for_ranks() {
 	for _ in $(seq 1000); do
 		[ "$(children $pid | wc -l)" -eq 3 ] && return

@@ -122,8 +122,13 @@ killed() { # NAME STAGES-AFTER
 			[ -f "$run/checkpoints/latest" ] && break
 		sleep 0.01
 	done
-	victim=$(pgrep -P $pid | tail -1)
-	[ -n "$victim" ] && kill -9 "$victim" 2>/dev/null
+	victim=$(children $pid | tail -1)
+	if [ -z "$victim" ] || ! kill -9 "$victim"; then
+		fail "$1: no rank to kill"
+		wait $pid
+		rm -rf "$run"
+		return
+	fi
 	wait $pid
 	if [ ! -f "$run/model/model.safetensors" ]; then
 		"$stagecoach" train --resume "$run" --stages "$2" \
