@@ -36,6 +36,9 @@ static const struct option_spec table[] = {
 	{ .name = "schedule", .letter = 's', .kind = OPTION_STRING,
 	  .argument = "NAME|FILE", .fallback = "1f1b",
 	  .help = "order of the work: see `stagecoach schedule list`, or a CSV file" },
+	{ .name = "chunks", .letter = 'V', .kind = OPTION_INTEGER,
+	  .argument = "V", .fallback = "0", .minimum = 0, .maximum = 256,
+	  .help = "pieces each stage's layers are cut into, for interleaved and V schedules; 0: as the schedule likes" },
 	{ .name = "recompute", .kind = OPTION_FLAG,
 	  .help = "keep layer inputs only and run forward again for the backward: less memory, about a third more time" },
 	{ .name = "arch", .kind = OPTION_CHOICE, .argument = "NAME",
@@ -142,7 +145,8 @@ const struct option_command train_command = {
 
 /* What --resume may change: nothing that would change the result. */
 static const char *const resume_may_change[] = {
-	"resume",	    "stages",	    "split",	    "transport",
+	"resume",	    "stages",	    "chunks",	    "split",
+	"transport",
 	"tcp-io",	    "threads",	    "no-pin",	    "schedule",
 	"recompute",	    "steps",	    "eval-every",   "eval-samples",
 	"checkpoint-every", "keep-checkpoints", NULL,
@@ -182,7 +186,10 @@ static int read_run(struct train *t, const char *run)
 	if (rc)
 		return rc;
 	rc = json_get_object(json, "options", path, &options);
-	if (!rc && options_is_typed(t->options, "stages") &&
+	if (!rc &&
+	    (options_is_typed(t->options, "stages") ||
+	     options_is_typed(t->options, "chunks") ||
+	     options_is_typed(t->options, "schedule")) &&
 	    !options_is_typed(t->options, "split"))
 		json_object_del(options, "split");
 	if (!rc)
@@ -441,7 +448,9 @@ static int check_schedule(struct train *t)
 				      options_string(t->options, "schedule"));
 	if (!rc)
 		rc = schedule_open(job->schedule, job->ranks,
-				   job->micro_batches, 0,
+				   job->micro_batches,
+				   (unsigned)options_integer(t->options,
+							     "chunks"),
 				   SCHEDULE_DIALECT_AUTO, &schedule);
 	if (rc)
 		return rc;
@@ -573,7 +582,7 @@ static void introduce(const struct train *t)
 	uint64_t sequences = (uint64_t)job->micro_batches *
 			     job->micro_batch_size;
 	double entropy = corpus_unigram_entropy(t->corpus);
-	char parameters[32], tokens[32], *split = malloc(8192);
+	char parameters[32], tokens[32], chunks[32], *split = malloc(8192);
 
 	text_grouped(parameters, sizeof(parameters),
 		     model_parameter_total(t->model));
@@ -581,10 +590,11 @@ static void introduce(const struct train *t)
 	log_info("model: %s, %u layers, width %u, %u heads, vocabulary %u: %s parameters",
 		 job->config.family, job->config.layers, job->config.width,
 		 job->config.heads, job->config.vocab_size, parameters);
+	snprintf(chunks, sizeof(chunks), " of %u chunks", job->chunks);
 	if (split)
-		log_info("pipeline: %u stage%s (layers %s), schedule %s%s",
-			 job->partition.stages,
-			 job->partition.stages == 1 ? "" : "s",
+		log_info("pipeline: %u stage%s%s (layers %s), schedule %s%s",
+			 job->ranks, job->ranks == 1 ? "" : "s",
+			 job->chunks > 1 ? chunks : "",
 			 partition_text(&job->partition, split, 8192),
 			 job->schedule,
 			 job->recompute ? ", recomputing activations" : "");

@@ -10,7 +10,7 @@ make_text "$scratch/text"
 
 # Nothing here is a multiple of a block: 37 tokens, 3 sequences, dropout on.
 model="--layers 5 --width 48 --heads 3 --context 37 --dropout 0.1"
-batch="--micro-batches 5 --micro-batch-size 3 --steps 4 --warmup 1"
+batch="--micro-batches 6 --micro-batch-size 3 --steps 4 --warmup 1"
 rest="--eval-every 2 --eval-samples 7 --checkpoint-every 2 --lr 0.01"
 
 train() { # RUN OPTIONS...
@@ -73,14 +73,27 @@ done
 
 # A schedule is data: the same actions from a file, I and W apart.
 cat >"$scratch/split.csv" <<'CSV'
-0F0,0F1,0F2,0I0,0F3,0I1,0W0,0F4,0I2,0W1,0I3,0W2,0I4,0W3,0W4
-1F0,1I0,1F1,1I1,1W0,1F2,1I2,1W1,1F3,1I3,1W2,1F4,1I4,1W3,1W4
+0F0,0F1,0F2,0I0,0F3,0I1,0W0,0F4,0I2,0W1,0F5,0I3,0W2,0I4,0W3,0I5,0W4,0W5
+1F0,1I0,1F1,1I1,1W0,1F2,1I2,1W1,1F3,1I3,1W2,1F4,1I4,1W3,1F5,1I5,1W4,1W5
 CSV
 for recompute in "" --recompute; do
 	if train "$scratch/run" --stages 2 --schedule "$scratch/split.csv" $recompute; then
 		compare "a schedule file with I and W apart${recompute:+, recompute}" "$scratch/run"
 	else
 		fail "a schedule file with I and W apart${recompute:+, recompute}"
+		sed 's/^/#   /' "$scratch/log"
+		rm -rf "$scratch/run"
+	fi
+done
+
+# What else there is to choose from needs no other engine: 2 ranks, and 2
+# chunks each where the schedule has them (5 layers in 4 pieces).
+for schedule in interleaved looped-bfs zb-h1 zb-h2 interleaved-zb zb-v v-half \
+	v-min 1f1b-v dualpipe-v; do
+	if train "$scratch/run" --stages 2 --schedule $schedule; then
+		compare "schedule $schedule" "$scratch/run"
+	else
+		fail "schedule $schedule"
 		sed 's/^/#   /' "$scratch/log"
 		rm -rf "$scratch/run"
 	fi
@@ -147,8 +160,8 @@ killed "a rank killed with -9, resumed in 3 stages" 3
 
 # Negative control: W in another order must not give these bits.
 cat >"$scratch/reversed.csv" <<'CSV'
-0F0,0F1,0F2,0F3,0F4,0I0,0I1,0I2,0I3,0I4,0W4,0W3,0W2,0W1,0W0
-1F0,1F1,1F2,1F3,1F4,1I0,1I1,1I2,1I3,1I4,1W4,1W3,1W2,1W1,1W0
+0F0,0F1,0F2,0F3,0F4,0F5,0I0,0I1,0I2,0I3,0I4,0I5,0W5,0W4,0W3,0W2,0W1,0W0
+1F0,1F1,1F2,1F3,1F4,1F5,1I0,1I1,1I2,1I3,1I4,1I5,1W5,1W4,1W3,1W2,1W1,1W0
 CSV
 if train "$scratch/run" --stages 2 --schedule "$scratch/reversed.csv"; then
 	if [ "$(sha256 "$scratch/run/model/model.safetensors")" = "$(head -1 <<<"$wanted")" ]; then
