@@ -11,7 +11,8 @@ case $stagecoach in
 esac
 source_folder=$(cd "$srcdir" && pwd)
 scratch=$(mktemp -d "${TMPDIR:-/tmp}/stagecoach-test.XXXXXX")
-trap 'rm -rf "$scratch"' EXIT
+pid= # of a program a test has left in the background
+trap '[ -z "$pid" ] || kill -9 "$pid" 2>/dev/null; rm -rf "$scratch"' EXIT
 cases=0
 failures=0
 

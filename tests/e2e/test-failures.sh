@@ -106,5 +106,6 @@ for rank in "${ranks[@]}"; do
 done
 same "the supervisor killed: no rank is left" "" "$left"
 
+pid= # has been waited for
 echo "1..$cases"
 finish

@@ -124,7 +124,7 @@ interrupted "resumed from step 2, 1 stage becomes 4" 1 4
 
 # kill -9 of a rank while it trains; the run is resumed by hand.
 killed() { # NAME STAGES-AFTER
-	local run=$scratch/run pid victim
+	local run=$scratch/run victim
 	# shellcheck disable=SC2086
 	"$stagecoach" train --data "$scratch/data" --out "$run" --seed 11 \
 		$model $batch $rest --stages 2 --transport tcp \
@@ -180,5 +180,6 @@ else
 fi
 rm -rf "$scratch/run"
 
+pid= # has been waited for
 echo "1..$cases"
 finish
