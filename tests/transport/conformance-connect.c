@@ -104,7 +104,7 @@ static void case_refused(const struct conformance_transport *transport)
 	world_close(&world);
 }
 
-/* The address of rank 1 leads to rank 2. */
+/* Not an address, and one beyond loopback. */
 static void case_wrong_address(const struct conformance_transport *transport)
 {
 	static const unsigned peer = 1;
@@ -124,8 +124,8 @@ static void case_wrong_address(const struct conformance_transport *transport)
 	world_close(&world);
 }
 
-/* Rank 0 meets 1, and later 2. */
-static void case_two_steps(const struct conformance_transport *transport)
+/* A link that stands is not built again, and goes on working. */
+static void case_connected_twice(const struct conformance_transport *transport)
 {
 	struct tally tallies[WORLD_MAX] = {0};
 	static const unsigned zero = 0;
@@ -356,7 +356,7 @@ const struct conformance_case conformance_connect_cases[] = {
 	{"missing", case_missing},
 	{"refused", case_refused},
 	{"wrong address", case_wrong_address},
-	{"connected twice", case_two_steps},
+	{"connected twice", case_connected_twice},
 	{"reopen", case_reopen},
 	{"misuse", case_misuse},
 	{"bad config", case_bad_config},
