@@ -19,8 +19,8 @@ struct arena {
 };
 
 /* -ENOMEM with a message that names the arena and the size. 0 bytes is legal.*/
-int arena_init(struct arena *arena, const char *name, size_t size_bytes)
-	MUST_CHECK;
+int arena_init(struct arena *arena, const char *name,
+	       size_t size_bytes) MUST_CHECK;
 void arena_fini(struct arena *arena);
 
 /*
@@ -32,6 +32,5 @@ void arena_seal(struct arena *arena);
 
 /* What arena_allocate() will take for `bytes`: rounded up to 64. */
 size_t arena_piece_bytes(size_t bytes);
-
 
 #endif

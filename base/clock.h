@@ -7,12 +7,12 @@
 #include "base/compiler.h"
 
 #define NS_PER_SECOND 1000000000LL
-#define NS_PER_MS 1000000LL
-#define NS_PER_US 1000LL
+#define NS_PER_MS     1000000LL
+#define NS_PER_US     1000LL
 
-int64_t clock_now_ns(void);	   /* CLOCK_MONOTONIC */
-double clock_wall_seconds(void);   /* Unix time */
+int64_t clock_now_ns(void);      /* CLOCK_MONOTONIC */
+double clock_wall_seconds(void); /* Unix time */
 double clock_seconds(int64_t ns);
-void clock_sleep_ns(int64_t ns);   /* at least this long; EINTR resumed */
+void clock_sleep_ns(int64_t ns); /* at least this long; EINTR resumed */
 
 #endif

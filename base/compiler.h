@@ -9,11 +9,11 @@
 #include <stdint.h>
 
 #define ARRAY_SIZE(array) (sizeof(array) / sizeof((array)[0]))
-#define MIN(a, b) ((a) < (b) ? (a) : (b))
-#define MAX(a, b) ((a) > (b) ? (a) : (b))
+#define MIN(a, b)         ((a) < (b) ? (a) : (b))
+#define MAX(a, b)         ((a) > (b) ? (a) : (b))
 
 #define CACHE_LINE_BYTES 64
-#define PRINTF_LIKE(position, first)                                            \
+#define PRINTF_LIKE(position, first)                                           \
 	__attribute__((format(printf, position, first)))
 #define MUST_CHECK __attribute__((warn_unused_result))
 

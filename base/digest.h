@@ -16,8 +16,8 @@ void digest_finish(struct digest *digest, char hex[DIGEST_HEX_BYTES]);
 void digest_destroy(struct digest *digest);
 
 int digest_file(const char *path, char hex[DIGEST_HEX_BYTES]) MUST_CHECK;
-int digest_bytes(const void *data, size_t length, char hex[DIGEST_HEX_BYTES])
-	MUST_CHECK;
+int digest_bytes(const void *data, size_t length,
+		 char hex[DIGEST_HEX_BYTES]) MUST_CHECK;
 
 /*
  * CRC-32C as in RFC 3720 (reflected 0x82F63B78, initial and final inversion):

@@ -16,8 +16,8 @@
 #define FILES_PATH_BYTES 4096
 
 /* out = folder/name; -ENAMETOOLONG logged. */
-int files_join(char *out, size_t size, const char *folder, const char *name)
-	MUST_CHECK;
+int files_join(char *out, size_t size, const char *folder,
+	       const char *name) MUST_CHECK;
 
 /*
  * True when `name` may stand inside a folder: not empty, no '/', no NUL,
@@ -33,8 +33,8 @@ int files_size(const char *path, uint64_t *bytes) MUST_CHECK;
  * The whole file as a heap string, terminated by a NUL that *length does not
  * count; more than `limit` bytes is -EFBIG. The caller frees.
  */
-int files_read(const char *path, size_t limit, char **data, size_t *length)
-	MUST_CHECK;
+int files_read(const char *path, size_t limit, char **data,
+	       size_t *length) MUST_CHECK;
 
 /* A read-only mapping of a regular file. An empty file maps to data = NULL. */
 struct files_mapping {
@@ -49,19 +49,18 @@ int files_read_at(int fd, void *data, size_t bytes, uint64_t offset,
 		  const char *path) MUST_CHECK;
 int files_write_at(int fd, const void *data, size_t bytes, uint64_t offset,
 		   const char *path) MUST_CHECK;
-int files_write_all(int fd, const void *data, size_t bytes, const char *path)
-	MUST_CHECK;
+int files_write_all(int fd, const void *data, size_t bytes,
+		    const char *path) MUST_CHECK;
 
 /*
  * Writes one small file durably: temporary name beside it, fsync, rename,
  * fsync of the folder. Replaces what is there.
  */
-int files_replace(const char *path, const void *data, size_t length)
-	MUST_CHECK;
+int files_replace(const char *path, const void *data, size_t length) MUST_CHECK;
 
-int files_make_folder(const char *path) MUST_CHECK;  /* parents too */
-int files_sync(const char *path) MUST_CHECK;	     /* a file or a folder */
-int files_remove_tree(const char *path) MUST_CHECK;  /* absent is no error */
+int files_make_folder(const char *path) MUST_CHECK; /* parents too */
+int files_sync(const char *path) MUST_CHECK;        /* a file or a folder */
+int files_remove_tree(const char *path) MUST_CHECK; /* absent is no error */
 
 /* rename(2), then fsync of the parent. */
 int files_rename_durably(const char *from, const char *to) MUST_CHECK;
@@ -75,7 +74,7 @@ int files_copy(const char *from, const char *to) MUST_CHECK; /* with fsync */
  * returned.
  */
 typedef int files_visit_fn(void *argument, const char *path, uint64_t bytes);
-int files_walk(const char *path, files_visit_fn *visit, void *argument)
-	MUST_CHECK;
+int files_walk(const char *path, files_visit_fn *visit,
+	       void *argument) MUST_CHECK;
 
 #endif

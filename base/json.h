@@ -27,11 +27,11 @@ int json_write(const char *path, const json_t *value) MUST_CHECK;
  * outside the range: always -EINVAL, logged.
  */
 int json_get_integer(const json_t *object, const char *key, int64_t minimum,
-		     int64_t maximum, const char *origin, int64_t *out)
-	MUST_CHECK;
-int json_get_integer_or(const json_t *object, const char *key,
-			int64_t minimum, int64_t maximum, int64_t fallback,
-			const char *origin, int64_t *out) MUST_CHECK;
+		     int64_t maximum, const char *origin,
+		     int64_t *out) MUST_CHECK;
+int json_get_integer_or(const json_t *object, const char *key, int64_t minimum,
+			int64_t maximum, int64_t fallback, const char *origin,
+			int64_t *out) MUST_CHECK;
 int json_get_real(const json_t *object, const char *key, double minimum,
 		  double maximum, const char *origin, double *out) MUST_CHECK;
 int json_get_real_or(const json_t *object, const char *key, double minimum,

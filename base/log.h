@@ -36,12 +36,11 @@ typedef void log_sink_fn(void *argument, enum log_level level,
 			 const char *line);
 void log_set_sink(log_sink_fn *sink, void *argument);
 
-void log_write(enum log_level level, const char *format, ...)
-	PRINTF_LIKE(2, 3);
-#define log_error(...) log_write(LOG_ERROR, __VA_ARGS__)
+void log_write(enum log_level level, const char *format, ...) PRINTF_LIKE(2, 3);
+#define log_error(...)   log_write(LOG_ERROR, __VA_ARGS__)
 #define log_warning(...) log_write(LOG_WARNING, __VA_ARGS__)
-#define log_info(...) log_write(LOG_INFO, __VA_ARGS__)
-#define log_debug(...) log_write(LOG_DEBUG, __VA_ARGS__)
+#define log_info(...)    log_write(LOG_INFO, __VA_ARGS__)
+#define log_debug(...)   log_write(LOG_DEBUG, __VA_ARGS__)
 
 /*
  * Logs an error and returns the code: `return fail(-EINVAL, "...", ...)`.

@@ -8,9 +8,9 @@
 #define STAGECOACH_BASE_MATH_H
 
 double math_exp(double x);
-double math_log(double x);  /* x > 0; -inf at 0, NaN below */
+double math_log(double x); /* x > 0; -inf at 0, NaN below */
 double math_tanh(double x);
-double math_sin(double x);  /* |x| < 1e6 */
+double math_sin(double x); /* |x| < 1e6 */
 double math_cos(double x);
 double math_power_integer(double base, long exponent);
 double math_sqrt(double x); /* the processor's, correctly rounded */

@@ -57,8 +57,8 @@ struct text_builder {
 void text_builder_init(struct text_builder *builder);
 void text_builder_append(struct text_builder *builder, const char *format, ...)
 	PRINTF_LIKE(2, 3);
-void text_builder_append_bytes(struct text_builder *builder,
-			       const void *bytes, size_t length);
+void text_builder_append_bytes(struct text_builder *builder, const void *bytes,
+			       size_t length);
 char *text_builder_finish(struct text_builder *builder);
 void text_builder_fini(struct text_builder *builder);
 

@@ -24,8 +24,8 @@ struct threads; /* the team */
  * pinned to cores[i] (-1: not pinned), the caller too. Allocates; everything
  * after that does not.
  */
-int threads_create(unsigned count, const int *cores, struct threads **out)
-	MUST_CHECK;
+int threads_create(unsigned count, const int *cores,
+		   struct threads **out) MUST_CHECK;
 void threads_destroy(struct threads *threads);
 unsigned threads_count(const struct threads *threads);
 

@@ -13,9 +13,10 @@ int accumulation_check(const struct accumulation *accumulation)
 			    "--gradient-groups must be a power of two, not %u",
 			    groups);
 	if (accumulation->micro_batches % groups)
-		return fail(-EINVAL,
-			    "--gradient-groups %u does not divide --micro-batches %u",
-			    groups, accumulation->micro_batches);
+		return fail(
+			-EINVAL,
+			"--gradient-groups %u does not divide --micro-batches %u",
+			groups, accumulation->micro_batches);
 	return 0;
 }
 
@@ -58,15 +59,13 @@ void accumulator_merge(struct threads *threads,
 	size_t count = row->parameter->count;
 
 	for (; merges > 0; merges--, level--) {
-		elementwise_accumulate(threads, count,
-				       row->accumulators[level],
+		elementwise_accumulate(threads, count, row->accumulators[level],
 				       row->accumulators[level - 1]);
 		elementwise_zero(threads, count, row->accumulators[level]);
 	}
 }
 
-void loss_sum_add(struct loss_sum *sum,
-		  const struct accumulation *accumulation,
+void loss_sum_add(struct loss_sum *sum, const struct accumulation *accumulation,
 		  unsigned micro_batch, double loss)
 {
 	unsigned level = accumulation_level(accumulation, micro_batch);

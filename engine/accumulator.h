@@ -18,7 +18,7 @@
 
 struct accumulation {
 	unsigned micro_batches; /* M of this rank's replica */
-	unsigned groups;	/* G, divides M, a power of two */
+	unsigned groups;        /* G, divides M, a power of two */
 };
 
 /* 0, or -EINVAL with the reason logged. */
@@ -48,8 +48,7 @@ void accumulator_merge(struct threads *threads,
 struct loss_sum {
 	double level[ACCUMULATION_LEVELS_MAX];
 };
-void loss_sum_add(struct loss_sum *sum,
-		  const struct accumulation *accumulation,
+void loss_sum_add(struct loss_sum *sum, const struct accumulation *accumulation,
 		  unsigned micro_batch, double loss);
 
 #endif

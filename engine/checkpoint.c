@@ -16,18 +16,21 @@
 #include <string.h>
 #include <unistd.h>
 
-#define STATE_VERSION	      1
-#define SHARD_BYTES_MAX	      ((uint64_t)5000000000) /* as transformers 4 */
-#define MANIFEST_LIMIT	      ((size_t)16 << 20)
-#define INITIALISE_BLOCK      ((size_t)1 << 16)
-#define STEP_FOLDER_BYTES     32
-#define TENSOR_NAME_BYTES     (PARAMETER_NAME_BYTES + 16)
+#define STATE_VERSION     1
+#define SHARD_BYTES_MAX   ((uint64_t)5000000000) /* as transformers 4 */
+#define MANIFEST_LIMIT    ((size_t)16 << 20)
+#define INITIALISE_BLOCK  ((size_t)1 << 16)
+#define STEP_FOLDER_BYTES 32
+#define TENSOR_NAME_BYTES (PARAMETER_NAME_BYTES + 16)
 
 /* Files that go from the tokenizer's folder into every model folder. */
 static const char *const companion_files[] = {
-	"tokenizer.json",     "tokenizer_config.json",
-	"special_tokens_map.json", "vocab.json",
-	"merges.txt",	      "generation_config.json",
+	"tokenizer.json",
+	"tokenizer_config.json",
+	"special_tokens_map.json",
+	"vocab.json",
+	"merges.txt",
+	"generation_config.json",
 };
 
 /* ---- names ---- */
@@ -68,9 +71,9 @@ static void initialise_block(void *argument, size_t index, unsigned thread)
 void checkpoint_initialise(struct pipeline *p)
 {
 	for (unsigned i = 0; i < p->store->count; i++) {
-		struct initialise work = { .model = p->model,
-					   .row = &p->store->rows[i],
-					   .seed = p->job->seed };
+		struct initialise work = {.model = p->model,
+					  .row = &p->store->rows[i],
+					  .seed = p->job->seed};
 		size_t count = work.row->parameter->count;
 
 		if (work.row->target >= 0)
@@ -105,11 +108,11 @@ find_tensor(const struct safetensors *files, const struct model *model,
 static const struct parameter *stored_as(const struct model *model,
 					 const struct parameter *parameter)
 {
-	const struct parameter *all = model_parameters(model, &(unsigned){ 0 });
+	const struct parameter *all = model_parameters(model, &(unsigned){0});
 
-	return parameter->tied_to == PARAMETER_NOT_TIED ?
-		       parameter :
-		       &all[parameter->tied_to];
+	return parameter->tied_to == PARAMETER_NOT_TIED
+		       ? parameter
+		       : &all[parameter->tied_to];
 }
 
 static int load_tensor(const struct safetensors_tensor *tensor,
@@ -118,8 +121,8 @@ static int load_tensor(const struct safetensors_tensor *tensor,
 	int rc = safetensors_check_shape(tensor, parameter->dimensions,
 					 parameter->shape);
 
-	return rc ? rc :
-		    safetensors_read_floats(tensor, 0, parameter->count, out);
+	return rc ? rc
+		  : safetensors_read_floats(tensor, 0, parameter->count, out);
 }
 
 /* Nothing in the file may be left over that would change the result. */
@@ -133,10 +136,11 @@ static int check_leftovers(const struct safetensors *files,
 		if (model_parameter_find(model, tensor->name) ||
 		    model_tensor_is_ignored(model, tensor->name))
 			continue;
-		return fail(-EINVAL,
-			    "%s: tensor '%s' belongs to no parameter of a %s model",
-			    tensor->file, tensor->name,
-			    model_config(model)->family);
+		return fail(
+			-EINVAL,
+			"%s: tensor '%s' belongs to no parameter of a %s model",
+			tensor->file, tensor->name,
+			model_config(model)->family);
 	}
 	return 0;
 }
@@ -158,8 +162,8 @@ int checkpoint_load_weights(struct pipeline *p, const char *folder)
 		if (row->target >= 0)
 			continue;
 		tensor = find_tensor(files, p->model, stored);
-		rc = tensor ? load_tensor(tensor, stored, row->weights) :
-			      fail(-EINVAL, "%s: tensor '%s' is missing",
+		rc = tensor ? load_tensor(tensor, stored, row->weights)
+			    : fail(-EINVAL, "%s: tensor '%s' is missing",
 				   folder, stored->name);
 	}
 	safetensors_close(files);
@@ -198,8 +202,8 @@ int checkpoint_load_moments(struct pipeline *p, const char *folder)
 		moment_tensor_name(p, i % moments, stored, name);
 		tensor = safetensors_find(files, name);
 		rc = tensor ? load_tensor(tensor, stored,
-					  row->moments[i % moments]) :
-			      fail(-EINVAL,
+					  row->moments[i % moments])
+			    : fail(-EINVAL,
 				   "%s: optimizer tensor '%s' is missing",
 				   folder, name);
 	}
@@ -218,16 +222,16 @@ static void layouts_fini(struct layouts *layouts)
 {
 	safetensors_layout_destroy(layouts->model);
 	safetensors_layout_destroy(layouts->optimizer);
-	*layouts = (struct layouts){ 0 };
+	*layouts = (struct layouts){0};
 }
 
 static void set_entry(struct safetensors_entry *entry, const char *name,
 		      const struct parameter *parameter)
 {
-	*entry = (struct safetensors_entry){ .name = name,
-					     .dtype = SAFETENSORS_F32,
-					     .rank = parameter->dimensions,
-					     .shape = parameter->shape };
+	*entry = (struct safetensors_entry){.name = name,
+					    .dtype = SAFETENSORS_F32,
+					    .rank = parameter->dimensions,
+					    .shape = parameter->shape};
 }
 
 static bool has_moments(const struct parameter *parameter)
@@ -247,7 +251,7 @@ static int layouts_init(const struct pipeline *p, struct layouts *out)
 		calloc(count * (1 + moments), sizeof(*names));
 	int rc = -ENOMEM;
 
-	*out = (struct layouts){ 0 };
+	*out = (struct layouts){0};
 	if (!entries || !names) {
 		fail(rc, "no memory to lay out a checkpoint");
 		goto out;
@@ -267,9 +271,8 @@ static int layouts_init(const struct pipeline *p, struct layouts *out)
 		states++;
 	}
 	if (!rc && states)
-		rc = safetensors_layout_create(entries, states,
-					       SHARD_BYTES_MAX, "optimizer",
-					       &out->optimizer);
+		rc = safetensors_layout_create(entries, states, SHARD_BYTES_MAX,
+					       "optimizer", &out->optimizer);
 	if (rc)
 		layouts_fini(out);
 out:
@@ -283,12 +286,12 @@ static size_t entry_of(const struct pipeline *p,
 		       const struct parameter *parameter, bool of_moments)
 {
 	const struct parameter *all =
-		model_parameters(p->model, &(unsigned){ 0 });
+		model_parameters(p->model, &(unsigned){0});
 	size_t entry = 0;
 
 	for (unsigned i = 0; i < parameter->id; i++)
-		entry += of_moments ? has_moments(&all[i]) :
-				      all[i].tied_to == PARAMETER_NOT_TIED;
+		entry += of_moments ? has_moments(&all[i])
+				    : all[i].tied_to == PARAMETER_NOT_TIED;
 	return entry;
 }
 
@@ -397,8 +400,7 @@ static int begin_folder(const struct pipeline *p, const struct layouts *layouts,
 	if (!rc)
 		rc = files_make_folder(folder);
 	if (!rc)
-		rc = hf_config_write(folder, model_config(p->model),
-				     "float32");
+		rc = hf_config_write(folder, model_config(p->model), "float32");
 	if (!rc)
 		rc = copy_companions(p->job, folder);
 	if (!rc)
@@ -489,8 +491,8 @@ static int list_checkpoints(const char *run, bool sweep, struct found *out)
 		return rc;
 	dir = opendir(folder);
 	if (!dir)
-		return errno == ENOENT ? 0 :
-					 fail(-errno, "open %s: %s", folder,
+		return errno == ENOENT ? 0
+				       : fail(-errno, "open %s: %s", folder,
 					      strerror(errno));
 	while ((entry = readdir(dir)) && !rc) {
 		uint64_t step;
@@ -650,7 +652,7 @@ int checkpoint_publish(const struct job *job, uint64_t step)
 {
 	char name[STEP_FOLDER_BYTES], from[FILES_PATH_BYTES];
 	char hidden[FILES_PATH_BYTES], to[FILES_PATH_BYTES];
-	struct publish publish = { .to = hidden };
+	struct publish publish = {.to = hidden};
 	int rc;
 
 	step_name(name, step);
@@ -700,13 +702,15 @@ static int verify_file(const char *folder, const char *name, json_t *entry,
 		return rc;
 	if (size != (uint64_t)bytes)
 		return fail(-EINVAL,
-			    "%s has %" PRIu64 " bytes, its manifest says %" PRId64,
+			    "%s has %" PRIu64
+			    " bytes, its manifest says %" PRId64,
 			    path, size, bytes);
 	rc = digest_file(path, hex);
 	if (!rc && strcmp(hex, digest) != 0)
-		rc = fail(-EINVAL,
-			  "%s is damaged: its SHA-256 is not what the manifest says",
-			  path);
+		rc = fail(
+			-EINVAL,
+			"%s is damaged: its SHA-256 is not what the manifest says",
+			path);
 	return rc;
 }
 
@@ -788,8 +792,8 @@ int checkpoint_find(const char *run, struct checkpoint *out)
 			    folder);
 	}
 	free(found);
-	return rc ? rc :
-		    fail(-ENOENT,
+	return rc ? rc
+		  : fail(-ENOENT,
 			 "%s has no complete checkpoint to resume from; start the run anew with another --out",
 			 run);
 }

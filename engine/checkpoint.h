@@ -33,10 +33,10 @@ void checkpoint_initialise(struct pipeline *pipeline);
  * Weights of the layers held here from a model folder; moments from a
  * checkpoint. -EINVAL names file and tensor.
  */
-int checkpoint_load_weights(struct pipeline *pipeline, const char *folder)
-	MUST_CHECK;
-int checkpoint_load_moments(struct pipeline *pipeline, const char *folder)
-	MUST_CHECK;
+int checkpoint_load_weights(struct pipeline *pipeline,
+			    const char *folder) MUST_CHECK;
+int checkpoint_load_moments(struct pipeline *pipeline,
+			    const char *folder) MUST_CHECK;
 
 /*
  * Writes RUN/checkpoints/step-N; all ranks call it, after the same step. All

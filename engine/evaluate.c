@@ -4,7 +4,7 @@
 int run_evaluate(struct pipeline *p)
 {
 	const struct job *job = p->job;
-	struct corpus_options options = { .vocab_size = job->config.vocab_size };
+	struct corpus_options options = {.vocab_size = job->config.vocab_size};
 	struct corpus *corpus = NULL;
 	struct sampler sampler;
 	struct evaluation evaluation;
@@ -14,10 +14,9 @@ int run_evaluate(struct pipeline *p)
 	if (root) {
 		rc = corpus_open(job->data, &options, &corpus);
 		if (!rc)
-			rc = sampler_init(&sampler, corpus,
-					  (enum corpus_split)job->split,
-					  SAMPLER_SEQUENTIAL, job->seed,
-					  job->context);
+			rc = sampler_init(
+				&sampler, corpus, (enum corpus_split)job->split,
+				SAMPLER_SEQUENTIAL, job->seed, job->context);
 	}
 	if (!rc)
 		rc = run_evaluation(p, &sampler, job->eval_samples,

@@ -116,10 +116,9 @@ static int post_ahead(struct exchange *exchange, struct inbox *inbox)
 		int rc;
 
 		if (!message->data)
-			message->data = exchange->place(exchange->argument,
-							message);
-		rc = transport_post_recv(exchange->world->endpoint,
-					 inbox->peer,
+			message->data =
+				exchange->place(exchange->argument, message);
+		rc = transport_post_recv(exchange->world->endpoint, inbox->peer,
 					 tag_of(exchange, message),
 					 message->data, message->bytes,
 					 message);
@@ -188,8 +187,7 @@ int exchange_take(struct exchange *exchange, struct message *message)
 	while (inbox->done < inbox->posted &&
 	       inbox->messages[inbox->done].taken)
 		inbox->done++;
-	return exchange->error ? exchange->error :
-				 post_ahead(exchange, inbox);
+	return exchange->error ? exchange->error : post_ahead(exchange, inbox);
 }
 
 int exchange_acquire(struct exchange *exchange, const struct message *message,
@@ -198,11 +196,10 @@ int exchange_acquire(struct exchange *exchange, const struct message *message,
 	int rc = exchange_await_sent(exchange, &out->busy);
 
 	while (!rc) {
-		rc = transport_acquire_send(exchange->world->endpoint,
-					    message->peer,
-					    tag_of(exchange, message),
-					    message->bytes, out->own,
-					    &out->where);
+		rc = transport_acquire_send(
+			exchange->world->endpoint, message->peer,
+			tag_of(exchange, message), message->bytes, out->own,
+			&out->where);
 		if (rc != -EAGAIN)
 			break;
 		rc = wait_once(exchange);
@@ -218,10 +215,9 @@ int exchange_send(struct exchange *exchange, const struct message *message,
 	int rc = exchange->error;
 
 	while (!rc) {
-		rc = transport_post_send(exchange->world->endpoint,
-					 message->peer,
-					 tag_of(exchange, message), data,
-					 message->bytes, busy);
+		rc = transport_post_send(
+			exchange->world->endpoint, message->peer,
+			tag_of(exchange, message), data, message->bytes, busy);
 		if (rc != -EAGAIN)
 			break;
 		rc = wait_once(exchange);

@@ -24,7 +24,7 @@ typedef void *exchange_place_fn(void *argument, const struct message *message);
 
 /* A message on its way out; its memory may change again when not busy. */
 struct outgoing {
-	void *own; /* registered memory of `bytes`, the sender's */
+	void *own;   /* registered memory of `bytes`, the sender's */
 	void *where; /* where the message is computed (exchange_acquire) */
 	bool busy;
 };
@@ -42,10 +42,10 @@ int exchange_begin(struct exchange *exchange, struct route *route,
  * Waits until the message has arrived; its data are the caller's until
  * exchange_take(), which lets the link post one receive more.
  */
-int exchange_await(struct exchange *exchange, struct message *message)
-	MUST_CHECK;
-int exchange_take(struct exchange *exchange, struct message *message)
-	MUST_CHECK;
+int exchange_await(struct exchange *exchange,
+		   struct message *message) MUST_CHECK;
+int exchange_take(struct exchange *exchange,
+		  struct message *message) MUST_CHECK;
 
 /*
  * Sending in two moves: acquire writes to out->where the place to compute the
@@ -62,8 +62,7 @@ int exchange_post(struct exchange *exchange, const struct message *message,
 /* In one move, from registered memory; busy until the transport lets go. */
 int exchange_send(struct exchange *exchange, const struct message *message,
 		  const void *data, bool *busy) MUST_CHECK;
-int exchange_await_sent(struct exchange *exchange, const bool *busy)
-	MUST_CHECK;
+int exchange_await_sent(struct exchange *exchange, const bool *busy) MUST_CHECK;
 
 /*
  * Ends a pass: waits until everything sent has left. Whoever goes on to wait

@@ -25,10 +25,10 @@ void flights_count(const struct schedule *schedule, unsigned stage,
 	bool before_here = stage > 0 && rank_of[stage - 1] == rank;
 	bool behind_here =
 		stage + 1 < schedule->stages && rank_of[stage + 1] == rank;
-	struct tally activations = { 0 }, pendings = { 0 };
-	struct tally inputs = { 0 }, gradients = { 0 };
+	struct tally activations = {0}, pendings = {0};
+	struct tally inputs = {0}, gradients = {0};
 
-	*out = (struct flights){ 0 };
+	*out = (struct flights){0};
 	for (size_t i = 0; i < row->count; i++) {
 		const struct action *action = &row->actions[i];
 		uint16_t op = action->op;

@@ -8,12 +8,12 @@
 #include "schedules/schedule.h"
 
 struct flights {
-	unsigned activations;	   /* F until W */
-	unsigned pendings;	   /* I until W */
-	unsigned inputs;	   /* as activations; from the F of the stage
+	unsigned activations;      /* F until W */
+	unsigned pendings;         /* I until W */
+	unsigned inputs;           /* as activations; from the F of the stage
 				      before if that is on the same rank */
 	unsigned output_gradients; /* as pendings, likewise */
-	bool split_backward;	   /* some I and W come apart */
+	bool split_backward;       /* some I and W come apart */
 };
 
 /* `stage` is a stage of the schedule, which is valid. */

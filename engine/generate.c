@@ -103,9 +103,8 @@ static void tell(struct pipeline *p, int32_t token)
 int run_generate(struct pipeline *p)
 {
 	const struct job *job = p->job;
-	struct choice choice = { .job = job,
-				 .key = random_key_named(job->seed,
-							 "generate") };
+	struct choice choice = {.job = job,
+				.key = random_key_named(job->seed, "generate")};
 	bool root = p->world->rank == ROUTE_ROOT, stop = false;
 	size_t offset = 0, time = job->prompt_count;
 	const int32_t *next = job->prompt;

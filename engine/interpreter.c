@@ -53,8 +53,7 @@ static struct message forward_message(const struct run *run,
 		.stage = (uint16_t)to,
 		.micro_batch = action->micro_batch,
 		.peer = run->schedule->rank_of_stage[to],
-		.bytes = edge_bytes(&layer->input, p->pass.batch,
-				    p->pass.time),
+		.bytes = edge_bytes(&layer->input, p->pass.batch, p->pass.time),
 	};
 }
 
@@ -267,11 +266,9 @@ static int send_batches(struct run *run)
 int interpreter_run(struct pipeline *pipeline, const struct schedule *schedule,
 		    struct route *route)
 {
-	struct run run = { .pipeline = pipeline,
-			   .schedule = schedule,
-			   .route = route };
-	const struct schedule_row *row =
-		&schedule->rows[pipeline->world->rank];
+	struct run run = {
+		.pipeline = pipeline, .schedule = schedule, .route = route};
+	const struct schedule_row *row = &schedule->rows[pipeline->world->rank];
 	int rc;
 
 	pipeline->pass_begin_ns = clock_now_ns();

@@ -34,7 +34,7 @@ struct field {
 
 #define FIELD(type, member, identity)                                          \
 	{                                                                      \
-		#member, type, offsetof(struct job, member), identity          \
+#member, type, offsetof(struct job, member), identity          \
 	}
 
 /* Enumerations are written as the numbers they are. */
@@ -145,9 +145,9 @@ static int integer_from_json(const json_t *json, const struct field *field,
 			     void *at)
 {
 	int64_t minimum = field->type == FIELD_INT ? INT_MIN : 0;
-	int64_t maximum = field->type == FIELD_INT ? INT_MAX :
-			  field->type == FIELD_U64 ? INT64_MAX :
-						     UINT_MAX;
+	int64_t maximum = field->type == FIELD_INT   ? INT_MAX
+			  : field->type == FIELD_U64 ? INT64_MAX
+						     : UINT_MAX;
 	int64_t value;
 	int rc = json_get_integer(json, field->name, minimum, maximum, ORIGIN,
 				  &value);
@@ -166,9 +166,9 @@ static int integer_from_json(const json_t *json, const struct field *field,
 static int text_from_json(const json_t *json, const struct field *field,
 			  void *at)
 {
-	size_t size = field->type == FIELD_NAME ? sizeof(((struct job *)0)
-								 ->config.family) :
-						  FILES_PATH_BYTES;
+	size_t size = field->type == FIELD_NAME
+			      ? sizeof(((struct job *)0)->config.family)
+			      : FILES_PATH_BYTES;
 	const char *text;
 	int rc = json_get_string(json, field->name, ORIGIN, &text);
 
@@ -280,8 +280,8 @@ static int partition_from_json(const json_t *json, struct partition *out)
 static int check_kinds(const struct job *job)
 {
 	if ((unsigned)job->kind > JOB_GENERATE)
-		return fail(-EINVAL, "%s: an unknown kind of work (%d)",
-			    ORIGIN, (int)job->kind);
+		return fail(-EINVAL, "%s: an unknown kind of work (%d)", ORIGIN,
+			    (int)job->kind);
 	if ((unsigned)job->optimizer.kind > OPTIMIZER_SGD)
 		return fail(-EINVAL, "%s: an unknown optimizer (%d)", ORIGIN,
 			    (int)job->optimizer.kind);
@@ -322,7 +322,7 @@ int job_from_json(const json_t *json, struct job *out)
 {
 	int rc = 0;
 
-	*out = (struct job){ 0 };
+	*out = (struct job){0};
 	for (size_t i = 0; !rc && i < ARRAY_SIZE(fields); i++)
 		rc = field_from_json(json, &fields[i], out);
 	if (!rc)

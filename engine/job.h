@@ -34,28 +34,28 @@ struct job {
 	char tokenizer_folder[FILES_PATH_BYTES];
 
 	struct model_config config;
-	unsigned ranks;	 /* P */
+	unsigned ranks;  /* P */
 	unsigned chunks; /* stages a rank */
 	struct partition partition;
 	char schedule[FILES_PATH_BYTES]; /* name or file */
 
-	unsigned micro_batches;	    /* M, global */
-	unsigned micro_batch_size;  /* B */
-	unsigned context;	    /* T */
-	unsigned gradient_groups;   /* G */
+	unsigned micro_batches;    /* M, global */
+	unsigned micro_batch_size; /* B */
+	unsigned context;          /* T */
+	unsigned gradient_groups;  /* G */
 	bool recompute;
 	uint64_t seed;
 
 	/* Training. */
 	uint64_t first_step; /* steps done already (resume) */
-	uint64_t steps;	     /* to be done in all */
+	uint64_t steps;      /* to be done in all */
 	struct optimizer_config optimizer;
 	struct learning_rate learning_rate;
 	uint64_t checkpoint_every; /* 0: at the end only */
 	unsigned keep_checkpoints;
-	uint64_t eval_every; /* 0: at the end only */
-	uint64_t eval_samples; /* windows of the split; 0: no evaluation */
-	int split;	       /* evaluation: enum corpus_split */
+	uint64_t eval_every;       /* 0: at the end only */
+	uint64_t eval_samples;     /* windows of the split; 0: no evaluation */
+	int split;                 /* evaluation: enum corpus_split */
 	uint64_t data_fingerprint; /* of the corpus; part of the identity */
 
 	/* Generation. */

@@ -15,7 +15,7 @@ enum decay_kind {
 
 struct learning_rate {
 	double peak;
-	double floor;	       /* reached at step `decay_steps` */
+	double floor;          /* reached at step `decay_steps` */
 	uint64_t warmup_steps; /* rises linearly: step 0 has peak / warmup */
 	uint64_t decay_steps;  /* counted from step 0, warm-up included */
 	enum decay_kind decay;

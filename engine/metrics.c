@@ -43,7 +43,7 @@ static void finish(struct line *line)
 static struct line begin(char *text)
 {
 	text[0] = '{';
-	return (struct line){ .text = text, .used = 1 };
+	return (struct line){.text = text, .used = 1};
 }
 
 void metrics_format_step(char text[METRICS_LINE_BYTES],
@@ -85,8 +85,7 @@ static int64_t step_of(const char *line, size_t length)
 }
 
 /* Bytes of the leading lines that belong to steps up to last_step. */
-static size_t bytes_to_keep(const char *data, size_t length,
-			    uint64_t last_step)
+static size_t bytes_to_keep(const char *data, size_t length, uint64_t last_step)
 {
 	size_t kept = 0;
 

@@ -50,8 +50,8 @@ struct metrics {
  * `last_step` (a line that was cut short, too): a resumed run goes on from
  * its checkpoint.
  */
-int metrics_open(struct metrics *metrics, const char *run, uint64_t last_step)
-	MUST_CHECK;
+int metrics_open(struct metrics *metrics, const char *run,
+		 uint64_t last_step) MUST_CHECK;
 void metrics_close(struct metrics *metrics);
 
 /* Appends a line and a newline. */

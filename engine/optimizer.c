@@ -20,9 +20,9 @@ const char *optimizer_moment_name(const struct optimizer_config *config,
 static double decay_of(const struct optimizer_config *config,
 		       const struct store_row *row)
 {
-	return row->parameter->decay_group == DECAY_WEIGHT ?
-		       config->weight_decay :
-		       0;
+	return row->parameter->decay_group == DECAY_WEIGHT
+		       ? config->weight_decay
+		       : 0;
 }
 
 static void update_adamw(const struct optimizer_config *config,
@@ -63,8 +63,8 @@ static void update_sgd(const struct optimizer_config *config,
 }
 
 void optimizer_step(const struct optimizer_config *config,
-		    struct threads *threads, struct store *store,
-		    uint64_t step, double learning_rate, double gradient_scale)
+		    struct threads *threads, struct store *store, uint64_t step,
+		    double learning_rate, double gradient_scale)
 {
 	for (unsigned i = 0; i < store->count; i++) {
 		const struct store_row *row = &store->rows[i];

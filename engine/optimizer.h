@@ -11,16 +11,16 @@ struct threads;
 
 enum optimizer_kind {
 	OPTIMIZER_ADAMW, /* Loshchilov, Hutter 2019 */
-	OPTIMIZER_SGD,	 /* with momentum, as PyTorch's */
+	OPTIMIZER_SGD,   /* with momentum, as PyTorch's */
 };
 
 struct optimizer_config {
 	enum optimizer_kind kind;
 	double beta1, beta2, epsilon; /* adamw */
-	double momentum;	      /* sgd */
+	double momentum;              /* sgd */
 	bool nesterov;
 	double weight_decay; /* of matrices and embeddings; 0 elsewhere */
-	double clip;	     /* largest global gradient norm; 0: none */
+	double clip;         /* largest global gradient norm; 0: none */
 };
 
 /* Floats of state a weight: 2, 1 or 0. */
@@ -35,8 +35,7 @@ const char *optimizer_moment_name(const struct optimizer_config *config,
  * gradient_scale, and leaves zeros in them. `step` counts from 1.
  */
 void optimizer_step(const struct optimizer_config *config,
-		    struct threads *threads, struct store *store,
-		    uint64_t step, double learning_rate,
-		    double gradient_scale);
+		    struct threads *threads, struct store *store, uint64_t step,
+		    double learning_rate, double gradient_scale);
 
 #endif

@@ -11,13 +11,13 @@ static int check_counts(unsigned layers, unsigned stages)
 	unsigned blocks = layers > 2 ? layers - 2 : 0;
 
 	if (stages == 0 || stages > PARTITION_STAGES_MAX)
-		return fail(-EINVAL,
-			    "stages must be between 1 and %d, not %u",
+		return fail(-EINVAL, "stages must be between 1 and %d, not %u",
 			    PARTITION_STAGES_MAX, stages);
 	if (stages > blocks && stages > 1)
-		return fail(-EINVAL,
-			    "%u stages need at least %u layers, the model has %u: use fewer --stages (or --chunks) or more --layers",
-			    stages, stages, blocks);
+		return fail(
+			-EINVAL,
+			"%u stages need at least %u layers, the model has %u: use fewer --stages (or --chunks) or more --layers",
+			stages, stages, blocks);
 	return 0;
 }
 
@@ -74,8 +74,7 @@ int partition_balance(const double *costs, unsigned layers, unsigned stages,
 	out->stages = stages;
 	out->first[stages] = layers;
 	for (unsigned s = stages; s-- > 0;)
-		out->first[s] =
-			s ? cut[s * layers + out->first[s + 1] - 1] : 0;
+		out->first[s] = s ? cut[s * layers + out->first[s + 1] - 1] : 0;
 out:
 	free(prefix);
 	free(best);
@@ -93,19 +92,22 @@ int partition_explicit(const int64_t *blocks, size_t count, unsigned layers,
 	if (rc)
 		return rc;
 	if (count != stages)
-		return fail(-EINVAL,
-			    "--split names %zu stages, but there are %u (stages x chunks)",
-			    count, stages);
+		return fail(
+			-EINVAL,
+			"--split names %zu stages, but there are %u (stages x chunks)",
+			count, stages);
 	for (size_t s = 0; s < count; s++) {
 		/* The embedding or the head alone is a stage; nothing is not.*/
 		if (blocks[s] < (s == 0 || s + 1 == count ? 0 : 1))
-			return fail(-EINVAL,
-				    "--split: stage %zu would hold %lld layers; each stage between the first and the last needs at least 1",
-				    s, (long long)blocks[s]);
+			return fail(
+				-EINVAL,
+				"--split: stage %zu would hold %lld layers; each stage between the first and the last needs at least 1",
+				s, (long long)blocks[s]);
 		if (blocks[s] > total)
-			return fail(-EINVAL,
-				    "--split: stage %zu would hold %lld layers, the model has %u",
-				    s, (long long)blocks[s], total);
+			return fail(
+				-EINVAL,
+				"--split: stage %zu would hold %lld layers, the model has %u",
+				s, (long long)blocks[s], total);
 		sum += blocks[s];
 	}
 	if (sum != total)
@@ -115,8 +117,8 @@ int partition_explicit(const int64_t *blocks, size_t count, unsigned layers,
 	out->stages = stages;
 	out->first[0] = 0;
 	for (unsigned s = 0; s < stages; s++)
-		out->first[s + 1] = out->first[s] + (unsigned)blocks[s] +
-				    (s == 0 ? 1 : 0);
+		out->first[s + 1] =
+			out->first[s] + (unsigned)blocks[s] + (s == 0 ? 1 : 0);
 	out->first[stages] = layers;
 	return 0;
 }

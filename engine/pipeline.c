@@ -74,7 +74,8 @@ static void find_tie(struct pipeline *p)
  * Groups of micro-batches are summed as a tree while they end one by one,
  * which takes them in ascending order.
  */
-static int check_order(const struct pipeline *p, const struct schedule *schedule,
+static int check_order(const struct pipeline *p,
+		       const struct schedule *schedule,
 		       const struct schedule_report *report)
 {
 	if (p->accumulation.groups == 1 || schedule->forward_only ||
@@ -82,8 +83,7 @@ static int check_order(const struct pipeline *p, const struct schedule *schedule
 		return 0;
 	return fail(-EINVAL,
 		    "schedule %s cannot run with --gradient-groups %u: %s",
-		    schedule->name, p->accumulation.groups,
-		    report->bit_reason);
+		    schedule->name, p->accumulation.groups, report->bit_reason);
 }
 
 static int validate(const struct pipeline *p, const struct schedule *schedule,
@@ -122,10 +122,10 @@ static int open_schedule(const struct pipeline *p, const char *name,
 		rc = fail(-EINVAL, "schedule %s is for %u ranks, not for %u",
 			  schedule->name, schedule->ranks, p->world->size);
 	else if (schedule->stages != p->partition->stages)
-		rc = fail(-EINVAL,
-			  "schedule %s has %u stages, the model is split into %u",
-			  schedule->name, schedule->stages,
-			  p->partition->stages);
+		rc = fail(
+			-EINVAL,
+			"schedule %s has %u stages, the model is split into %u",
+			schedule->name, schedule->stages, p->partition->stages);
 	if (rc)
 		schedule_destroy(schedule);
 	else
@@ -140,12 +140,11 @@ static int open_schedule(const struct pipeline *p, const char *name,
 static int lower(struct pipeline *p, const struct schedule *schedule,
 		 bool train, struct schedule **out)
 {
-	struct schedule_lowering lowering = { .ties = &p->tie,
-					      .tie_count = p->tie_count,
-					      .train = train };
+	struct schedule_lowering lowering = {
+		.ties = &p->tie, .tie_count = p->tie_count, .train = train};
 	struct schedule *part, *lowered;
-	int rc = train ? schedule_compute_part(schedule, &part) :
-			 schedule_forward_part(schedule, &part);
+	int rc = train ? schedule_compute_part(schedule, &part)
+		       : schedule_forward_part(schedule, &part);
 
 	if (rc)
 		return rc;
@@ -234,9 +233,8 @@ static int create_routes(struct pipeline *p)
 static int fingerprint(const struct pipeline *p,
 		       unsigned char out[TRANSPORT_FINGERPRINT_BYTES])
 {
-	const struct schedule *schedule = p->train_schedule ?
-						  p->train_schedule :
-						  p->forward_schedule;
+	const struct schedule *schedule =
+		p->train_schedule ? p->train_schedule : p->forward_schedule;
 	char hex[DIGEST_HEX_BYTES];
 	char *job = json_dumps(p->world->job, JSON_SORT_KEYS | JSON_COMPACT);
 	char *text = schedule_text(schedule);
@@ -298,8 +296,7 @@ static int create_store(struct pipeline *p)
 {
 	unsigned layers = model_layer_count(p->model);
 	bool *holds = calloc(layers, sizeof(*holds));
-	struct store_config config = { .model = p->model,
-				       .holds_layer = holds };
+	struct store_config config = {.model = p->model, .holds_layer = holds};
 	int rc;
 
 	if (!holds)
@@ -372,8 +369,8 @@ static void cut_sender(struct cutter *cutter, struct pipeline_sender *sender,
 /* Everything messages are read from or written to, but the accumulators. */
 static int cut_region(struct pipeline *p, struct cutter *cutter)
 {
-	size_t batch = sizeof(*p->batch) +
-		       2 * column_elements(p) * sizeof(int32_t);
+	size_t batch =
+		sizeof(*p->batch) + 2 * column_elements(p) * sizeof(int32_t);
 	bool create = cutter->base != NULL;
 	int rc = 0;
 
@@ -416,7 +413,7 @@ static int cut_region(struct pipeline *p, struct cutter *cutter)
 
 static int create_region(struct pipeline *p)
 {
-	struct cutter cutter = { 0 };
+	struct cutter cutter = {0};
 	void *base;
 	int rc;
 
@@ -436,7 +433,7 @@ static int create_region(struct pipeline *p)
 	if (rc)
 		return rc;
 	p->region = base;
-	cutter = (struct cutter){ .base = base };
+	cutter = (struct cutter){.base = base};
 	return cut_region(p, &cutter);
 }
 
@@ -482,8 +479,9 @@ static void dress_message(const struct pipeline *p, struct message *message)
 		message->data = p->batch;
 		break;
 	case MESSAGE_FORWARD:
-		message->bytes = edge_bytes(&model_layer(p->model, first)->input,
-					    pass->batch, pass->time);
+		message->bytes =
+			edge_bytes(&model_layer(p->model, first)->input,
+				   pass->batch, pass->time);
 		break;
 	case MESSAGE_BACKWARD:
 		message->bytes = edge_gradient_bytes(
@@ -568,9 +566,10 @@ static int check_job(const struct world *world, const struct job *job,
 		return fail(-EINVAL, "--micro-batches must be 1 to %d, not %u",
 			    SCHEDULE_MAX_MICRO_BATCHES, job->micro_batches);
 	if (tokens == 0 || tokens > INT32_MAX)
-		return fail(-EINVAL,
-			    "a micro-batch of %u samples of %u tokens is not possible",
-			    job->micro_batch_size, job->context);
+		return fail(
+			-EINVAL,
+			"a micro-batch of %u samples of %u tokens is not possible",
+			job->micro_batch_size, job->context);
 	if (job->partition.first[job->partition.stages] !=
 	    model_layer_count(model))
 		return fail(-EINVAL, "the split is for %u layers, not for %u",
@@ -585,9 +584,10 @@ static int check_job(const struct world *world, const struct job *job,
 	for (unsigned i = 0; i < job->prompt_count; i++)
 		if (job->prompt[i] < 0 ||
 		    (unsigned)job->prompt[i] >= config->vocab_size)
-			return fail(-EINVAL,
-				    "token %d of the prompt is not in the model's vocabulary of %u",
-				    job->prompt[i], config->vocab_size);
+			return fail(
+				-EINVAL,
+				"token %d of the prompt is not in the model's vocabulary of %u",
+				job->prompt[i], config->vocab_size);
 	return 0;
 }
 
@@ -707,9 +707,8 @@ static int tell_root(struct pipeline *p, enum message_kind kind,
 {
 	unsigned loss_rank =
 		p->forward_schedule->rank_of_stage[stage_count(p) - 1];
-	struct message message = { .kind = (uint8_t)kind,
-				   .peer = ROUTE_ROOT,
-				   .bytes = bytes };
+	struct message message = {
+		.kind = (uint8_t)kind, .peer = ROUTE_ROOT, .bytes = bytes};
 	struct message *expected;
 	int rc;
 
@@ -718,8 +717,8 @@ static int tell_root(struct pipeline *p, enum message_kind kind,
 	if (p->world->rank == loss_rank) {
 		rc = exchange_send(p->exchange, &message, data,
 				   &p->result_busy);
-		return rc ? rc :
-			    exchange_await_sent(p->exchange, &p->result_busy);
+		return rc ? rc
+			  : exchange_await_sent(p->exchange, &p->result_busy);
 	}
 	if (p->world->rank != ROUTE_ROOT)
 		return 0;

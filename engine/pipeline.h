@@ -31,7 +31,7 @@ struct pipeline_sender {
 /* The columns of all micro-batches of a pass, as one message. */
 struct pipeline_batch {
 	uint64_t supervised; /* labels that count, in the whole pass */
-	uint64_t stop; /* generation: this is the last pass */
+	uint64_t stop;       /* generation: this is the last pass */
 	uint64_t reserved[6];
 	int32_t columns[]; /* labels, then tokens: [M * B, T] each */
 };
@@ -50,7 +50,7 @@ struct pipeline {
 	struct route *forward_route;
 	struct route *train_route;
 	struct schedule_tie tie; /* embedding and head */
-	unsigned tie_count;	 /* 0 or 1 */
+	unsigned tie_count;      /* 0 or 1 */
 	unsigned tie_pieces;
 	unsigned ahead; /* receives posted ahead a link */
 
@@ -62,21 +62,21 @@ struct pipeline {
 	bool *needs_batch;  /* [ranks], and the columns themselves: */
 	bool *needs_tokens; /* [ranks] */
 	struct pipeline_batch *batch;
-	bool *batch_busy; /* [ranks] */
+	bool *batch_busy;      /* [ranks] */
 	unsigned char *region; /* messages, all in one piece */
 	unsigned char *tie_staging;
-	float *logits;	 /* generation, on the loss rank: [V] */
-	double *result;	 /* [micro_batches] losses, on the loss rank first */
-	double *losses;	 /* [micro_batches] room for a caller's copy of them */
-	int32_t *token;	 /* the one generated last */
+	float *logits;    /* generation, on the loss rank: [V] */
+	double *result;   /* [micro_batches] losses, on the loss rank first */
+	double *losses;   /* [micro_batches] room for a caller's copy of them */
+	int32_t *token;   /* the one generated last */
 	bool result_busy; /* either is on its way to the root */
 	size_t tied_floats; /* elements of the tied parameter; 0: none */
 	float *registered;  /* its accumulators, where it has a remote twin */
 	struct vote *vote;
 
 	struct stage_pass pass; /* the one under way */
-	double learning_rate;	/* of this step */
-	uint64_t serial;	/* of the pass: tells messages apart */
+	double learning_rate;   /* of this step */
+	uint64_t serial;        /* of the pass: tells messages apart */
 	int64_t pass_begin_ns;
 };
 
@@ -85,8 +85,8 @@ struct pipeline {
  * validated first; what it says is wrong is logged.
  */
 int pipeline_create(struct world *world, const struct job *job,
-		    const struct model *model, struct pipeline **out)
-	MUST_CHECK;
+		    const struct model *model,
+		    struct pipeline **out) MUST_CHECK;
 void pipeline_destroy(struct pipeline *pipeline);
 
 /* True on the rank that holds the last stage. */

@@ -82,14 +82,14 @@ static int reduce_remote(struct pipeline *pipeline, struct store_row *row)
 	struct exchange_pieces pieces = {
 		.pipeline = pipeline,
 		.row = row,
-		.peer = first_rank == pipeline->world->rank ?
-				rank_of[pipeline->tie.second_stage] :
-				first_rank,
+		.peer = first_rank == pipeline->world->rank
+				? rank_of[pipeline->tie.second_stage]
+				: first_rank,
 		.piece_floats = PIPELINE_TIE_PIECE_BYTES / sizeof(float),
 	};
 	struct message *first =
 		route_find(pipeline->train_route, pieces.peer, MESSAGE_TIED);
-	bool busy[PIECES_UNDER_WAY] = { false };
+	bool busy[PIECES_UNDER_WAY] = {false};
 	unsigned count = pipeline->tie_pieces;
 	int rc = 0;
 

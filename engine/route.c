@@ -7,17 +7,22 @@
 const char *message_kind_name(enum message_kind kind)
 {
 	static const char *const names[] = {
-		[MESSAGE_BATCH] = "batch",	 [MESSAGE_FORWARD] = "activation",
-		[MESSAGE_BACKWARD] = "gradient", [MESSAGE_TIED] = "tied gradient",
-		[MESSAGE_VOTE] = "vote",	 [MESSAGE_VERDICT] = "verdict",
-		[MESSAGE_RESULT] = "result",	 [MESSAGE_TOKEN] = "token",
+		[MESSAGE_BATCH] = "batch",
+		[MESSAGE_FORWARD] = "activation",
+		[MESSAGE_BACKWARD] = "gradient",
+		[MESSAGE_TIED] = "tied gradient",
+		[MESSAGE_VOTE] = "vote",
+		[MESSAGE_VERDICT] = "verdict",
+		[MESSAGE_RESULT] = "result",
+		[MESSAGE_TOKEN] = "token",
 	};
 
 	return names[kind];
 }
 
 static void emit_tie(const struct route_config *config, unsigned from,
-		     const struct action *action, route_emit_fn *emit, void *argument)
+		     const struct action *action, route_emit_fn *emit,
+		     void *argument)
 {
 	const struct schedule *s = config->schedule;
 	unsigned tie = action->micro_batch;
@@ -28,9 +33,9 @@ static void emit_tie(const struct route_config *config, unsigned from,
 		return;
 	for (unsigned piece = 0; piece < config->tie_pieces[tie]; piece++)
 		emit(argument, a == from ? b : a,
-		     &(struct message){ .kind = MESSAGE_TIED,
-					.stage = (uint16_t)tie,
-					.micro_batch = (uint16_t)piece });
+		     &(struct message){.kind = MESSAGE_TIED,
+				       .stage = (uint16_t)tie,
+				       .micro_batch = (uint16_t)piece});
 }
 
 static void emit_action(const struct route_config *config, unsigned from,
@@ -38,8 +43,8 @@ static void emit_action(const struct route_config *config, unsigned from,
 			void *argument)
 {
 	const struct schedule *s = config->schedule;
-	struct message message = { .stage = action->stage,
-				   .micro_batch = action->micro_batch };
+	struct message message = {.stage = action->stage,
+				  .micro_batch = action->micro_batch};
 
 	switch (action->op) {
 	case ACTION_SEND_FORWARD:
@@ -56,7 +61,7 @@ static void emit_action(const struct route_config *config, unsigned from,
 		emit_tie(config, from, action, emit, argument);
 		break;
 	case ACTION_VOTE:
-		message = (struct message){ .kind = MESSAGE_VOTE };
+		message = (struct message){.kind = MESSAGE_VOTE};
 		if (from != ROUTE_ROOT) {
 			emit(argument, ROUTE_ROOT, &message);
 			break;
@@ -80,7 +85,7 @@ void route_emit(const struct route_config *config, unsigned from,
 	for (unsigned to = 0; from == ROUTE_ROOT && to < s->ranks; to++)
 		if (to != ROUTE_ROOT && config->needs_batch[to])
 			emit(argument, to,
-			     &(struct message){ .kind = MESSAGE_BATCH });
+			     &(struct message){.kind = MESSAGE_BATCH});
 	for (size_t i = 0; i < s->rows[from].count; i++)
 		emit_action(config, from, &s->rows[from].actions[i], emit,
 			    argument);
@@ -88,10 +93,10 @@ void route_emit(const struct route_config *config, unsigned from,
 		return;
 	if (config->result)
 		emit(argument, ROUTE_ROOT,
-		     &(struct message){ .kind = MESSAGE_RESULT });
+		     &(struct message){.kind = MESSAGE_RESULT});
 	if (config->token)
 		emit(argument, ROUTE_ROOT,
-		     &(struct message){ .kind = MESSAGE_TOKEN });
+		     &(struct message){.kind = MESSAGE_TOKEN});
 }
 
 struct counter {
@@ -113,8 +118,7 @@ struct filler {
 	struct inbox *inbox;
 };
 
-static void fill_one(void *argument, unsigned to,
-		     const struct message *message)
+static void fill_one(void *argument, unsigned to, const struct message *message)
 {
 	struct filler *filler = argument;
 
@@ -128,9 +132,9 @@ static void fill_one(void *argument, unsigned to,
 static int fill_inbox(const struct route_config *config, unsigned peer,
 		      struct route *route)
 {
-	struct counter counter = { .to = config->rank };
+	struct counter counter = {.to = config->rank};
 	struct inbox *inbox = &route->inboxes[route->inbox_count];
-	struct filler filler = { .to = config->rank, .inbox = inbox };
+	struct filler filler = {.to = config->rank, .inbox = inbox};
 
 	route_emit(config, peer, count_one, &counter);
 	if (counter.count == 0)
@@ -233,15 +237,15 @@ void route_reset(struct route *route)
 struct message *route_forward(const struct route *route, unsigned stage,
 			      unsigned micro_batch)
 {
-	return route->forward[(size_t)stage * route->micro_batches +
-			      micro_batch];
+	return route
+		->forward[(size_t)stage * route->micro_batches + micro_batch];
 }
 
 struct message *route_backward(const struct route *route, unsigned stage,
 			       unsigned micro_batch)
 {
-	return route->backward[(size_t)stage * route->micro_batches +
-			       micro_batch];
+	return route
+		->backward[(size_t)stage * route->micro_batches + micro_batch];
 }
 
 struct message *route_find(const struct route *route, unsigned peer,
@@ -264,8 +268,7 @@ struct marker {
 	bool *peers;
 };
 
-static void mark_one(void *argument, unsigned to,
-		     const struct message *message)
+static void mark_one(void *argument, unsigned to, const struct message *message)
 {
 	struct marker *marker = argument;
 
@@ -278,7 +281,7 @@ static void mark_one(void *argument, unsigned to,
 
 void route_mark_peers(const struct route_config *config, bool *peers)
 {
-	struct marker marker = { .rank = config->rank, .peers = peers };
+	struct marker marker = {.rank = config->rank, .peers = peers};
 
 	for (marker.from = 0; marker.from < config->schedule->ranks;
 	     marker.from++)

@@ -15,14 +15,15 @@
 #define ROUTE_ROOT 0u
 
 enum message_kind {
-	MESSAGE_BATCH = 1, /* columns of the whole step, root to who needs them */
-	MESSAGE_FORWARD,   /* input of (stage, micro_batch) */
-	MESSAGE_BACKWARD,  /* output gradient of (stage, micro_batch) */
-	MESSAGE_TIED,	   /* piece `micro_batch` of tie `stage` */
-	MESSAGE_VOTE,	   /* to the root */
-	MESSAGE_VERDICT,   /* from the root */
-	MESSAGE_RESULT,	   /* evaluation: losses, loss rank to root */
-	MESSAGE_TOKEN,	   /* generation: chosen token, loss rank to root */
+	MESSAGE_BATCH =
+		1,       /* columns of the whole step, root to who needs them */
+	MESSAGE_FORWARD, /* input of (stage, micro_batch) */
+	MESSAGE_BACKWARD, /* output gradient of (stage, micro_batch) */
+	MESSAGE_TIED,     /* piece `micro_batch` of tie `stage` */
+	MESSAGE_VOTE,     /* to the root */
+	MESSAGE_VERDICT,  /* from the root */
+	MESSAGE_RESULT,   /* evaluation: losses, loss rank to root */
+	MESSAGE_TOKEN,    /* generation: chosen token, loss rank to root */
 };
 
 const char *message_kind_name(enum message_kind kind);
@@ -43,7 +44,7 @@ struct inbox {
 	struct message *messages;
 	unsigned count;
 	unsigned posted; /* messages [0, posted) have their receive */
-	unsigned done;	 /* messages [0, done) are taken */
+	unsigned done;   /* messages [0, done) are taken */
 };
 
 struct route {
@@ -62,9 +63,9 @@ struct route_config {
 	const struct schedule *schedule; /* lowered */
 	unsigned rank;
 	const bool *needs_batch; /* [ranks]: the root sends it the columns */
-	bool votes;		 /* training */
-	bool result;		 /* evaluation */
-	bool token;		 /* generation */
+	bool votes;              /* training */
+	bool result;             /* evaluation */
+	bool token;              /* generation */
 	/* Pieces a tie's exchange takes; by tie, as in the lowering. */
 	const struct schedule_tie *ties;
 	const unsigned *tie_pieces;
@@ -72,8 +73,8 @@ struct route_config {
 };
 
 /* -ENOMEM, logged. The messages' bytes and data are the caller's to set. */
-int route_create(const struct route_config *config, struct route **out)
-	MUST_CHECK;
+int route_create(const struct route_config *config,
+		 struct route **out) MUST_CHECK;
 void route_destroy(struct route *route);
 
 /* Forgets what has arrived: ready for another pass. */

@@ -79,8 +79,8 @@ static int fill_windows(struct pipeline *p, const struct sampler *sampler,
 			uint64_t first, uint64_t samples)
 {
 	size_t time = p->job->context;
-	size_t capacity = (size_t)p->job->micro_batches *
-			  p->job->micro_batch_size;
+	size_t capacity =
+		(size_t)p->job->micro_batches * p->job->micro_batch_size;
 	size_t count = (size_t)MIN((uint64_t)capacity, samples - first);
 	int32_t *labels = pipeline_labels(p), *tokens = pipeline_tokens(p);
 
@@ -96,8 +96,7 @@ int run_evaluation(struct pipeline *p, const struct sampler *sampler,
 		   uint64_t samples, struct evaluation *out)
 {
 	unsigned micro_batches = p->job->micro_batches;
-	uint64_t capacity =
-		(uint64_t)micro_batches * p->job->micro_batch_size;
+	uint64_t capacity = (uint64_t)micro_batches * p->job->micro_batch_size;
 	double sum = 0;
 	int rc = 0;
 

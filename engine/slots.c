@@ -7,10 +7,10 @@
 int slots_init(struct slots *slots, unsigned count, size_t stride_bytes,
 	       void *memory)
 {
-	*slots = (struct slots){ .base = memory,
-				 .stride_bytes = stride_bytes,
-				 .count = count,
-				 .free_count = count };
+	*slots = (struct slots){.base = memory,
+				.stride_bytes = stride_bytes,
+				.count = count,
+				.free_count = count};
 	if (count == 0)
 		return 0;
 	slots->free = calloc(count, sizeof(*slots->free));
@@ -41,6 +41,6 @@ void slots_release(struct slots *slots, void *slot)
 	ASSERT(slots->free_count < slots->count);
 	ASSERT(slots->stride_bytes == 0 || offset % slots->stride_bytes == 0);
 	slots->free[slots->free_count++] =
-		slots->stride_bytes ? (unsigned)(offset / slots->stride_bytes) :
-				      0;
+		slots->stride_bytes ? (unsigned)(offset / slots->stride_bytes)
+				    : 0;
 }

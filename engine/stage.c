@@ -9,9 +9,9 @@ struct stage_layer {
 	const struct layer *layer;
 	unsigned row; /* of its first parameter in the store */
 	struct layer_memory memory;
-	size_t output;	 /* activation slot: its output, unless the last */
-	size_t saved;	 /* activation slot, or see saved_of() */
-	size_t pending;	 /* pending slot */
+	size_t output;   /* activation slot: its output, unless the last */
+	size_t saved;    /* activation slot, or see saved_of() */
+	size_t pending;  /* pending slot */
 	size_t gradient; /* pending slot: gradient of its input */
 	void *cache;
 };
@@ -30,12 +30,12 @@ struct stage {
 	unsigned layer_count;
 	struct stage_layer *layers;
 	struct stage_flight *flights; /* [micro_batches] */
-	uint64_t *sample_ids;	      /* [B] of the call under way */
+	uint64_t *sample_ids;         /* [B] of the call under way */
 	struct slots inputs, activations, output_gradients, pendings;
 	struct arena arena;
 	void *scratch;
-	void *discard;		/* recompute: what F's layers save */
-	void *discard_output;	/* recompute: the last layer's output again */
+	void *discard;        /* recompute: what F's layers save */
+	void *discard_output; /* recompute: the last layer's output again */
 	size_t discard_bytes;
 	size_t discard_output_bytes;
 };
@@ -72,7 +72,7 @@ static size_t round_up(size_t bytes)
 /* A layout under way: how far each kind of slot has been filled. */
 struct layout {
 	const struct stage_config *config;
-	size_t widest_output;	/* of the edges between this stage's layers */
+	size_t widest_output; /* of the edges between this stage's layers */
 	size_t widest_gradient;
 	size_t widest_pending;
 	size_t activation;
@@ -89,8 +89,8 @@ static void find_widest(struct layout *layout)
 	for (unsigned i = 0; i + 1 < layer_count(config); i++) {
 		const struct edge *edge = &layer_at(config, i)->output;
 		size_t output = edge_bytes(edge, config->batch, config->time);
-		size_t gradient = edge_gradient_bytes(edge, config->batch,
-						      config->time);
+		size_t gradient =
+			edge_gradient_bytes(edge, config->batch, config->time);
 
 		layout->widest_output =
 			MAX(layout->widest_output, round_up(output));
@@ -103,10 +103,10 @@ static void measure_layer(struct layout *layout, struct stage_layer *here)
 {
 	const struct stage_config *config = layout->config;
 	unsigned threads = threads_count(config->threads);
-	struct layer_memory evaluation = { 0 };
+	struct layer_memory evaluation = {0};
 
-	layer_memory(here->layer, config->batch, config->time,
-		     mode_of(config), threads, &here->memory);
+	layer_memory(here->layer, config->batch, config->time, mode_of(config),
+		     threads, &here->memory);
 	/* Evaluation between steps uses the same stage. */
 	if (config->training)
 		layer_memory(here->layer, config->batch, config->time,
@@ -129,8 +129,8 @@ static void place_output(struct layout *layout, unsigned i,
 		return;
 	}
 	here->output = layout->activation;
-	layout->activation += round_up(edge_bytes(
-		&here->layer->output, config->batch, config->time));
+	layout->activation += round_up(
+		edge_bytes(&here->layer->output, config->batch, config->time));
 }
 
 static void place_saved(struct layout *layout, struct stage_layer *here)
@@ -179,11 +179,11 @@ static void lay_out(const struct stage_config *config,
 		    struct stage_layer *layers, struct stage_sizes *sizes,
 		    size_t *discard_bytes)
 {
-	struct layout layout = { .config = config };
+	struct layout layout = {.config = config};
 
 	find_widest(&layout);
 	for (unsigned i = 0; i < layer_count(config); i++) {
-		struct stage_layer here = { .layer = layer_at(config, i) };
+		struct stage_layer here = {.layer = layer_at(config, i)};
 
 		measure_layer(&layout, &here);
 		place_output(&layout, i, &here);
@@ -218,7 +218,7 @@ static void measure(const struct stage_config *config,
 	const struct layer *first = layer_at(config, 0);
 	const struct layer *last = layer_at(config, layer_count(config) - 1);
 
-	*sizes = (struct stage_sizes){ 0 };
+	*sizes = (struct stage_sizes){0};
 	lay_out(config, layers, sizes, discard_bytes);
 	sizes->input_bytes = edge_bytes(&first->input, batch, time);
 	sizes->output_bytes = edge_bytes(&last->output, batch, time);
@@ -271,11 +271,11 @@ static int create_slots(struct stage *stage, unsigned char *messages)
 			messages + config->inputs * input);
 	if (rc)
 		return rc;
-	rc = slots_init(&stage->activations, config->activations,
-			sizes->activation_bytes,
-			arena_allocate(&stage->arena,
-				       config->activations *
-					       sizes->activation_bytes));
+	rc = slots_init(
+		&stage->activations, config->activations,
+		sizes->activation_bytes,
+		arena_allocate(&stage->arena,
+			       config->activations * sizes->activation_bytes));
 	if (rc)
 		return rc;
 	return slots_init(
@@ -296,8 +296,7 @@ int stage_create(const struct stage_config *config, void *messages,
 	stage->config = *config;
 	stage->layer_count = count;
 	stage->layers = calloc(count, sizeof(*stage->layers));
-	stage->flights =
-		calloc(config->micro_batches, sizeof(*stage->flights));
+	stage->flights = calloc(config->micro_batches, sizeof(*stage->flights));
 	stage->sample_ids = calloc(config->batch, sizeof(uint64_t));
 	if (!stage->layers || !stage->flights || !stage->sample_ids) {
 		fail(rc, "no memory for stage %u", config->index);
@@ -324,8 +323,8 @@ int stage_create(const struct stage_config *config, void *messages,
 
 		if (here->layer->parameter_count)
 			here->row = (unsigned)config->store->row_of[id];
-		here->cache = arena_allocate(&stage->arena,
-					     here->memory.cache_bytes);
+		here->cache =
+			arena_allocate(&stage->arena, here->memory.cache_bytes);
 	}
 	arena_seal(&stage->arena);
 	*out = stage;
@@ -384,9 +383,9 @@ static void fill_context(struct stage *stage, const struct stage_pass *pass,
 
 	for (unsigned c = 0; c < COLUMN_COUNT; c++)
 		columns->column[c] =
-			pass->columns[c] ?
-				pass->columns[c] + micro_batch * tokens :
-				NULL;
+			pass->columns[c]
+				? pass->columns[c] + micro_batch * tokens
+				: NULL;
 	for (size_t b = 0; b < pass->batch; b++)
 		stage->sample_ids[b] =
 			pass->first_sample + micro_batch * pass->batch + b;
@@ -420,8 +419,8 @@ static void *at(void *slot, size_t offset)
 static const void *input_of(const struct stage *stage,
 			    const struct stage_flight *flight, unsigned i)
 {
-	return i ? at(flight->activation, stage->layers[i - 1].output) :
-		   flight->input;
+	return i ? at(flight->activation, stage->layers[i - 1].output)
+		 : flight->input;
 }
 
 /* The layer's `saved` between I and W. */
@@ -490,10 +489,10 @@ void stage_forward(struct stage *stage, const struct stage_pass *pass,
 		bool adds = training && here->layer->loss;
 		struct layer_buffers buffers = {
 			.input = input_of(stage, flight, i),
-			.output = last ? output :
-					 at(flight->activation, here->output),
-			.saved = discard ? stage->discard :
-					   at(flight->activation, here->saved),
+			.output = last ? output
+				       : at(flight->activation, here->output),
+			.saved = discard ? stage->discard
+					 : at(flight->activation, here->saved),
 			.cache = here->cache,
 		};
 
@@ -521,12 +520,11 @@ static void gradient_buffers(struct stage *stage, struct stage_flight *flight,
 		.input = input_of(stage, flight, i),
 		.saved = saved_of(stage, flight, i),
 		.pending = at(flight->pending, here->pending),
-		.output_gradient =
-			last ? flight->output_gradient :
-			       at(flight->pending,
-				  stage->layers[i + 1].gradient),
-		.input_gradient = i ? at(flight->pending, here->gradient) :
-				      input_gradient,
+		.output_gradient = last ? flight->output_gradient
+					: at(flight->pending,
+					     stage->layers[i + 1].gradient),
+		.input_gradient = i ? at(flight->pending, here->gradient)
+				    : input_gradient,
 	};
 }
 
@@ -540,11 +538,10 @@ static void forward_again(struct stage *stage, unsigned i,
 
 	if (!recomputed(&stage->config, here->layer))
 		return;
-	again.output = i + 1 == stage->layer_count ?
-			       stage->discard_output :
-			       at(flight->activation, here->output);
-	layer_forward(here->layer, weights_of(stage, i), NULL, context,
-		      &again);
+	again.output = i + 1 == stage->layer_count
+			       ? stage->discard_output
+			       : at(flight->activation, here->output);
+	layer_forward(here->layer, weights_of(stage, i), NULL, context, &again);
 }
 
 static void layer_input_gradient(struct stage *stage,

@@ -26,7 +26,7 @@
 
 struct stage_config {
 	struct store *store;
-	unsigned index;	      /* global stage number */
+	unsigned index;       /* global stage number */
 	unsigned first_layer; /* layers [first_layer, end_layer) */
 	unsigned end_layer;
 	size_t batch; /* B and T of a micro-batch, at most */
@@ -35,9 +35,9 @@ struct stage_config {
 	struct threads *threads;
 	struct accumulation accumulation;
 
-	bool training;	     /* F alone else */
-	bool decoding;	     /* keeps keys and values */
-	bool recompute;	     /* keep layer inputs only; forward again for I */
+	bool training;       /* F alone else */
+	bool decoding;       /* keeps keys and values */
+	bool recompute;      /* keep layer inputs only; forward again for I */
 	bool split_backward; /* I and W come apart */
 	/* Micro-batches in flight at once, see above. */
 	unsigned inputs, activations, output_gradients, pendings;
@@ -50,11 +50,11 @@ struct stage_sizes {
 	size_t output_gradient_bytes;
 	size_t input_gradient_bytes;
 	size_t activation_bytes; /* a slot */
-	size_t pending_bytes;	 /* a slot */
+	size_t pending_bytes;    /* a slot */
 	size_t scratch_bytes;
 	size_t cache_bytes;
 	size_t message_region_bytes; /* inputs and output gradients */
-	size_t private_bytes;	     /* everything else */
+	size_t private_bytes;        /* everything else */
 };
 void stage_sizes(const struct stage_config *config, struct stage_sizes *out);
 

@@ -26,7 +26,7 @@ static void measure(const struct store_config *config, struct store_sizes *out)
 	unsigned count;
 	const struct parameter *all = model_parameters(config->model, &count);
 
-	*out = (struct store_sizes){ 0 };
+	*out = (struct store_sizes){0};
 	for (unsigned i = 0; i < count; i++) {
 		size_t bytes = arena_piece_bytes(all[i].count * sizeof(float));
 		bool alias = is_alias(config, all, &all[i]);
@@ -149,8 +149,7 @@ int store_create(const struct store_config *config, struct store **out)
 	rc = arena_init(&store->gradient_arena, "gradients", sizes.gradients);
 	if (rc)
 		goto err_destroy;
-	rc = arena_init(&store->moment_arena, "optimizer state",
-			sizes.moments);
+	rc = arena_init(&store->moment_arena, "optimizer state", sizes.moments);
 	if (rc)
 		goto err_destroy;
 	for (unsigned i = 0; i < parameters; i++) {

@@ -20,11 +20,11 @@
 
 struct store_row {
 	const struct parameter *parameter;
-	float *weights; /* [parameter->count] */
+	float *weights;       /* [parameter->count] */
 	float **accumulators; /* [levels], NULL when frozen or not training */
 	float *moments[STORE_MOMENTS_MAX];
-	int target;	/* row of the tied target on this rank, or -1 */
-	int follower;	/* row tied to this one on this rank, or -1 */
+	int target;     /* row of the tied target on this rank, or -1 */
+	int follower;   /* row tied to this one on this rank, or -1 */
 	bool elsewhere; /* its tied partner lives on another rank */
 };
 
@@ -43,13 +43,13 @@ struct store {
 struct store_config {
 	const struct model *model;
 	const bool *holds_layer; /* [layers] */
-	unsigned levels;	 /* 0: not training */
-	unsigned moments;	 /* floats of optimizer state a weight */
+	unsigned levels;         /* 0: not training */
+	unsigned moments;        /* floats of optimizer state a weight */
 };
 
 /* -ENOMEM, logged. All memory is zero. */
-int store_create(const struct store_config *config, struct store **out)
-	MUST_CHECK;
+int store_create(const struct store_config *config,
+		 struct store **out) MUST_CHECK;
 void store_destroy(struct store *store);
 
 /* Bytes store_create() will take, for `plan`. */

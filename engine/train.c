@@ -26,7 +26,7 @@ struct training {
 static int open_data(struct training *t)
 {
 	const struct job *job = t->job;
-	struct corpus_options options = { .vocab_size = job->config.vocab_size };
+	struct corpus_options options = {.vocab_size = job->config.vocab_size};
 	int rc = corpus_open(job->data, &options, &t->corpus);
 
 	if (rc)
@@ -63,9 +63,9 @@ static int evaluate(struct training *t, uint64_t step)
 
 	if (rc || !t->root)
 		return rc;
-	line = (struct metrics_evaluation){ .step = step,
-					    .loss = evaluation.loss,
-					    .tokens = evaluation.tokens };
+	line = (struct metrics_evaluation){.step = step,
+					   .loss = evaluation.loss,
+					   .tokens = evaluation.tokens};
 	metrics_format_evaluation(text, &line);
 	return publish(t, text);
 }
@@ -136,8 +136,9 @@ static int save(struct training *t, uint64_t step, bool last)
 	if (rc == -ECANCELED || last)
 		return rc;
 	if (t->root)
-		log_warning("the checkpoint of step %llu could not be written; training goes on",
-			    (unsigned long long)step);
+		log_warning(
+			"the checkpoint of step %llu could not be written; training goes on",
+			(unsigned long long)step);
 	return 0;
 }
 
@@ -198,7 +199,7 @@ int run_train(struct pipeline *pipeline)
 		.root = pipeline->world->rank == ROUTE_ROOT,
 		.samples_per_step =
 			(uint64_t)job->micro_batches * job->micro_batch_size,
-		.metrics = { .fd = -1 },
+		.metrics = {.fd = -1},
 	};
 	bool stopped;
 	int rc = 0;

@@ -20,7 +20,7 @@ struct ballot {
 struct vote {
 	struct ballot **ballots; /* [ranks]; on other ranks only one's own */
 	struct verdict *verdict;
-	bool busy;	    /* this rank's ballot is on its way */
+	bool busy;          /* this rank's ballot is on its way */
 	bool *verdict_busy; /* [ranks], root */
 	void *scratch;
 	struct threads *threads;
@@ -81,12 +81,13 @@ int vote_create(struct pipeline *pipeline, void *memory, struct vote **out)
 	vote->verdict_busy =
 		calloc(pipeline->world->size, sizeof(*vote->verdict_busy));
 	for (unsigned i = 0; i < pipeline->store->count; i++)
-		scratch = MAX(scratch,
-			      square_sum_scratch_bytes(
-				      pipeline->store->rows[i].parameter->count));
-	vote->scratch = aligned_alloc(CACHE_LINE_BYTES,
-				      MAX(arena_piece_bytes(scratch),
-					  CACHE_LINE_BYTES));
+		scratch =
+			MAX(scratch,
+			    square_sum_scratch_bytes(
+				    pipeline->store->rows[i].parameter->count));
+	vote->scratch =
+		aligned_alloc(CACHE_LINE_BYTES, MAX(arena_piece_bytes(scratch),
+						    CACHE_LINE_BYTES));
 	if (!vote->ballots || !vote->verdict_busy || !vote->scratch) {
 		vote_destroy(vote);
 		return fail(-ENOMEM, "no memory for the vote");
@@ -117,7 +118,8 @@ static void fill_ballot(struct pipeline *pipeline, struct ballot *ballot,
 			double loss)
 {
 	const struct store *store = pipeline->store;
-	double elapsed = clock_seconds(clock_now_ns() - pipeline->pass_begin_ns);
+	double elapsed =
+		clock_seconds(clock_now_ns() - pipeline->pass_begin_ns);
 	double waited = clock_seconds(exchange_waited_ns(pipeline->exchange));
 
 	ballot->loss = loss;
@@ -149,8 +151,8 @@ static double add_squares(const struct pipeline *pipeline, int32_t *bad)
 
 		if (!counts(&all[i]))
 			continue;
-		ballot = pipeline->vote->ballots[rank_of_layer(
-			pipeline, all[i].layer)];
+		ballot = pipeline->vote->ballots[rank_of_layer(pipeline,
+							       all[i].layer)];
 		square = ballot->square[ballot->squares++];
 		if (!isfinite(square) && *bad < 0)
 			*bad = (int32_t)i;
@@ -165,8 +167,7 @@ static void judge(const struct pipeline *pipeline, struct verdict *verdict)
 	double loss = 0, clip = pipeline->job->optimizer.clip;
 	unsigned size = pipeline->world->size;
 
-	*verdict = (struct verdict){ .bad_parameter = -1,
-				     .gradient_scale = 1 };
+	*verdict = (struct verdict){.bad_parameter = -1, .gradient_scale = 1};
 	for (unsigned r = 0; r < size; r++) {
 		loss += vote->ballots[r]->loss; /* all but one are 0 */
 		verdict->waiting += vote->ballots[r]->waiting / size;
@@ -212,9 +213,9 @@ static int tell(struct pipeline *pipeline)
 	struct vote *vote = pipeline->vote;
 
 	for (unsigned r = 0; r < pipeline->world->size; r++) {
-		struct message message = { .kind = MESSAGE_VERDICT,
-					   .peer = r,
-					   .bytes = sizeof(struct verdict) };
+		struct message message = {.kind = MESSAGE_VERDICT,
+					  .peer = r,
+					  .bytes = sizeof(struct verdict)};
 		int rc;
 
 		if (r == ROUTE_ROOT)
@@ -241,11 +242,11 @@ static int vote_as_other(struct pipeline *pipeline)
 {
 	struct vote *vote = pipeline->vote;
 	unsigned me = pipeline->world->rank;
-	struct message mine = { .kind = MESSAGE_VOTE,
-				.peer = ROUTE_ROOT,
-				.bytes = vote_bytes(pipeline, me) };
-	struct message *answer = route_find(pipeline->train_route, ROUTE_ROOT,
-					    MESSAGE_VERDICT);
+	struct message mine = {.kind = MESSAGE_VOTE,
+			       .peer = ROUTE_ROOT,
+			       .bytes = vote_bytes(pipeline, me)};
+	struct message *answer =
+		route_find(pipeline->train_route, ROUTE_ROOT, MESSAGE_VERDICT);
 	int rc = exchange_send(pipeline->exchange, &mine, vote->ballots[me],
 			       &vote->busy);
 
@@ -280,16 +281,17 @@ int vote_run(struct pipeline *pipeline, double loss)
 	if (rc)
 		return rc;
 	fill_ballot(pipeline, vote->ballots[pipeline->world->rank], loss);
-	rc = pipeline->world->rank == ROUTE_ROOT ? vote_as_root(pipeline) :
-						   vote_as_other(pipeline);
+	rc = pipeline->world->rank == ROUTE_ROOT ? vote_as_root(pipeline)
+						 : vote_as_other(pipeline);
 	if (rc || vote->verdict->commit)
 		return rc;
 	name = bad_place(pipeline, vote->verdict->bad_parameter, &stage);
-	return fail(-EDOM,
-		    "step %llu: %s%s is not finite (stage %u); no weight was changed. Lower --lr, or go on from the last checkpoint with another --seed or data",
-		    (unsigned long long)pipeline->pass.step + 1,
-		    vote->verdict->bad_parameter < 0 ? "" : "the gradient of ",
-		    name, stage);
+	return fail(
+		-EDOM,
+		"step %llu: %s%s is not finite (stage %u); no weight was changed. Lower --lr, or go on from the last checkpoint with another --seed or data",
+		(unsigned long long)pipeline->pass.step + 1,
+		vote->verdict->bad_parameter < 0 ? "" : "the gradient of ",
+		name, stage);
 }
 
 const struct verdict *vote_verdict(const struct vote *vote)

@@ -16,13 +16,13 @@ struct pipeline;
 
 /* The root's answer; travels as it is between hosts of one byte order. */
 struct verdict {
-	uint32_t commit;	/* 0: a gradient or the loss is not finite */
-	uint32_t stop;		/* somebody asked to stop after this step */
-	double loss;		/* mean over the step's supervised tokens */
-	double gradient_norm;	/* before clipping */
-	double gradient_scale;	/* 1, or less when clipped */
-	double waiting;		/* share of the step the ranks waited, mean */
-	int32_t bad_parameter;	/* id of the first not finite; -1: the loss */
+	uint32_t commit;       /* 0: a gradient or the loss is not finite */
+	uint32_t stop;         /* somebody asked to stop after this step */
+	double loss;           /* mean over the step's supervised tokens */
+	double gradient_norm;  /* before clipping */
+	double gradient_scale; /* 1, or less when clipped */
+	double waiting;        /* share of the step the ranks waited, mean */
+	int32_t bad_parameter; /* id of the first not finite; -1: the loss */
 	int32_t reserved;
 };
 
@@ -36,8 +36,8 @@ size_t vote_bytes(const struct pipeline *pipeline, unsigned rank);
  * the verdict, and on the root everyone's votes. -ENOMEM.
  */
 size_t vote_region_bytes(const struct pipeline *pipeline);
-int vote_create(struct pipeline *pipeline, void *memory, struct vote **out)
-	MUST_CHECK;
+int vote_create(struct pipeline *pipeline, void *memory,
+		struct vote **out) MUST_CHECK;
 void vote_destroy(struct vote *vote);
 
 /*

@@ -12,31 +12,57 @@
 #include <string.h>
 
 static const struct option_spec table[] = {
-	{ .name = "model", .letter = 'm', .kind = OPTION_STRING,
-	  .argument = "DIR", .group = "Input",
-	  .help = "Hugging Face model folder: RUN/model, or a checkpoint" },
-	{ .name = "data", .letter = 'd', .kind = OPTION_STRING,
-	  .argument = "DIR", .help = "tokens, as for train" },
-	{ .name = "on", .kind = OPTION_CHOICE, .argument = "SPLIT",
-	  .choices = "val|train", .fallback = "val",
-	  .help = "which split to evaluate" },
-	{ .name = "samples", .letter = 'n', .kind = OPTION_INTEGER,
-	  .argument = "N", .fallback = "0", .minimum = 0,
-	  .maximum = 1000000000,
-	  .help = "sequences to evaluate, in the order of the text; 0: all" },
-	{ .name = "context", .letter = 'T', .kind = OPTION_INTEGER,
-	  .argument = "T", .minimum = 1, .maximum = 1 << 24,
-	  .help = "tokens a sequence (default: the model's positions, at most 1024)" },
-	{ .name = "json", .kind = OPTION_FLAG,
-	  .help = "print a JSON object" },
+	{.name = "model",
+	 .letter = 'm',
+	 .kind = OPTION_STRING,
+	 .argument = "DIR",
+	 .group = "Input",
+	 .help = "Hugging Face model folder: RUN/model, or a checkpoint"},
+	{.name = "data",
+	 .letter = 'd',
+	 .kind = OPTION_STRING,
+	 .argument = "DIR",
+	 .help = "tokens, as for train"},
+	{.name = "on",
+	 .kind = OPTION_CHOICE,
+	 .argument = "SPLIT",
+	 .choices = "val|train",
+	 .fallback = "val",
+	 .help = "which split to evaluate"},
+	{.name = "samples",
+	 .letter = 'n',
+	 .kind = OPTION_INTEGER,
+	 .argument = "N",
+	 .fallback = "0",
+	 .minimum = 0,
+	 .maximum = 1000000000,
+	 .help = "sequences to evaluate, in the order of the text; 0: all"},
+	{.name = "context",
+	 .letter = 'T',
+	 .kind = OPTION_INTEGER,
+	 .argument = "T",
+	 .minimum = 1,
+	 .maximum = 1 << 24,
+	 .help = "tokens a sequence (default: the model's positions, at most 1024)"},
+	{.name = "json", .kind = OPTION_FLAG, .help = "print a JSON object"},
 	JOB_OPTIONS_PIPELINE,
-	{ .name = "micro-batches", .letter = 'M', .kind = OPTION_INTEGER,
-	  .argument = "M", .fallback = "8", .minimum = 1, .maximum = 65535,
-	  .help = "micro-batches in the pipeline at once" },
-	{ .name = "micro-batch-size", .letter = 'B', .kind = OPTION_INTEGER,
-	  .argument = "B", .fallback = "1", .minimum = 1, .maximum = 65535,
-	  .help = "sequences a micro-batch" },
-	{ .name = NULL },
+	{.name = "micro-batches",
+	 .letter = 'M',
+	 .kind = OPTION_INTEGER,
+	 .argument = "M",
+	 .fallback = "8",
+	 .minimum = 1,
+	 .maximum = 65535,
+	 .help = "micro-batches in the pipeline at once"},
+	{.name = "micro-batch-size",
+	 .letter = 'B',
+	 .kind = OPTION_INTEGER,
+	 .argument = "B",
+	 .fallback = "1",
+	 .minimum = 1,
+	 .maximum = 65535,
+	 .help = "sequences a micro-batch"},
+	{.name = NULL},
 };
 
 const struct option_command eval_command = {
@@ -58,9 +84,9 @@ static int fill_job(const struct options *options, struct corpus **corpus,
 	if (!folder || !data)
 		return fail(-EINVAL, "eval needs --model DIR and --data DIR");
 	job->kind = JOB_EVAL;
-	job->split = strcmp(options_string(options, "on"), "train") == 0 ?
-			     CORPUS_TRAIN :
-			     CORPUS_VALIDATION;
+	job->split = strcmp(options_string(options, "on"), "train") == 0
+			     ? CORPUS_TRAIN
+			     : CORPUS_VALIDATION;
 	rc = hf_config_read(folder, &job->config);
 	if (!rc)
 		rc = model_create(&job->config, model);
@@ -76,11 +102,13 @@ static int fill_job(const struct options *options, struct corpus **corpus,
 	if (options_is_set(options, "context"))
 		job->context = (unsigned)options_integer(options, "context");
 	if (job->context > job->config.context)
-		return fail(-EINVAL,
-			    "--context %u is longer than the model's positions (%u)",
-			    job->context, job->config.context);
+		return fail(
+			-EINVAL,
+			"--context %u is longer than the model's positions (%u)",
+			job->context, job->config.context);
 	job_options_pipeline(options, job);
-	job->micro_batches = (unsigned)options_integer(options, "micro-batches");
+	job->micro_batches =
+		(unsigned)options_integer(options, "micro-batches");
 	job->micro_batch_size =
 		(unsigned)options_integer(options, "micro-batch-size");
 	job->gradient_groups = 1;
@@ -108,7 +136,7 @@ static void print_result(const struct options *options, const json_t *result)
 
 int cmd_eval(int argc, char **argv)
 {
-	struct launch_result result = { 0 };
+	struct launch_result result = {0};
 	struct options *options;
 	struct corpus *corpus = NULL;
 	struct model *model = NULL;

@@ -10,26 +10,48 @@
 #include <string.h>
 
 static const struct option_spec table[] = {
-	{ .name = "model", .letter = 'm', .kind = OPTION_STRING,
-	  .argument = "DIR", .group = "Text",
-	  .help = "Hugging Face model folder with a tokenizer.json" },
-	{ .name = "prompt", .letter = 'p', .kind = OPTION_STRING,
-	  .argument = "TEXT",
-	  .help = "text to go on from (default: the start of a document)" },
-	{ .name = "tokens", .letter = 'n', .kind = OPTION_INTEGER,
-	  .argument = "N", .fallback = "200", .minimum = 1,
-	  .maximum = 1 << 20, .help = "most tokens to generate" },
-	{ .name = "temperature", .kind = OPTION_REAL, .argument = "X",
-	  .fallback = "0.8", .minimum = 0, .maximum = 100,
-	  .help = "0: always the likeliest token; 1: as the model says" },
-	{ .name = "top-k", .kind = OPTION_INTEGER, .argument = "K",
-	  .fallback = "50", .minimum = 0, .maximum = 1 << 24,
-	  .help = "choose among the K likeliest; 0: among all" },
-	{ .name = "seed", .kind = OPTION_INTEGER, .argument = "S",
-	  .fallback = "1", .minimum = 0, .maximum = 9007199254740992.0,
-	  .help = "equal seeds give equal text" },
+	{.name = "model",
+	 .letter = 'm',
+	 .kind = OPTION_STRING,
+	 .argument = "DIR",
+	 .group = "Text",
+	 .help = "Hugging Face model folder with a tokenizer.json"},
+	{.name = "prompt",
+	 .letter = 'p',
+	 .kind = OPTION_STRING,
+	 .argument = "TEXT",
+	 .help = "text to go on from (default: the start of a document)"},
+	{.name = "tokens",
+	 .letter = 'n',
+	 .kind = OPTION_INTEGER,
+	 .argument = "N",
+	 .fallback = "200",
+	 .minimum = 1,
+	 .maximum = 1 << 20,
+	 .help = "most tokens to generate"},
+	{.name = "temperature",
+	 .kind = OPTION_REAL,
+	 .argument = "X",
+	 .fallback = "0.8",
+	 .minimum = 0,
+	 .maximum = 100,
+	 .help = "0: always the likeliest token; 1: as the model says"},
+	{.name = "top-k",
+	 .kind = OPTION_INTEGER,
+	 .argument = "K",
+	 .fallback = "50",
+	 .minimum = 0,
+	 .maximum = 1 << 24,
+	 .help = "choose among the K likeliest; 0: among all"},
+	{.name = "seed",
+	 .kind = OPTION_INTEGER,
+	 .argument = "S",
+	 .fallback = "1",
+	 .minimum = 0,
+	 .maximum = 9007199254740992.0,
+	 .help = "equal seeds give equal text"},
 	JOB_OPTIONS_PIPELINE,
-	{ .name = NULL },
+	{.name = NULL},
 };
 
 const struct option_command generate_command = {
@@ -69,12 +91,13 @@ static int encode_prompt(struct generate *g, struct token_buffer *out)
 		rc = tokenizer_encode(g->tokenizer, prompt, strlen(prompt),
 				      TOKENIZER_SPECIAL | TOKENIZER_TEMPLATE,
 				      out);
-		return rc == -EILSEQ ? fail(-EINVAL, "--prompt is not UTF-8") :
-				       rc;
+		return rc == -EILSEQ ? fail(-EINVAL, "--prompt is not UTF-8")
+				     : rc;
 	}
 	if (start < 0)
-		return fail(-EINVAL,
-			    "this tokenizer has no token to begin with: give --prompt TEXT");
+		return fail(
+			-EINVAL,
+			"this tokenizer has no token to begin with: give --prompt TEXT");
 	return token_buffer_append(out, &start, 1);
 }
 
@@ -83,15 +106,17 @@ static int check_prompt(const struct generate *g)
 	const struct job *job = &g->job;
 
 	if (job->prompt_count > job->config.context)
-		return fail(-EINVAL,
-			    "--prompt has %u tokens, the model has positions for %u",
-			    job->prompt_count, job->config.context);
+		return fail(
+			-EINVAL,
+			"--prompt has %u tokens, the model has positions for %u",
+			job->prompt_count, job->config.context);
 	for (unsigned i = 0; i < job->prompt_count; i++)
 		if (job->prompt[i] < 0 ||
 		    (unsigned)job->prompt[i] >= job->config.vocab_size)
-			return fail(-EINVAL,
-				    "the tokenizer gives token %d, the model knows %u",
-				    job->prompt[i], job->config.vocab_size);
+			return fail(
+				-EINVAL,
+				"the tokenizer gives token %d, the model knows %u",
+				job->prompt[i], job->config.vocab_size);
 	return 0;
 }
 
@@ -99,7 +124,7 @@ static int fill_job(struct generate *g)
 {
 	const struct options *o = g->options;
 	const char *folder = options_string(o, "model");
-	struct token_buffer prompt = { 0 };
+	struct token_buffer prompt = {0};
 	struct job *job = &g->job;
 	int rc;
 
@@ -129,8 +154,8 @@ static int fill_job(struct generate *g)
 	job->micro_batches = 1;
 	job->micro_batch_size = 1;
 	job->gradient_groups = 1;
-	job->context = MIN(job->config.context,
-			   job->prompt_count + job->tokens);
+	job->context =
+		MIN(job->config.context, job->prompt_count + job->tokens);
 	job_options_pipeline(o, job);
 	return job_options_partition(o, g->model, job);
 }

@@ -11,13 +11,15 @@
 #include <errno.h>
 
 static const struct option_spec table[] = {
-	{ .name = "tensors", .kind = OPTION_FLAG, .group = "Output",
-	  .help = "list every tensor of a model" },
-	{ .name = "verify", .kind = OPTION_FLAG,
-	  .help = "read everything and compare it with its digests" },
-	{ .name = "json", .kind = OPTION_FLAG,
-	  .help = "print a JSON object" },
-	{ .name = NULL },
+	{.name = "tensors",
+	 .kind = OPTION_FLAG,
+	 .group = "Output",
+	 .help = "list every tensor of a model"},
+	{.name = "verify",
+	 .kind = OPTION_FLAG,
+	 .help = "read everything and compare it with its digests"},
+	{.name = "json", .kind = OPTION_FLAG, .help = "print a JSON object"},
+	{.name = NULL},
 };
 
 const struct option_command inspect_command = {
@@ -35,8 +37,8 @@ static json_t *tensor_json(const struct safetensors_tensor *tensor)
 	json_t *shape = json_array();
 
 	for (unsigned i = 0; i < tensor->rank; i++)
-		json_array_append_new(shape, json_integer((json_int_t)
-								  tensor->shape[i]));
+		json_array_append_new(
+			shape, json_integer((json_int_t)tensor->shape[i]));
 	return json_pack("{s:s, s:s, s:o, s:I}", "name", tensor->name, "dtype",
 			 safetensors_dtype_name(tensor->dtype), "shape", shape,
 			 "bytes", (json_int_t)tensor->bytes);
@@ -105,8 +107,8 @@ static void print_model(const struct options *options, const char *folder,
 	       c->vocab_size, c->tied ? ", tied head" : "");
 	printf("  %s parameters in %zu tensors, %s\n", parameters,
 	       safetensors_count(files), bytes);
-	for (size_t i = 0; options_flag(options, "tensors") &&
-			   i < safetensors_count(files);
+	for (size_t i = 0;
+	     options_flag(options, "tensors") && i < safetensors_count(files);
 	     i++) {
 		const struct safetensors_tensor *tensor =
 			safetensors_tensor(files, i);
@@ -154,11 +156,10 @@ static bool holds(const char *folder, const char *name)
 	       files_exists(path);
 }
 
-static int inspect_checkpoint(const struct options *options,
-			      const char *folder)
+static int inspect_checkpoint(const struct options *options, const char *folder)
 {
-	int rc = options_flag(options, "verify") ? checkpoint_verify(folder) :
-						   0;
+	int rc =
+		options_flag(options, "verify") ? checkpoint_verify(folder) : 0;
 
 	if (!rc && options_flag(options, "verify"))
 		log_info("%s: every file is as its manifest says", folder);
@@ -169,7 +170,7 @@ static int inspect_checkpoint(const struct options *options,
 static int inspect_run(const struct options *options, const char *folder)
 {
 	char path[FILES_PATH_BYTES];
-	struct checkpoint checkpoint = { 0 };
+	struct checkpoint checkpoint = {0};
 	int rc = files_join(path, sizeof(path), folder, "model");
 
 	if (rc)
@@ -208,8 +209,9 @@ int cmd_inspect(int argc, char **argv)
 		return rc < 0 ? 2 : 0;
 	count = options_operands(options, &paths);
 	if (count == 0)
-		rc = fail(-EINVAL,
-			  "inspect needs a folder: a model, a run, a checkpoint or a corpus");
+		rc = fail(
+			-EINVAL,
+			"inspect needs a folder: a model, a run, a checkpoint or a corpus");
 	status = rc ? 2 : 1;
 	for (size_t i = 0; !rc && i < count; i++)
 		rc = inspect_one(options, paths[i]);

@@ -4,10 +4,14 @@
 #include "tools/commands.h"
 
 static const struct option_spec table[] = {
-	{ .name = "control-fd", .kind = OPTION_INTEGER, .argument = "N",
-	  .minimum = 0, .maximum = 1 << 20, .group = "Options",
-	  .help = "socket to the supervisor that started this rank" },
-	{ .name = NULL },
+	{.name = "control-fd",
+	 .kind = OPTION_INTEGER,
+	 .argument = "N",
+	 .minimum = 0,
+	 .maximum = 1 << 20,
+	 .group = "Options",
+	 .help = "socket to the supervisor that started this rank"},
+	{.name = NULL},
 };
 
 static const struct option_command rank_command = {
@@ -26,7 +30,8 @@ int cmd_rank(int argc, char **argv)
 	if (rc)
 		return rc < 0 ? 2 : 0;
 	if (!options_is_set(options, "control-fd")) {
-		log_error("`stagecoach rank` is started by train, eval and generate, not by hand");
+		log_error(
+			"`stagecoach rank` is started by train, eval and generate, not by hand");
 		options_destroy(options);
 		return 2;
 	}

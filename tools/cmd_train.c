@@ -21,116 +21,246 @@
 #define SAMPLES_MAX    1000000000.0
 
 static const struct option_spec table[] = {
-	{ .name = "data", .letter = 'd', .kind = OPTION_STRING,
-	  .argument = "DIR", .group = "Input and output",
-	  .help = "tokens: a folder made by prepare, or .bin shards of llm.c or nanoGPT" },
-	{ .name = "out", .letter = 'o', .kind = OPTION_STRING,
-	  .argument = "RUN",
-	  .help = "folder for the run's files; must not exist" },
-	{ .name = "resume", .kind = OPTION_STRING, .argument = "RUN",
-	  .help = "go on from the newest checkpoint of RUN, with its options" },
-	{ .name = "model", .letter = 'm', .kind = OPTION_STRING,
-	  .argument = "DIR",
-	  .help = "start from this Hugging Face model folder" },
+	{.name = "data",
+	 .letter = 'd',
+	 .kind = OPTION_STRING,
+	 .argument = "DIR",
+	 .group = "Input and output",
+	 .help = "tokens: a folder made by prepare, or .bin shards of llm.c or nanoGPT"},
+	{.name = "out",
+	 .letter = 'o',
+	 .kind = OPTION_STRING,
+	 .argument = "RUN",
+	 .help = "folder for the run's files; must not exist"},
+	{.name = "resume",
+	 .kind = OPTION_STRING,
+	 .argument = "RUN",
+	 .help = "go on from the newest checkpoint of RUN, with its options"},
+	{.name = "model",
+	 .letter = 'm',
+	 .kind = OPTION_STRING,
+	 .argument = "DIR",
+	 .help = "start from this Hugging Face model folder"},
 	JOB_OPTIONS_PIPELINE,
-	{ .name = "schedule", .letter = 's', .kind = OPTION_STRING,
-	  .argument = "NAME|FILE", .fallback = "1f1b",
-	  .help = "order of the work: see `stagecoach schedule list`, or a CSV file" },
-	{ .name = "chunks", .letter = 'V', .kind = OPTION_INTEGER,
-	  .argument = "V", .fallback = "0", .minimum = 0, .maximum = 256,
-	  .help = "pieces each stage's layers are cut into, for interleaved and V schedules; 0: as the schedule likes" },
-	{ .name = "recompute", .kind = OPTION_FLAG,
-	  .help = "keep layer inputs only and run forward again for the backward: less memory, about a third more time" },
-	{ .name = "arch", .kind = OPTION_CHOICE, .argument = "NAME",
-	  .choices = "gpt2", .fallback = "gpt2", .group = "New model",
-	  .help = "family of a model with random weights" },
-	{ .name = "layers", .letter = 'L', .kind = OPTION_INTEGER,
-	  .argument = "L", .fallback = "4", .minimum = 1, .maximum = 10000,
-	  .help = "blocks" },
-	{ .name = "width", .letter = 'C', .kind = OPTION_INTEGER,
-	  .argument = "C", .fallback = "256", .minimum = 1,
-	  .maximum = 1 << 20, .help = "channels" },
-	{ .name = "heads", .letter = 'H', .kind = OPTION_INTEGER,
-	  .argument = "H", .fallback = "4", .minimum = 1, .maximum = 4096,
-	  .help = "attention heads; must divide the width" },
-	{ .name = "vocab-size", .kind = OPTION_INTEGER, .argument = "V",
-	  .minimum = 2, .maximum = 1 << 24,
-	  .help = "tokens the model knows (default: what the data says)" },
-	{ .name = "dropout", .kind = OPTION_REAL, .argument = "P",
-	  .minimum = 0, .maximum = 0.99,
-	  .help = "probability, at all sites (default: 0, or the model folder's)" },
-	{ .name = "context", .letter = 'T', .kind = OPTION_INTEGER,
-	  .argument = "T", .minimum = 1, .maximum = 1 << 24,
-	  .group = "Batch",
-	  .help = "tokens a sequence (default: 256, or the model's if less)" },
-	{ .name = "micro-batches", .letter = 'M', .kind = OPTION_INTEGER,
-	  .argument = "M", .fallback = "8", .minimum = 1, .maximum = 65535,
-	  .help = "micro-batches a step, all in all" },
-	{ .name = "micro-batch-size", .letter = 'B', .kind = OPTION_INTEGER,
-	  .argument = "B", .fallback = "2", .minimum = 1, .maximum = 65535,
-	  .help = "sequences a micro-batch" },
-	{ .name = "gradient-groups", .kind = OPTION_INTEGER, .argument = "G",
-	  .fallback = "1", .minimum = 1, .maximum = 65536,
-	  .help = "sum micro-batches in G groups, and those as a binary tree; a power of two; changes the last bits" },
-	{ .name = "seed", .kind = OPTION_INTEGER, .argument = "S",
-	  .fallback = "1", .minimum = 0, .maximum = 9007199254740992.0,
-	  .help = "of initial weights, data order and dropout" },
-	{ .name = "steps", .letter = 'n', .kind = OPTION_INTEGER,
-	  .argument = "N", .fallback = "300", .minimum = 1,
-	  .maximum = SAMPLES_MAX, .group = "Optimizer",
-	  .help = "steps in all, those before a resume included" },
-	{ .name = "optimizer", .kind = OPTION_CHOICE, .argument = "NAME",
-	  .choices = "adamw|sgd", .fallback = "adamw", .help = "update rule" },
-	{ .name = "lr", .kind = OPTION_REAL, .argument = "X",
-	  .fallback = "0.001", .minimum = 0, .maximum = 1000,
-	  .help = "highest learning rate" },
-	{ .name = "min-lr", .kind = OPTION_REAL, .argument = "X",
-	  .minimum = 0, .maximum = 1000,
-	  .help = "rate the decay ends at (default: a tenth of --lr)" },
-	{ .name = "warmup", .kind = OPTION_INTEGER, .argument = "N",
-	  .minimum = 0, .maximum = SAMPLES_MAX,
-	  .help = "steps of linear warm-up (default: a twentieth of --decay-steps, at most 100)" },
-	{ .name = "decay", .kind = OPTION_CHOICE, .argument = "KIND",
-	  .choices = "cosine|linear|constant", .fallback = "cosine",
-	  .help = "shape of the decay" },
-	{ .name = "decay-steps", .kind = OPTION_INTEGER, .argument = "N",
-	  .minimum = 1, .maximum = SAMPLES_MAX,
-	  .help = "step at which the decay ends (default: --steps)" },
-	{ .name = "beta1", .kind = OPTION_REAL, .argument = "X",
-	  .fallback = "0.9", .minimum = 0, .maximum = 0.999999,
-	  .help = "adamw: decay of the mean of gradients" },
-	{ .name = "beta2", .kind = OPTION_REAL, .argument = "X",
-	  .fallback = "0.95", .minimum = 0, .maximum = 0.9999999,
-	  .help = "adamw: decay of the mean of their squares" },
-	{ .name = "epsilon", .kind = OPTION_REAL, .argument = "X",
-	  .fallback = "1e-8", .minimum = 0, .maximum = 1,
-	  .help = "adamw: added to the denominator" },
-	{ .name = "momentum", .kind = OPTION_REAL, .argument = "X",
-	  .fallback = "0.9", .minimum = 0, .maximum = 0.999999,
-	  .help = "sgd: momentum" },
-	{ .name = "nesterov", .kind = OPTION_FLAG,
-	  .help = "sgd: Nesterov's form of it" },
-	{ .name = "weight-decay", .kind = OPTION_REAL, .argument = "X",
-	  .fallback = "0.1", .minimum = 0, .maximum = 100,
-	  .help = "of matrices and embeddings; norms and biases have none" },
-	{ .name = "clip", .kind = OPTION_REAL, .argument = "X",
-	  .fallback = "1", .minimum = 0, .maximum = 1e30,
-	  .help = "largest global norm of the gradient; 0: no clipping" },
-	{ .name = "eval-every", .kind = OPTION_INTEGER, .argument = "N",
-	  .fallback = "100", .minimum = 0, .maximum = SAMPLES_MAX,
-	  .group = "Evaluation and checkpoints",
-	  .help = "steps between evaluations; 0: only before and after" },
-	{ .name = "eval-samples", .kind = OPTION_INTEGER, .argument = "N",
-	  .fallback = "128", .minimum = 0, .maximum = SAMPLES_MAX,
-	  .help = "sequences of the validation split to evaluate; 0: none" },
-	{ .name = "checkpoint-every", .kind = OPTION_INTEGER,
-	  .argument = "N", .fallback = "100", .minimum = 0,
-	  .maximum = SAMPLES_MAX,
-	  .help = "steps between checkpoints; 0: only at the end" },
-	{ .name = "keep-checkpoints", .kind = OPTION_INTEGER,
-	  .argument = "N", .fallback = "2", .minimum = 1, .maximum = 4096,
-	  .help = "newest checkpoints to keep" },
-	{ .name = NULL },
+	{.name = "schedule",
+	 .letter = 's',
+	 .kind = OPTION_STRING,
+	 .argument = "NAME|FILE",
+	 .fallback = "1f1b",
+	 .help = "order of the work: see `stagecoach schedule list`, or a CSV file"},
+	{.name = "chunks",
+	 .letter = 'V',
+	 .kind = OPTION_INTEGER,
+	 .argument = "V",
+	 .fallback = "0",
+	 .minimum = 0,
+	 .maximum = 256,
+	 .help = "pieces each stage's layers are cut into, for interleaved and V schedules; 0: as the schedule likes"},
+	{.name = "recompute",
+	 .kind = OPTION_FLAG,
+	 .help = "keep layer inputs only and run forward again for the backward: less memory, about a third more time"},
+	{.name = "arch",
+	 .kind = OPTION_CHOICE,
+	 .argument = "NAME",
+	 .choices = "gpt2",
+	 .fallback = "gpt2",
+	 .group = "New model",
+	 .help = "family of a model with random weights"},
+	{.name = "layers",
+	 .letter = 'L',
+	 .kind = OPTION_INTEGER,
+	 .argument = "L",
+	 .fallback = "4",
+	 .minimum = 1,
+	 .maximum = 10000,
+	 .help = "blocks"},
+	{.name = "width",
+	 .letter = 'C',
+	 .kind = OPTION_INTEGER,
+	 .argument = "C",
+	 .fallback = "256",
+	 .minimum = 1,
+	 .maximum = 1 << 20,
+	 .help = "channels"},
+	{.name = "heads",
+	 .letter = 'H',
+	 .kind = OPTION_INTEGER,
+	 .argument = "H",
+	 .fallback = "4",
+	 .minimum = 1,
+	 .maximum = 4096,
+	 .help = "attention heads; must divide the width"},
+	{.name = "vocab-size",
+	 .kind = OPTION_INTEGER,
+	 .argument = "V",
+	 .minimum = 2,
+	 .maximum = 1 << 24,
+	 .help = "tokens the model knows (default: what the data says)"},
+	{.name = "dropout",
+	 .kind = OPTION_REAL,
+	 .argument = "P",
+	 .minimum = 0,
+	 .maximum = 0.99,
+	 .help = "probability, at all sites (default: 0, or the model folder's)"},
+	{.name = "context",
+	 .letter = 'T',
+	 .kind = OPTION_INTEGER,
+	 .argument = "T",
+	 .minimum = 1,
+	 .maximum = 1 << 24,
+	 .group = "Batch",
+	 .help = "tokens a sequence (default: 256, or the model's if less)"},
+	{.name = "micro-batches",
+	 .letter = 'M',
+	 .kind = OPTION_INTEGER,
+	 .argument = "M",
+	 .fallback = "8",
+	 .minimum = 1,
+	 .maximum = 65535,
+	 .help = "micro-batches a step, all in all"},
+	{.name = "micro-batch-size",
+	 .letter = 'B',
+	 .kind = OPTION_INTEGER,
+	 .argument = "B",
+	 .fallback = "2",
+	 .minimum = 1,
+	 .maximum = 65535,
+	 .help = "sequences a micro-batch"},
+	{.name = "gradient-groups",
+	 .kind = OPTION_INTEGER,
+	 .argument = "G",
+	 .fallback = "1",
+	 .minimum = 1,
+	 .maximum = 65536,
+	 .help = "sum micro-batches in G groups, and those as a binary tree; a power of two; changes the last bits"},
+	{.name = "seed",
+	 .kind = OPTION_INTEGER,
+	 .argument = "S",
+	 .fallback = "1",
+	 .minimum = 0,
+	 .maximum = 9007199254740992.0,
+	 .help = "of initial weights, data order and dropout"},
+	{.name = "steps",
+	 .letter = 'n',
+	 .kind = OPTION_INTEGER,
+	 .argument = "N",
+	 .fallback = "300",
+	 .minimum = 1,
+	 .maximum = SAMPLES_MAX,
+	 .group = "Optimizer",
+	 .help = "steps in all, those before a resume included"},
+	{.name = "optimizer",
+	 .kind = OPTION_CHOICE,
+	 .argument = "NAME",
+	 .choices = "adamw|sgd",
+	 .fallback = "adamw",
+	 .help = "update rule"},
+	{.name = "lr",
+	 .kind = OPTION_REAL,
+	 .argument = "X",
+	 .fallback = "0.001",
+	 .minimum = 0,
+	 .maximum = 1000,
+	 .help = "highest learning rate"},
+	{.name = "min-lr",
+	 .kind = OPTION_REAL,
+	 .argument = "X",
+	 .minimum = 0,
+	 .maximum = 1000,
+	 .help = "rate the decay ends at (default: a tenth of --lr)"},
+	{.name = "warmup",
+	 .kind = OPTION_INTEGER,
+	 .argument = "N",
+	 .minimum = 0,
+	 .maximum = SAMPLES_MAX,
+	 .help = "steps of linear warm-up (default: a twentieth of --decay-steps, at most 100)"},
+	{.name = "decay",
+	 .kind = OPTION_CHOICE,
+	 .argument = "KIND",
+	 .choices = "cosine|linear|constant",
+	 .fallback = "cosine",
+	 .help = "shape of the decay"},
+	{.name = "decay-steps",
+	 .kind = OPTION_INTEGER,
+	 .argument = "N",
+	 .minimum = 1,
+	 .maximum = SAMPLES_MAX,
+	 .help = "step at which the decay ends (default: --steps)"},
+	{.name = "beta1",
+	 .kind = OPTION_REAL,
+	 .argument = "X",
+	 .fallback = "0.9",
+	 .minimum = 0,
+	 .maximum = 0.999999,
+	 .help = "adamw: decay of the mean of gradients"},
+	{.name = "beta2",
+	 .kind = OPTION_REAL,
+	 .argument = "X",
+	 .fallback = "0.95",
+	 .minimum = 0,
+	 .maximum = 0.9999999,
+	 .help = "adamw: decay of the mean of their squares"},
+	{.name = "epsilon",
+	 .kind = OPTION_REAL,
+	 .argument = "X",
+	 .fallback = "1e-8",
+	 .minimum = 0,
+	 .maximum = 1,
+	 .help = "adamw: added to the denominator"},
+	{.name = "momentum",
+	 .kind = OPTION_REAL,
+	 .argument = "X",
+	 .fallback = "0.9",
+	 .minimum = 0,
+	 .maximum = 0.999999,
+	 .help = "sgd: momentum"},
+	{.name = "nesterov",
+	 .kind = OPTION_FLAG,
+	 .help = "sgd: Nesterov's form of it"},
+	{.name = "weight-decay",
+	 .kind = OPTION_REAL,
+	 .argument = "X",
+	 .fallback = "0.1",
+	 .minimum = 0,
+	 .maximum = 100,
+	 .help = "of matrices and embeddings; norms and biases have none"},
+	{.name = "clip",
+	 .kind = OPTION_REAL,
+	 .argument = "X",
+	 .fallback = "1",
+	 .minimum = 0,
+	 .maximum = 1e30,
+	 .help = "largest global norm of the gradient; 0: no clipping"},
+	{.name = "eval-every",
+	 .kind = OPTION_INTEGER,
+	 .argument = "N",
+	 .fallback = "100",
+	 .minimum = 0,
+	 .maximum = SAMPLES_MAX,
+	 .group = "Evaluation and checkpoints",
+	 .help = "steps between evaluations; 0: only before and after"},
+	{.name = "eval-samples",
+	 .kind = OPTION_INTEGER,
+	 .argument = "N",
+	 .fallback = "128",
+	 .minimum = 0,
+	 .maximum = SAMPLES_MAX,
+	 .help = "sequences of the validation split to evaluate; 0: none"},
+	{.name = "checkpoint-every",
+	 .kind = OPTION_INTEGER,
+	 .argument = "N",
+	 .fallback = "100",
+	 .minimum = 0,
+	 .maximum = SAMPLES_MAX,
+	 .help = "steps between checkpoints; 0: only at the end"},
+	{.name = "keep-checkpoints",
+	 .kind = OPTION_INTEGER,
+	 .argument = "N",
+	 .fallback = "2",
+	 .minimum = 1,
+	 .maximum = 4096,
+	 .help = "newest checkpoints to keep"},
+	{.name = NULL},
 };
 
 const struct option_command train_command = {
@@ -145,11 +275,22 @@ const struct option_command train_command = {
 
 /* What --resume may change: nothing that would change the result. */
 static const char *const resume_may_change[] = {
-	"resume",	    "stages",	    "chunks",	    "split",
+	"resume",
+	"stages",
+	"chunks",
+	"split",
 	"transport",
-	"tcp-io",	    "threads",	    "no-pin",	    "schedule",
-	"recompute",	    "steps",	    "eval-every",   "eval-samples",
-	"checkpoint-every", "keep-checkpoints", NULL,
+	"tcp-io",
+	"threads",
+	"no-pin",
+	"schedule",
+	"recompute",
+	"steps",
+	"eval-every",
+	"eval-samples",
+	"checkpoint-every",
+	"keep-checkpoints",
+	NULL,
 };
 
 struct train {
@@ -169,15 +310,16 @@ struct train {
 static int read_run(struct train *t, const char *run)
 {
 	char path[FILES_PATH_BYTES];
-	const char *refused = options_first_typed_outside(t->options,
-							  resume_may_change);
+	const char *refused =
+		options_first_typed_outside(t->options, resume_may_change);
 	json_t *json, *options;
 	int rc;
 
 	if (refused)
-		return fail(-EINVAL,
-			    "--%s may not change when a run is resumed: it would change the result. Leave it out, or start a new run with --out",
-			    refused);
+		return fail(
+			-EINVAL,
+			"--%s may not change when a run is resumed: it would change the result. Leave it out, or start a new run with --out",
+			refused);
 	if (!files_is_folder(run))
 		return fail(-ENOENT, "--resume %s: there is no such run", run);
 	rc = files_join(path, sizeof(path), run, "run.json");
@@ -205,12 +347,14 @@ static int check_out(struct train *t)
 	const char *out = options_string(t->options, "out");
 
 	if (!out)
-		return fail(-EINVAL,
-			    "train needs --out RUN, a folder for the run's files");
+		return fail(
+			-EINVAL,
+			"train needs --out RUN, a folder for the run's files");
 	if (files_exists(out))
-		return fail(-EEXIST,
-			    "--out %s exists already; go on with it by `stagecoach train --resume %s`, or choose another folder",
-			    out, out);
+		return fail(
+			-EEXIST,
+			"--out %s exists already; go on with it by `stagecoach train --resume %s`, or choose another folder",
+			out, out);
 	return job_options_path(t->job.out, out);
 }
 
@@ -220,11 +364,12 @@ static int open_corpus(struct train *t)
 	int rc;
 
 	if (!data)
-		return fail(-EINVAL,
-			    "train needs --data DIR: make one with `stagecoach prepare --text FILE --out DIR`");
+		return fail(
+			-EINVAL,
+			"train needs --data DIR: make one with `stagecoach prepare --text FILE --out DIR`");
 	if (!files_exists(data))
-		return fail(-ENOENT, "--data %s: there is no such file or folder",
-			    data);
+		return fail(-ENOENT,
+			    "--data %s: there is no such file or folder", data);
 	rc = corpus_open(data, NULL, &t->corpus);
 	if (!rc)
 		rc = job_options_path(t->job.data, data);
@@ -294,9 +439,10 @@ static int new_model_config(struct train *t)
 	if (options_is_set(o, "vocab-size"))
 		vocab = (size_t)options_integer(o, "vocab-size");
 	if (vocab == 0)
-		return fail(-EINVAL,
-			    "%s does not say how many tokens there are: give --vocab-size (GPT-2: 50257)",
-			    t->job.data);
+		return fail(
+			-EINVAL,
+			"%s does not say how many tokens there are: give --vocab-size (GPT-2: 50257)",
+			t->job.data);
 	config->vocab_size = (unsigned)vocab;
 	config->layers = (unsigned)options_integer(o, "layers");
 	config->width = (unsigned)options_integer(o, "width");
@@ -314,15 +460,16 @@ static int new_model_config(struct train *t)
 
 static int old_model_config(struct train *t, const char *folder)
 {
-	static const char *const new_only[] = { "layers", "width", "heads",
-						"vocab-size", "arch" };
+	static const char *const new_only[] = {"layers", "width", "heads",
+					       "vocab-size", "arch"};
 	int rc;
 
 	for (size_t i = 0; i < ARRAY_SIZE(new_only); i++)
 		if (options_is_set(t->options, new_only[i]))
-			return fail(-EINVAL,
-				    "--%s is for new models; the one in %s has its own",
-				    new_only[i], folder);
+			return fail(
+				-EINVAL,
+				"--%s is for new models; the one in %s has its own",
+				new_only[i], folder);
 	rc = job_options_path(t->job.model, folder);
 	return rc ? rc : hf_config_read(folder, &t->job.config);
 }
@@ -373,8 +520,10 @@ static void fill_batch(struct train *t)
 	job->recompute = options_flag(o, "recompute");
 	job->seed = (uint64_t)options_integer(o, "seed");
 	job->steps = (uint64_t)options_integer(o, "steps");
-	job->checkpoint_every = (uint64_t)options_integer(o, "checkpoint-every");
-	job->keep_checkpoints = (unsigned)options_integer(o, "keep-checkpoints");
+	job->checkpoint_every =
+		(uint64_t)options_integer(o, "checkpoint-every");
+	job->keep_checkpoints =
+		(unsigned)options_integer(o, "keep-checkpoints");
 	job->eval_every = (uint64_t)options_integer(o, "eval-every");
 }
 
@@ -386,9 +535,9 @@ static void fill_optimizer(struct train *t)
 	const char *decay = options_string(o, "decay");
 
 	*optimizer = (struct optimizer_config){
-		.kind = strcmp(options_string(o, "optimizer"), "sgd") == 0 ?
-				OPTIMIZER_SGD :
-				OPTIMIZER_ADAMW,
+		.kind = strcmp(options_string(o, "optimizer"), "sgd") == 0
+				? OPTIMIZER_SGD
+				: OPTIMIZER_ADAMW,
 		.beta1 = options_real(o, "beta1"),
 		.beta2 = options_real(o, "beta2"),
 		.epsilon = options_real(o, "epsilon"),
@@ -398,18 +547,18 @@ static void fill_optimizer(struct train *t)
 		.clip = options_real(o, "clip"),
 	};
 	rate->peak = options_real(o, "lr");
-	rate->floor = options_is_set(o, "min-lr") ? options_real(o, "min-lr") :
-						    rate->peak / 10;
+	rate->floor = options_is_set(o, "min-lr") ? options_real(o, "min-lr")
+						  : rate->peak / 10;
 	rate->decay_steps =
-		options_is_set(o, "decay-steps") ?
-			(uint64_t)options_integer(o, "decay-steps") :
-			t->job.steps;
-	rate->warmup_steps = options_is_set(o, "warmup") ?
-				     (uint64_t)options_integer(o, "warmup") :
-				     MIN(rate->decay_steps / 20, 100);
-	rate->decay = strcmp(decay, "cosine") == 0 ? DECAY_COSINE :
-		      strcmp(decay, "linear") == 0 ? DECAY_LINEAR :
-						     DECAY_CONSTANT;
+		options_is_set(o, "decay-steps")
+			? (uint64_t)options_integer(o, "decay-steps")
+			: t->job.steps;
+	rate->warmup_steps = options_is_set(o, "warmup")
+				     ? (uint64_t)options_integer(o, "warmup")
+				     : MIN(rate->decay_steps / 20, 100);
+	rate->decay = strcmp(decay, "cosine") == 0   ? DECAY_COSINE
+		      : strcmp(decay, "linear") == 0 ? DECAY_LINEAR
+						     : DECAY_CONSTANT;
 }
 
 static int check_data(struct train *t)
@@ -422,8 +571,9 @@ static int check_data(struct train *t)
 	if (rc || wanted == 0)
 		return rc;
 	if (corpus_tokens(t->corpus, CORPUS_VALIDATION) <= t->job.context) {
-		log_warning("%s has no validation split of %u tokens or more: nothing is evaluated",
-			    t->job.data, t->job.context + 1);
+		log_warning(
+			"%s has no validation split of %u tokens or more: nothing is evaluated",
+			t->job.data, t->job.context + 1);
 		return 0;
 	}
 	rc = job_options_windows(t->corpus, CORPUS_VALIDATION, t->job.context,
@@ -436,9 +586,8 @@ static int check_data(struct train *t)
 static int check_schedule(struct train *t)
 {
 	struct job *job = &t->job;
-	struct accumulation accumulation = { .micro_batches =
-						     job->micro_batches,
-					     .groups = job->gradient_groups };
+	struct accumulation accumulation = {.micro_batches = job->micro_batches,
+					    .groups = job->gradient_groups};
 	struct schedule *schedule;
 	struct schedule_report report;
 	int rc = accumulation_check(&accumulation);
@@ -447,11 +596,10 @@ static int check_schedule(struct train *t)
 		rc = job_options_path(job->schedule,
 				      options_string(t->options, "schedule"));
 	if (!rc)
-		rc = schedule_open(job->schedule, job->ranks,
-				   job->micro_batches,
-				   (unsigned)options_integer(t->options,
-							     "chunks"),
-				   SCHEDULE_DIALECT_AUTO, &schedule);
+		rc = schedule_open(
+			job->schedule, job->ranks, job->micro_batches,
+			(unsigned)options_integer(t->options, "chunks"),
+			SCHEDULE_DIALECT_AUTO, &schedule);
 	if (rc)
 		return rc;
 	job->chunks = schedule->chunks;
@@ -463,8 +611,9 @@ static int check_schedule(struct train *t)
 			  "schedule %s has no backward: it cannot train",
 			  schedule->name);
 	else if (!rc && !report.bit_identical)
-		log_warning("schedule %s does not give the same bits as others: %s",
-			    schedule->name, report.bit_reason);
+		log_warning(
+			"schedule %s does not give the same bits as others: %s",
+			schedule->name, report.bit_reason);
 	schedule_report_fini(&report);
 	schedule_destroy(schedule);
 	return rc;
@@ -485,13 +634,13 @@ static int check_identity(struct train *t)
 
 		if (json_equal(value, theirs))
 			continue;
-		rc = strcmp(key, "data_fingerprint") == 0 ?
-			     fail(-EINVAL,
-				  "--data %s is not the data this run was trained on: its tokens differ",
-				  t->job.data) :
-			     fail(-EINVAL,
-				  "%s was written with another value of '%s'",
-				  t->checkpoint.folder, key);
+		rc = strcmp(key, "data_fingerprint") == 0
+			     ? fail(-EINVAL,
+				    "--data %s is not the data this run was trained on: its tokens differ",
+				    t->job.data)
+			     : fail(-EINVAL,
+				    "%s was written with another value of '%s'",
+				    t->checkpoint.folder, key);
 		break;
 	}
 	json_decref(mine);
@@ -508,7 +657,8 @@ static int apply_resume(struct train *t)
 	job->first_step = t->checkpoint.step;
 	if (job->first_step >= job->steps)
 		return fail(-EINVAL,
-			    "%s has done its %" PRIu64 " steps; ask for more with --steps N",
+			    "%s has done its %" PRIu64
+			    " steps; ask for more with --steps N",
 			    job->out, job->first_step);
 	rc = check_identity(t);
 	return rc ? rc : job_options_path(job->resume, t->checkpoint.folder);
@@ -535,9 +685,10 @@ static int plan(struct train *t)
 	fill_batch(t);
 	fill_optimizer(t);
 	if (t->job.context > t->job.config.context)
-		return fail(-EINVAL,
-			    "--context %u is longer than the model's positions (%u)",
-			    t->job.context, t->job.config.context);
+		return fail(
+			-EINVAL,
+			"--context %u is longer than the model's positions (%u)",
+			t->job.context, t->job.config.context);
 	rc = check_data(t);
 	if (!rc)
 		rc = check_schedule(t);
@@ -579,17 +730,18 @@ static int write_run_json(const struct train *t)
 static void introduce(const struct train *t)
 {
 	const struct job *job = &t->job;
-	uint64_t sequences = (uint64_t)job->micro_batches *
-			     job->micro_batch_size;
+	uint64_t sequences =
+		(uint64_t)job->micro_batches * job->micro_batch_size;
 	double entropy = corpus_unigram_entropy(t->corpus);
 	char parameters[32], tokens[32], chunks[32], *split = malloc(8192);
 
 	text_grouped(parameters, sizeof(parameters),
 		     model_parameter_total(t->model));
 	text_grouped(tokens, sizeof(tokens), sequences * job->context);
-	log_info("model: %s, %u layers, width %u, %u heads, vocabulary %u: %s parameters",
-		 job->config.family, job->config.layers, job->config.width,
-		 job->config.heads, job->config.vocab_size, parameters);
+	log_info(
+		"model: %s, %u layers, width %u, %u heads, vocabulary %u: %s parameters",
+		job->config.family, job->config.layers, job->config.width,
+		job->config.heads, job->config.vocab_size, parameters);
 	snprintf(chunks, sizeof(chunks), " of %u chunks", job->chunks);
 	if (split)
 		log_info("pipeline: %u stage%s%s (layers %s), schedule %s%s",
@@ -598,12 +750,15 @@ static void introduce(const struct train *t)
 			 partition_text(&job->partition, split, 8192),
 			 job->schedule,
 			 job->recompute ? ", recomputing activations" : "");
-	log_info("step: %u micro-batches x %u sequences x %u tokens = %s tokens; %" PRIu64 " steps",
-		 job->micro_batches, job->micro_batch_size, job->context,
-		 tokens, job->steps);
+	log_info(
+		"step: %u micro-batches x %u sequences x %u tokens = %s tokens; %" PRIu64
+		" steps",
+		job->micro_batches, job->micro_batch_size, job->context, tokens,
+		job->steps);
 	if (entropy > 0)
-		log_info("yardsticks: a uniform guess has loss %.4f, word frequencies alone %.4f",
-			 math_log(job->config.vocab_size), entropy);
+		log_info(
+			"yardsticks: a uniform guess has loss %.4f, word frequencies alone %.4f",
+			math_log(job->config.vocab_size), entropy);
 	if (t->resume)
 		log_info("resuming after step %" PRIu64 " from %s",
 			 job->first_step, job->resume);
@@ -615,8 +770,8 @@ static void introduce(const struct train *t)
 static void show_evaluation(struct train *t, uint64_t step, double loss)
 {
 	t->validation_loss = loss;
-	log_info("step %" PRIu64 ": validation loss %.4f, perplexity %.2f", step,
-		 loss, math_exp(loss));
+	log_info("step %" PRIu64 ": validation loss %.4f, perplexity %.2f",
+		 step, loss, math_exp(loss));
 }
 
 static void show_event(void *argument, unsigned rank, const json_t *event)
@@ -629,17 +784,17 @@ static void show_event(void *argument, unsigned rank, const json_t *event)
 
 	(void)rank;
 	if (json_object_get(event, "val_loss")) {
-		show_evaluation(t, step,
-				json_number_value(json_object_get(
-					event, "val_loss")));
+		show_evaluation(
+			t, step,
+			json_number_value(json_object_get(event, "val_loss")));
 		return;
 	}
 	if (!loss)
 		return;
 	t->last_loss = json_number_value(loss);
 	text_grouped(rate, sizeof(rate),
-		     (uint64_t)json_number_value(json_object_get(
-			     event, "tokens_per_second")));
+		     (uint64_t)json_number_value(
+			     json_object_get(event, "tokens_per_second")));
 	snprintf(note, sizeof(note), "loss %.4f, %s tokens/s, waiting %.1f %%",
 		 t->last_loss, rate,
 		 100 * json_number_value(json_object_get(event, "bubble")));
@@ -670,12 +825,14 @@ static void remove_unborn(const struct train *t)
 static void conclude(const struct train *t, const struct launch_result *result)
 {
 	if (result->stopped) {
-		log_info("stopped; the checkpoint is in %s/checkpoints. Go on with: stagecoach train --resume %s",
-			 t->job.out, t->job.out);
+		log_info(
+			"stopped; the checkpoint is in %s/checkpoints. Go on with: stagecoach train --resume %s",
+			t->job.out, t->job.out);
 		return;
 	}
-	log_info("done: the model is in %s/model, a line a step in %s/metrics.jsonl",
-		 t->job.out, t->job.out);
+	log_info(
+		"done: the model is in %s/model, a line a step in %s/metrics.jsonl",
+		t->job.out, t->job.out);
 }
 
 static int run(struct train *t)
@@ -686,10 +843,10 @@ static int run(struct train *t)
 	if (rc)
 		return rc;
 	introduce(t);
-	t->progress = (struct progress){ .label = "train",
-					 .unit = "step",
-					 .first = t->job.first_step,
-					 .total = t->job.steps };
+	t->progress = (struct progress){.label = "train",
+					.unit = "step",
+					.first = t->job.first_step,
+					.total = t->job.steps};
 	rc = job_options_launch(t->options, &t->job, show_event, t, &result);
 	if (t->progress_begun)
 		progress_end(&t->progress);

@@ -13,7 +13,8 @@ int cmd_eval(int argc, char **argv);
 int cmd_generate(int argc, char **argv);
 int cmd_schedule(int argc, char **argv);
 int cmd_inspect(int argc, char **argv);
-int cmd_rank(int argc, char **argv); /* started by the launcher, not by people */
+int cmd_rank(int argc,
+	     char **argv); /* started by the launcher, not by people */
 
 /* For --help, the manual and completion. */
 extern const struct option_command train_command;

@@ -91,8 +91,8 @@ int job_options_launch(const struct options *options, const struct job *job,
 	if (!rc && !json)
 		rc = fail(-ENOMEM, "no memory for the job");
 	if (rc)
-		*result = (struct launch_result){ .status = rc,
-						  .failed_rank = -1 };
+		*result =
+			(struct launch_result){.status = rc, .failed_rank = -1};
 	else
 		rc = launch_run(&launch, result);
 	json_decref(json);

@@ -14,24 +14,25 @@
 #include <stdio.h>
 
 enum option_kind {
-	OPTION_FLAG,	/* --recompute; no argument */
+	OPTION_FLAG,    /* --recompute; no argument */
 	OPTION_INTEGER, /* minimum .. maximum */
-	OPTION_REAL,	/* minimum .. maximum */
+	OPTION_REAL,    /* minimum .. maximum */
 	OPTION_STRING,
-	OPTION_CHOICE,	/* one of choices, "a|b|c" */
-	OPTION_BYTES,	/* 4096, 64M, 2G */
-	OPTION_LIST,	/* integers: 5,4,3; minimum .. maximum each */
-	OPTION_STRINGS, /* takes all words up to the next option; repeatable */
+	OPTION_CHOICE,   /* one of choices, "a|b|c" */
+	OPTION_BYTES,    /* 4096, 64M, 2G */
+	OPTION_LIST,     /* integers: 5,4,3; minimum .. maximum each */
+	OPTION_STRINGS,  /* takes all words up to the next option; repeatable */
 	OPTION_OPTIONAL, /* --csv or --csv=comms; fallback when no value */
 };
 
 struct option_spec {
 	const char *name; /* long name, without dashes; NULL ends the table */
-	char letter;	  /* short name, or 0 */
+	char letter;      /* short name, or 0 */
 	enum option_kind kind;
 	const char *argument; /* what help calls the value: "N", "DIR" */
-	const char *fallback; /* default in words the parser reads; NULL: none */
-	const char *choices;  /* OPTION_CHOICE, or OPTION_OPTIONAL */
+	const char
+		*fallback;   /* default in words the parser reads; NULL: none */
+	const char *choices; /* OPTION_CHOICE, or OPTION_OPTIONAL */
 	double minimum, maximum;
 	const char *group; /* heading in help; NULL: as the row before */
 	const char *help;  /* one sentence */
@@ -39,9 +40,9 @@ struct option_spec {
 
 /* What a command is, for its help and manual page. */
 struct option_command {
-	const char *name;     /* "train" */
-	const char *synopsis; /* "--data DIR --out RUN [options]" */
-	const char *summary;  /* one line */
+	const char *name;        /* "train" */
+	const char *synopsis;    /* "--data DIR --out RUN [options]" */
+	const char *summary;     /* one line */
 	const char *description; /* paragraphs for the manual; may be NULL */
 	const struct option_spec *table;
 	const char *operands; /* "NAME|FILE ..." or NULL: none are taken */

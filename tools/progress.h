@@ -13,10 +13,10 @@
 #include "base/compiler.h"
 
 struct progress {
-	const char *label;   /* "train" */
-	const char *unit;    /* "step"; "B" prints bytes with MB/s */
-	uint64_t first;	     /* where this run began (a resumed one) */
-	uint64_t total;	     /* 0: not known */
+	const char *label; /* "train" */
+	const char *unit;  /* "step"; "B" prints bytes with MB/s */
+	uint64_t first;    /* where this run began (a resumed one) */
+	uint64_t total;    /* 0: not known */
 	double plain_interval_seconds; /* between plain lines; 0: 5 s */
 	/* The rest is the implementation's. */
 	uint64_t done;

@@ -50,7 +50,8 @@ int main(int argc, char **argv)
 	int64_t threads, begin;
 	double seconds, products = 0;
 
-	if (argc != 3 || text_parse_integer(argv[1], 1, THREADS_MAX, &threads) ||
+	if (argc != 3 ||
+	    text_parse_integer(argv[1], 1, THREADS_MAX, &threads) ||
 	    text_parse_real(argv[2], 0.1, 1000, &seconds)) {
 		fprintf(stderr, "usage: sgemm-rate THREADS SECONDS\n");
 		return 2;
