@@ -43,7 +43,7 @@ static struct rank *rank_of(struct world *world)
 static void note_cancel(struct world_control *control)
 {
 	if (!atomic_exchange(&control->cancel_noted, true))
-		log_info("ending: %s", control->reason);
+		log_debug("ending: %s", control->reason);
 }
 
 int world_check(struct world *world)
