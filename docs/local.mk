@@ -1,4 +1,4 @@
-EXTRA_DIST += docs/ARCHITECTURE.md
+EXTRA_DIST += docs/ARCHITECTURE.md docs/FORMATS.md
 
 # The manual pages come from the option tables, by way of the program itself.
 MANUALS = \

@@ -6,6 +6,7 @@
 #include "engine/pipeline.h"
 #include "model/io/hf_config.h"
 #include "model/io/safetensors.h"
+#include "model/kernels/numerics.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -16,6 +17,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#define NUMERICS_BYTES 1024
 #define STATE_VERSION     1
 #define SHARD_BYTES_MAX   ((uint64_t)5000000000) /* as transformers 4 */
 #define MANIFEST_LIMIT    ((size_t)16 << 20)
@@ -376,14 +378,18 @@ static int copy_companions(const struct job *job, const char *folder)
 static int write_state(const struct pipeline *p, const char *folder,
 		       uint64_t step)
 {
-	char path[FILES_PATH_BYTES];
+	char path[FILES_PATH_BYTES], numerics[NUMERICS_BYTES];
 	json_t *state;
 	int rc = files_join(path, sizeof(path), folder, "state.json");
 
+	if (!rc)
+		rc = numerics_describe(numerics, sizeof(numerics));
 	if (rc)
 		return rc;
-	state = json_pack("{s:i, s:I, s:o}", "version", STATE_VERSION, "step",
-			  (json_int_t)step, "identity", job_identity(p->job));
+	state = json_pack("{s:i, s:I, s:o, s:o}", "version", STATE_VERSION,
+			  "step", (json_int_t)step, "identity",
+			  job_identity(p->job), "numerics",
+			  json_loads(numerics, 0, NULL));
 	if (!state)
 		return fail(-ENOMEM, "no memory for %s", path);
 	rc = json_write(path, state);
@@ -763,6 +769,7 @@ static int read_state(const char *folder, struct checkpoint *out)
 	if (!rc) {
 		out->step = (uint64_t)step;
 		out->identity = json_incref(identity);
+		out->numerics = json_incref(json_object_get(state, "numerics"));
 	}
 	json_decref(state);
 	return rc;
@@ -801,5 +808,7 @@ int checkpoint_find(const char *run, struct checkpoint *out)
 void checkpoint_fini(struct checkpoint *checkpoint)
 {
 	json_decref(checkpoint->identity);
+	json_decref(checkpoint->numerics);
 	checkpoint->identity = NULL;
+	checkpoint->numerics = NULL;
 }

@@ -5,7 +5,7 @@
  *   RUN/checkpoints/step-00000100/
  *       config.json model.safetensors tokenizer.json ...   the model
  *       optimizer.safetensors     exp_avg.<name>, exp_avg_sq.<name>
- *       state.json                step, and the run's identity
+ *       state.json                step, the run's identity, its numerics
  *       manifest.json             bytes and SHA-256 of every file above
  *   RUN/checkpoints/latest        "step-00000100"
  *
@@ -54,6 +54,7 @@ struct checkpoint {
 	char folder[FILES_PATH_BYTES];
 	uint64_t step;
 	json_t *identity; /* job_identity() of the run that wrote it */
+	json_t *numerics; /* what it computed with; NULL if it did not say */
 };
 
 /*

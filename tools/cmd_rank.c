@@ -1,4 +1,5 @@
 #include "base/log.h"
+#include "base/threads.h"
 #include "engine/run.h"
 #include "model/kernels/numerics.h"
 #include "tools/commands.h"
@@ -35,6 +36,7 @@ int cmd_rank(int argc, char **argv)
 		options_destroy(options);
 		return 2;
 	}
+	threads_set_float_state(); /* as the ranks compute */
 	rc = numerics_describe(numerics, sizeof(numerics));
 	if (!rc)
 		rc = world_rank_main(

@@ -647,6 +647,20 @@ static int check_identity(struct train *t)
 	return rc;
 }
 
+/* Other kernels round otherwise: worth a word, and no reason to refuse. */
+static int check_numerics(const struct train *t)
+{
+	char numerics[JOB_OPTIONS_NUMERICS_BYTES];
+	int rc = job_options_numerics(numerics, sizeof(numerics));
+	json_t *mine = rc ? NULL : json_loads(numerics, 0, NULL);
+
+	if (mine && t->checkpoint.numerics &&
+	    !json_equal(mine, t->checkpoint.numerics))
+		log_warning("this program or processor computes with other kernels than the run did: the last bits will differ");
+	json_decref(mine);
+	return rc;
+}
+
 static int apply_resume(struct train *t)
 {
 	struct job *job = &t->job;
@@ -661,6 +675,8 @@ static int apply_resume(struct train *t)
 			    " steps; ask for more with --steps N",
 			    job->out, job->first_step);
 	rc = check_identity(t);
+	if (!rc)
+		rc = check_numerics(t);
 	return rc ? rc : job_options_path(job->resume, t->checkpoint.folder);
 }
 
@@ -703,7 +719,7 @@ static int plan(struct train *t)
 
 static int write_run_json(const struct train *t)
 {
-	char path[FILES_PATH_BYTES];
+	char path[FILES_PATH_BYTES], numerics[JOB_OPTIONS_NUMERICS_BYTES];
 	json_t *options = options_to_json(t->options), *json;
 	int rc = files_join(path, sizeof(path), t->job.out, "run.json");
 
@@ -717,8 +733,11 @@ static int write_run_json(const struct train *t)
 	json_object_set_new(options, "context", json_integer(t->job.context));
 	json_object_del(options, "resume");
 	json_object_set_new(options, "out", json_string(t->job.out));
-	json = json_pack("{s:s, s:s, s:o}", "command", "train", "version",
-			 PACKAGE_VERSION, "options", options);
+	if (!rc)
+		rc = job_options_numerics(numerics, sizeof(numerics));
+	json = json_pack("{s:s, s:s, s:o, s:o}", "command", "train", "version",
+			 PACKAGE_VERSION, "options", options, "numerics",
+			 json_loads(rc ? "{}" : numerics, 0, NULL));
 	if (!rc && !json)
 		rc = fail(-ENOMEM, "no memory for %s", path);
 	if (!rc)

@@ -1,6 +1,7 @@
 #include "tools/job_options.h"
 #include "base/log.h"
 #include "base/text.h"
+#include "base/threads.h"
 #include "data/sampler.h"
 #include "engine/run.h"
 #include "model/kernels/numerics.h"
@@ -63,13 +64,19 @@ int job_options_windows(const struct corpus *corpus, int split,
 	return rc;
 }
 
+int job_options_numerics(char *out, size_t size)
+{
+	threads_set_float_state(); /* as the ranks compute */
+	return numerics_describe(out, size);
+}
+
 int job_options_launch(const struct options *options, const struct job *job,
 		       void (*event)(void *argument, unsigned rank,
 				     const json_t *event),
 		       void *argument, struct launch_result *result)
 {
 	const char *transport = options_string(options, "transport");
-	char numerics[1024];
+	char numerics[JOB_OPTIONS_NUMERICS_BYTES];
 	json_t *json = job_to_json(job);
 	struct launch launch = {
 		.ranks = job->ranks,
@@ -84,7 +91,7 @@ int job_options_launch(const struct options *options, const struct job *job,
 		.event = event,
 		.argument = argument,
 	};
-	int rc = numerics_describe(numerics, sizeof(numerics));
+	int rc = job_options_numerics(numerics, sizeof(numerics));
 
 	if (strcmp(transport, "auto") == 0)
 		launch.transport = job->ranks == 1 ? "inproc" : "tcp";

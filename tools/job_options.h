@@ -58,6 +58,10 @@ int job_options_partition(const struct options *options,
 /* --stages; chunks. --split given as text is read in job_options_partition. */
 void job_options_pipeline(const struct options *options, struct job *job);
 
+/* The numerics this program computes with: see model/kernels/numerics.h. */
+#define JOB_OPTIONS_NUMERICS_BYTES 1024
+int job_options_numerics(char *out, size_t size) MUST_CHECK;
+
 /*
  * Launches the job and waits: 0, or negative errno, the reason logged.
  * The caller calls launch_result_fini().
