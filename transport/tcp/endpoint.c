@@ -63,8 +63,10 @@ static int choose_backend(struct tcp_endpoint *endpoint)
 			    "tcp: the kernel refuses io_uring (%s); choose "
 			    "sockets or auto instead",
 			    strerror(-status));
-	log_info("tcp: the kernel refuses io_uring (%s), using plain sockets",
-		 strerror(-status));
+	/* Once a job; transport_query() tells of every rank. */
+	log_write(endpoint->base.config.rank == 0 ? LOG_INFO : LOG_DEBUG,
+		  "tcp: the kernel refuses io_uring (%s), using plain sockets",
+		  strerror(-status));
 	snprintf(endpoint->reason, sizeof(endpoint->reason),
 		 "plain sockets, because the kernel refuses io_uring (%s)",
 		 strerror(-status));
