@@ -21,4 +21,26 @@ tests_grad_test_primitives_SOURCES = tests/grad/test-primitives.c \
 	$(GRAD_SUPPORT)
 tests_grad_test_primitives_CPPFLAGS = $(TEST_CPPFLAGS)
 tests_grad_test_primitives_LDADD = $(MODEL_LIBS) $(BASE_LIBS) $(CMOCKA_LIBS)
+
+# Against PyTorch, by files that tests/grad/torch/make-golden.py made.
+check_PROGRAMS += tests/grad/test-torch
+TESTS += tests/grad/test-torch
+tests_grad_test_torch_SOURCES = tests/grad/test-torch.c tests/grad/golden.c \
+	tests/grad/golden.h tests/grad/rig.c tests/grad/rig.h
+tests_grad_test_torch_CPPFLAGS = $(TEST_CPPFLAGS)
+tests_grad_test_torch_LDADD = $(MODEL_LIBS) $(BASE_LIBS) $(CMOCKA_LIBS)
 endif
+
+check_PROGRAMS += tests/grad/compare-golden
+tests_grad_compare_golden_SOURCES = tests/grad/compare-golden.c \
+	tests/grad/golden.c tests/grad/golden.h
+tests_grad_compare_golden_LDADD = $(MODEL_LIBS) $(BASE_LIBS)
+dist_check_SCRIPTS += tests/grad/test-torch-train.sh
+TESTS += tests/grad/test-torch-train.sh
+EXTRA_DIST += \
+	tests/grad/torch/config.json \
+	tests/grad/torch/golden.safetensors \
+	tests/grad/torch/make-golden.py \
+	tests/grad/torch/model.safetensors \
+	tests/grad/torch/steps.txt \
+	tests/grad/torch/tokens.bin
