@@ -23,3 +23,4 @@ include tests/schedules/local.mk
 include tests/transport/local.mk
 include tests/e2e/local.mk
 include tests/bench/local.mk
+include tests/sanitized.mk
