@@ -22,7 +22,7 @@
 	{"stages", 'P', OPTION_INTEGER, .argument = "P", .minimum = 1,         \
 	 .maximum = SCHEDULE_MAX_STAGES, .group = "Sizes",                     \
 	 .help = "ranks of the pipeline (a file brings its own)"},             \
-	{"micro-batches", 'm', OPTION_INTEGER, .argument = "M", .minimum = 1,  \
+	{"micro-batches", 'M', OPTION_INTEGER, .argument = "M", .minimum = 1,  \
 	 .maximum = SCHEDULE_MAX_MICRO_BATCHES, .group = "Sizes",              \
 	 .help = "micro-batches a step"},                                      \
 	{"chunks", 'V', OPTION_INTEGER, .argument = "V", .minimum = 1,         \
