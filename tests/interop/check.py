@@ -23,6 +23,10 @@ from transformers import (AutoModelForCausalLM, AutoTokenizer, GPT2Config,
 STAGECOACH, SCRATCH = os.path.abspath(sys.argv[1]), sys.argv[2]
 TOLERANCE = 1e-5
 PROMPT = "/*\n * The number of"
+CONFIGURATION = ("model_type", "vocab_size", "n_positions", "n_embd",
+                 "n_layer", "n_head", "n_inner", "activation_function",
+                 "layer_norm_epsilon", "tie_word_embeddings", "bos_token_id",
+                 "eos_token_id")
 cases = failures = 0
 
 
@@ -214,6 +218,14 @@ def random_model(**settings):
     return model.eval()
 
 
+def setting(model, key):
+    value = getattr(model.config, key)
+    # Nothing said of the inner width means four times the width.
+    if key == "n_inner" and value is None:
+        value = 4 * model.config.n_embd
+    return value
+
+
 def check_round_trip(name, folder, model):
     """A step at rate 0 moves nothing: what comes out is what went in."""
     out = folder + "-trained"
@@ -225,6 +237,8 @@ def check_round_trip(name, folder, model):
     wrong = [key for key in set(before) | set(after)
              if key not in before or key not in after or
              not torch.equal(before[key].float(), after[key].float())]
+    wrong += [key for key in CONFIGURATION
+              if setting(model, key) != setting(trained, key)]
     report(not wrong and not complaints,
            "%s: through train and back, every weight to the bit" % name,
            "\n".join(complaints + wrong))
