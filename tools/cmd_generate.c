@@ -150,7 +150,11 @@ static int fill_job(struct generate *g)
 	job->temperature = options_real(o, "temperature");
 	job->top_k = (unsigned)options_integer(o, "top-k");
 	job->seed = (uint64_t)options_integer(o, "seed");
-	job->end_token = tokenizer_end_of_text(g->tokenizer);
+	/* As transformers: the model's own end token comes first. */
+	job->end_token = job->config.eos_id;
+	if (job->end_token < 0 ||
+	    (unsigned)job->end_token >= job->config.vocab_size)
+		job->end_token = tokenizer_end_of_text(g->tokenizer);
 	job->micro_batches = 1;
 	job->micro_batch_size = 1;
 	job->gradient_groups = 1;
