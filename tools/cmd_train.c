@@ -275,21 +275,10 @@ const struct option_command train_command = {
 
 /* What --resume may change: nothing that would change the result. */
 static const char *const resume_may_change[] = {
-	"resume",
-	"stages",
-	"chunks",
-	"split",
-	"transport",
-	"tcp-io",
-	"threads",
-	"no-pin",
-	"schedule",
-	"recompute",
-	"steps",
-	"eval-every",
-	"eval-samples",
-	"checkpoint-every",
-	"keep-checkpoints",
+	"resume",     "data",         "stages",           "chunks",
+	"split",      "transport",    "tcp-io",           "threads",
+	"no-pin",     "schedule",     "recompute",        "steps",
+	"eval-every", "eval-samples", "checkpoint-every", "keep-checkpoints",
 	NULL,
 };
 
@@ -656,7 +645,8 @@ static int check_numerics(const struct train *t)
 
 	if (mine && t->checkpoint.numerics &&
 	    !json_equal(mine, t->checkpoint.numerics))
-		log_warning("this program or processor computes with other kernels than the run did: the last bits will differ");
+		log_warning(
+			"this program or processor computes with other kernels than the run did: the last bits will differ");
 	json_decref(mine);
 	return rc;
 }
