@@ -5,6 +5,7 @@ SANITIZED_THREAD_TESTS = \
 	tests/unit/test-threads tests/unit/test-coordinator \
 	tests/unit/test-launch tests/unit/test-gemm tests/unit/test-attention \
 	tests/unit/test-kernels tests/unit/test-engine-stage \
+	tests/unit/test-engine-run \
 	tests/transport/test-inproc tests/transport/test-tcp-sockets \
 	tests/transport/test-tcp-uring tests/e2e/test-short-run.sh
 
@@ -14,12 +15,13 @@ check-sanitized: check-sanitized-address check-sanitized-thread
 .PHONY: check-sanitized-address check-sanitized-thread
 check-sanitized-address:
 	$(AM_V_at)$(SANITIZED_BUILD) sanitized-address address,undefined
-	$(AM_V_at)cd sanitized-address && $(MAKE) check
+	$(AM_V_at)cd sanitized-address && \
+		$(MAKE) -s --no-print-directory check
 
 check-sanitized-thread:
 	$(AM_V_at)$(SANITIZED_BUILD) sanitized-thread thread
 	$(AM_V_at)cd sanitized-thread && \
-		$(MAKE) check TESTS='$(SANITIZED_THREAD_TESTS)'
+		$(MAKE) -s --no-print-directory check TESTS='$(SANITIZED_THREAD_TESTS)'
 
 SANITIZED_BUILD = CC='$(CC)' MAKE='$(MAKE)' \
 	$(SHELL) $(srcdir)/tests/build-sanitized $(abs_srcdir)
