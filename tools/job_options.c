@@ -106,8 +106,3 @@ int job_options_launch(const struct options *options, const struct job *job,
 	json_decref(json);
 	return rc;
 }
-
-int job_options_status(int rc)
-{
-	return rc ? 1 : 0;
-}

@@ -82,7 +82,4 @@ int job_options_windows(const struct corpus *corpus, int split,
 /* Copies a path option into a job's field; -ENAMETOOLONG logged. */
 int job_options_path(char out[FILES_PATH_BYTES], const char *path) MUST_CHECK;
 
-/* Exit status of a command whose work ended with `rc`: 0, 1 or 2. */
-int job_options_status(int rc);
-
 #endif
