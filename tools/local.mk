@@ -6,7 +6,8 @@ tools_libtools_a_SOURCES = \
 	tools/progress.c tools/progress.h
 TOOLS_LIBS = tools/libtools.a
 
-# One file a command, and what several of them share.
+# One file a command, and what several of them share; schedule/ has one file a
+# subcommand.
 bin_PROGRAMS += stagecoach
 stagecoach_SOURCES = tools/main.c tools/commands.h \
 	tools/cmd_eval.c \
@@ -14,8 +15,14 @@ stagecoach_SOURCES = tools/main.c tools/commands.h \
 	tools/cmd_inspect.c tools/inspect_corpus.c tools/inspect_corpus.h \
 	tools/cmd_prepare.c \
 	tools/cmd_rank.c \
-	tools/cmd_schedule.c \
 	tools/cmd_train.c \
-	tools/job_options.c tools/job_options.h
+	tools/job_options.c tools/job_options.h \
+	tools/schedule/common.h tools/schedule/common.c \
+	tools/schedule/predict.h tools/schedule/predict.c \
+	tools/schedule/cmd_schedule.c \
+	tools/schedule/list.c \
+	tools/schedule/show.c \
+	tools/schedule/check.c \
+	tools/schedule/simulate.c
 stagecoach_LDADD = $(TOOLS_LIBS) $(ENGINE_LIBS) $(DATA_LIBS) $(MODEL_LIBS) \
 	$(SCHEDULES_LIBS) $(TRANSPORT_LIBS) $(BASE_LIBS)

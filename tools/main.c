@@ -93,13 +93,15 @@ static void print_manual(FILE *out)
 	fprintf(out, ".SH EXIT STATUS\n0 done, 1 failed, 2 misuse.\n");
 }
 
-/* help [COMMAND]; and, for `make`, the same with --manual: roff. */
+/*
+ * help [COMMAND [SUBCOMMAND]]; and, for `make`, the same with --manual: roff.
+ */
 static int help(int argc, char **argv)
 {
 	char help_word[] = "--help";
 	char manual_word[] = "--manual";
 	bool manual = argc > 1 && !strcmp(argv[1], manual_word);
-	char *words[3] = {NULL, manual ? manual_word : help_word, NULL};
+	char *words[4] = {NULL};
 	const struct command *command;
 
 	if (manual) {
@@ -116,8 +118,16 @@ static int help(int argc, char **argv)
 	command = find(argv[1]);
 	if (!command)
 		return unknown_command(argv[1]);
-	words[0] = argv[1];
-	return command->run(2, words);
+	if (argc > 3) {
+		log_error("help: '%s' is one word too many; help COMMAND says "
+			  "what a command takes",
+			  argv[3]);
+		return 2;
+	}
+	for (int i = 1; i < argc; i++)
+		words[i - 1] = argv[i];
+	words[argc - 1] = manual ? manual_word : help_word;
+	return command->run(argc, words);
 }
 
 static int dispatch(int argc, char **argv)

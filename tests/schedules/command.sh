@@ -8,13 +8,14 @@ number=0
 NO_COLOR=1
 export NO_COLOR
 
+command=schedule
 # expect STATUS PATTERN ARGUMENT...: the output has a line with PATTERN
 expect() {
 	status=$1
 	pattern=$2
 	shift 2
 	number=$((number + 1))
-	"$stagecoach" schedule "$@" >"$here/out" 2>&1
+	"$stagecoach" $command "$@" >"$here/out" 2>&1
 	got=$?
 	if [ $got -eq "$status" ] && grep -q -e "$pattern" "$here/out"; then
 		echo "ok $number - $*"
@@ -38,7 +39,7 @@ same() {
 	fi
 }
 
-echo 1..28
+echo 1..31
 same "$oracle/gpipe_p4_m8.csv" show gpipe --stages 4 --micro-batches 8 --csv
 same "$oracle/1f1b_p4_m8.csv" show 1f1b --stages 4 --micro-batches 8 --csv
 same "$oracle/dualpipev_p4_m8.csv" show dualpipe-v --stages 4 --micro-batches 8 --csv
@@ -72,3 +73,8 @@ expect 2 "did you mean 'show'" shov
 expect 2 'needs --stages and --micro-batches' show 1f1b
 expect 2 'needs the name or the file' check
 expect 1 "did you mean '1f1b'" show 1f1c --stages 2 --micro-batches 2
+
+command="help schedule"
+expect 0 '^  simulate  *predict'
+expect 0 '^Usage: stagecoach schedule simulate ' simulate
+expect 2 "did you mean 'simulate'" simulat
