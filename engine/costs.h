@@ -16,8 +16,10 @@
  *    "latency": 0.00003, "bandwidth": 4.1e9, "send": 0.00008,
  *    "receive": 0.00002, "reduce_tied": 0.19, "vote": 0.01, "step": 0.03}
  *
- * with "ranks" or "stages" in place of "layers" for the other two; what is
- * absent is zero (no bytes, no limit, no time). "unit" may be "": plain
+ * with "ranks" or "stages" in place of "layers" for the other two, or "slice"
+ * with one row, the same for every rank; what is absent is zero (no bytes, no
+ * limit, no time), and a key that is none of these is refused, since a
+ * misspelt one would be a zero. "unit" may be "" or absent: plain
  * numbers. Times are for one micro-batch, bytes for one micro-batch or message;
  * the loss layer's forward includes its weight gradient.
  */
@@ -27,6 +29,9 @@
 #include "base/json.h"
 #include "engine/partition.h"
 #include "schedules/simulate.h"
+
+/* More rows than any model has layers, or any schedule stages. */
+#define COSTS_ROWS_MAX 16384
 
 enum costs_rows {
 	COSTS_SLICE, /* one row, for the slice of any rank */
@@ -45,11 +50,12 @@ struct costs_row {
 };
 
 struct costs {
-	char origin[128]; /* for messages: a path, "--costs 1,1,1", "measured" */
-	bool seconds;     /* else plain numbers */
+	/* For messages: a path, "--costs 1,1,1", "measured". */
+	char origin[128];
+	bool seconds; /* else plain numbers */
 	enum costs_rows kind;
 	unsigned count;
-	struct costs_row *rows; /* [count] */
+	struct costs_row *rows;    /* [count] */
 	unsigned micro_batch_size; /* what was measured; 0: not said */
 	unsigned context;
 	unsigned threads;
@@ -76,10 +82,23 @@ json_t *costs_to_json(const struct costs *costs); /* NULL: no memory */
 int costs_write(const struct costs *costs, const char *path) MUST_CHECK;
 void costs_fini(struct costs *costs);
 
+/* "layers", "ranks", "stages", "slice". */
+const char *costs_rows_name(enum costs_rows kind);
+
+/*
+ * Are these the costs of this model's layers? Their number and, where the rows
+ * have names, each name; -EINVAL names the first that differs. Rows of another
+ * kind are -EINVAL too: they do not say what a layer takes.
+ */
+struct model;
+int costs_check_model(const struct costs *costs,
+		      const struct model *model) MUST_CHECK;
+
 /*
  * What the simulator takes, for the stages of a schedule: sums over the
  * partition's layers for COSTS_LAYERS (partition NULL: -EINVAL), else the row's
- * share, 1 / chunks of a slice. Rows that do not fit the schedule are -EINVAL,
+ * share: a rank's divided by the stages it holds, the slice's by
+ * schedule->chunks. Rows that do not fit the schedule are -EINVAL,
  * logged. Links, reductions, vote and step are copied; buffers are
  * SCHEDULE_BUFFERS_ANY. *out points into *storage, which the caller frees.
  */
