@@ -4,6 +4,7 @@ engine_libengine_a_SOURCES = \
 	engine/accumulator.c engine/accumulator.h \
 	engine/ahead.c engine/ahead.h \
 	engine/checkpoint.c engine/checkpoint.h \
+	engine/costs.c engine/costs.h \
 	engine/evaluate.c \
 	engine/exchange.c engine/exchange.h \
 	engine/flights.c engine/flights.h \
