@@ -22,6 +22,7 @@ engine_libengine_a_SOURCES = \
 	engine/slots.c engine/slots.h \
 	engine/stage.c engine/stage.h \
 	engine/store.c engine/store.h \
+	engine/timeline.c engine/timeline.h \
 	engine/train.c \
 	engine/vote.c engine/vote.h
 include engine/world.mk

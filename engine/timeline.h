@@ -1,7 +1,7 @@
 /*
- * A timeline: one step of a schedule as it happened or is predicted to, rank by
- * rank, ready to be drawn, exported or compared. Predicted and measured ones have
- * the same form, so that they can stand side by side.
+ * A timeline: one step of a schedule as it happened or is predicted to, rank
+ * by rank, ready to be drawn, exported or compared. Predicted and measured ones
+ * have the same form, so that they can stand side by side.
  *
  * A rank's events follow each other and do not overlap; between them it does
  * nothing that has a name. What an action does besides computing is an event of
@@ -20,8 +20,9 @@ struct timeline_event {
 	double start; /* seconds (or the costs' unit) since the step began */
 	double end;
 	/*
-	 * SEND: when the message was there; 0: not known. (A measured RECV that
-	 * waited ends at that moment.)
+	 * SEND: when the message was there; 0: not known. (A RECV that waited
+	 * ends at that moment; of one that did not, a simulation's times do not
+	 * tell when its message came.)
 	 */
 	double arrival;
 };
@@ -54,12 +55,14 @@ struct timeline_share {
 	double ending;  /* REDUCE_*, VOTE, STEP */
 	double idle;    /* the rest of the span */
 };
+/* compute + sending + waiting + ending + idle is the span. */
 void timeline_share(const struct timeline *timeline, unsigned rank,
 		    struct timeline_share *out);
 
 /*
  * [[["F",stage,micro_batch,start,end], ...], ...], rank by rank; times with 7
- * significant digits; SEND has the arrival as a sixth element where known. NULL: no memory.
+ * significant digits; SEND has the arrival as a sixth element where known.
+ * NULL: no memory.
  */
 json_t *timeline_to_json(const struct timeline *timeline);
 

@@ -86,9 +86,6 @@ static inline bool link_is_used(const struct schedule *schedule, size_t link)
 	       schedule->rank_of_stage[link_sender(link)];
 }
 
-/* Words for messages: "forward", "SEND_F", ... as in the text form. */
-const char *schedule_op_text(unsigned op);
-
 /*
  * The proofs that need no order between ranks (check.c): every F, I and W exactly
  * once, on its stage's rank, each after what its own rank must have done

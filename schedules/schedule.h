@@ -138,6 +138,9 @@ char *schedule_text(const struct schedule *schedule);
 char *schedule_action_text(char *buffer, size_t size,
 			   const struct action *action);
 
+/* An enum action_op as a cell has it: "F", "SEND_F", ...; "?" for none. */
+const char *schedule_op_text(unsigned op);
+
 /*
  * A name or a file, wherever a user may give either: a file if the text contains
  * '/', ends in ".csv", or is not a known name and exists. For a file, ranks,

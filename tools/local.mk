@@ -3,7 +3,8 @@ noinst_LIBRARIES += tools/libtools.a
 tools_libtools_a_SOURCES = \
 	tools/options.c tools/options.h tools/options_internal.h \
 	tools/options_help.c tools/options_json.c tools/options_parse.c \
-	tools/progress.c tools/progress.h
+	tools/progress.c tools/progress.h \
+	tools/trace_json.c tools/trace_json.h
 TOOLS_LIBS = tools/libtools.a
 
 # One file a command, and what several of them share; schedule/ has one file a

@@ -6,4 +6,12 @@ tests_unit_test_options_SOURCES = tests/unit/test-options.c \
 	tests/unit/cmocka-tap.h
 tests_unit_test_options_CPPFLAGS = $(TEST_CPPFLAGS)
 tests_unit_test_options_LDADD = $(TOOLS_LIBS) $(BASE_LIBS) $(CMOCKA_LIBS)
+
+check_PROGRAMS += tests/unit/test-timeline
+TESTS += tests/unit/test-timeline
+tests_unit_test_timeline_SOURCES = tests/unit/test-timeline.c \
+	tests/unit/cmocka-tap.h
+tests_unit_test_timeline_CPPFLAGS = $(TEST_CPPFLAGS)
+tests_unit_test_timeline_LDADD = $(TOOLS_LIBS) $(ENGINE_TEST_LIBS) \
+	$(CMOCKA_LIBS)
 endif
