@@ -140,9 +140,7 @@ int schedule_check_dualpipe_v(unsigned ranks, unsigned micro_batches,
 		return -EINVAL;
 	}
 	if (micro_batches < 2 * ranks) {
-		snprintf(why, size,
-			 "it needs at least as many micro-batches as "
-			 "stages, %u",
+		snprintf(why, size, "it needs at least %u micro-batches (2P)",
 			 2 * ranks);
 		return -EINVAL;
 	}

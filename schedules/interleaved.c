@@ -29,18 +29,29 @@ static unsigned round_size(unsigned ranks, unsigned micro_batches)
 	return micro_batches / MAX(1u, micro_batches / ranks);
 }
 
+static bool rounds_are_equal(unsigned ranks, unsigned micro_batches)
+{
+	return micro_batches % MAX(1u, micro_batches / ranks) == 0;
+}
+
 int schedule_check_rounds(unsigned ranks, unsigned micro_batches,
 			  unsigned chunks, char *why, size_t size)
 {
-	unsigned rounds = MAX(1u, micro_batches / ranks);
+	unsigned below = micro_batches;
+	unsigned above = micro_batches;
 
 	(void)chunks;
-	if (micro_batches % rounds == 0)
+	if (rounds_are_equal(ranks, micro_batches))
 		return 0;
+	/* Multiples of `ranks` do, so neither is far. */
+	while (!rounds_are_equal(ranks, below))
+		below--;
+	while (!rounds_are_equal(ranks, above))
+		above++;
 	snprintf(why, size,
-		 "%u micro-batches do not divide into %u equal "
-		 "rounds of about one per rank",
-		 micro_batches, rounds);
+		 "%u micro-batches do not divide into %u equal rounds; the "
+		 "nearest that do are %u and %u",
+		 micro_batches, micro_batches / ranks, below, above);
 	return -EINVAL;
 }
 

@@ -41,6 +41,10 @@ static int check_nothing(unsigned ranks, unsigned micro_batches,
 	return 0;
 }
 
+#define EQUAL_ROUNDS                                                           \
+	"M divides into max(1, M/P) equal rounds (M/P rounded down; "          \
+	"multiples of P do, and all M below 2P)"
+
 static const struct schedule_kind kinds[] = {
 	{
 		.name = "gpipe",
@@ -60,6 +64,7 @@ static const struct schedule_kind kinds[] = {
 		.placement = SCHEDULE_PLACEMENT_LOOP,
 		.bubble = "(P-1)(F+B)",
 		.memory = "min(M, P-r)",
+		.memory_brief = "min(M, P)",
 		.restrictions = "V = 1",
 		.paper = "Narayanan et al., Memory-Efficient "
 			 "Pipeline-Parallel DNN Training, ICML 2021",
@@ -73,7 +78,9 @@ static const struct schedule_kind kinds[] = {
 		.placement = SCHEDULE_PLACEMENT_LOOP,
 		.bubble = "(P-1)(F+B)/V",
 		.memory = "((V-1)P + 2(P-1-r) + 1)/V, at most M",
-		.restrictions = "M divides into max(1, M/P) equal rounds",
+		.memory_brief = "P + (P-1)/V",
+		.restrictions = EQUAL_ROUNDS,
+		.restrictions_brief = "M in equal rounds",
 		.paper =
 			"Narayanan et al., Efficient Large-Scale Language Model Training on GPU Clusters, SC 2021",
 		.default_chunks = 2,
@@ -98,6 +105,7 @@ static const struct schedule_kind kinds[] = {
 		.title = "zero-bubble at the memory of 1F1B: W apart, behind I",
 		.placement = SCHEDULE_PLACEMENT_LOOP,
 		.bubble = "(P-1)(F+I-W), if W <= min(F, I)",
+		.bubble_brief = "(P-1)(F+I-W)",
 		.memory = "P",
 		.restrictions = "V = 1",
 		.paper =
@@ -112,7 +120,9 @@ static const struct schedule_kind kinds[] = {
 		.placement = SCHEDULE_PLACEMENT_LOOP,
 		.bubble =
 			"(P-1) max(F, F+I-2W), if W <= min(F, I); inside a rank's own window 0, if F = I = W",
+		.bubble_brief = "(P-1) max(F, F+I-2W)",
 		.memory = "2P-1 (P where M < 2P-1: ZB-H1's rows)",
+		.memory_brief = "2P-1",
 		.restrictions = "V = 1",
 		.paper =
 			"Qi et al., Zero Bubble Pipeline Parallelism, ICLR 2024",
@@ -125,8 +135,10 @@ static const struct schedule_kind kinds[] = {
 		.title = "zero-bubble over several chunks a rank",
 		.placement = SCHEDULE_PLACEMENT_LOOP,
 		.bubble = "(P-1)(F+I-W)/V, if W <= min(F, I)",
+		.bubble_brief = "(P-1)(F+I-W)/V",
 		.memory = "about P",
-		.restrictions = "M divides into max(1, M/P) equal rounds",
+		.restrictions = EQUAL_ROUNDS,
+		.restrictions_brief = "M in equal rounds",
 		.paper =
 			"Qi et al., Zero Bubble Pipeline Parallelism, ICLR 2024",
 		.default_chunks = 2,
@@ -138,7 +150,8 @@ static const struct schedule_kind kinds[] = {
 		.title = "zero-bubble, chunks placed as a V",
 		.placement = SCHEDULE_PLACEMENT_V,
 		.bubble =
-			"(P-1)F/2 to start; inside a rank's own window (P-1)(I-W), if W <= F <= I and M >= 2P-1",
+			"(P-1) max(I/2, I-W), of it (P-1)(I-W) inside a rank's own window, if W <= F <= I and M >= 2P-1",
+		.bubble_brief = "(P-1) max(I/2, I-W)",
 		.memory = "P",
 		.restrictions = "V = 2",
 		.paper =
@@ -152,6 +165,7 @@ static const struct schedule_kind kinds[] = {
 		.title = "V at half the memory of 1F1B, W apart",
 		.placement = SCHEDULE_PLACEMENT_V,
 		.bubble = "about half of 1F1B's, if F = I = W",
+		.bubble_brief = "about 1/2 of 1f1b's",
 		.memory = "about P/2 + 1",
 		.restrictions = "V = 2",
 		.paper =
@@ -166,6 +180,7 @@ static const struct schedule_kind kinds[] = {
 		.placement = SCHEDULE_PLACEMENT_V,
 		.bubble =
 			"about two thirds of 1F1B's, if F = I = W; unequal costs can make it worse than 1F1B",
+		.bubble_brief = "about 2/3 of 1f1b's",
 		.memory = "about P/3 + 1",
 		.restrictions = "V = 2",
 		.paper =
@@ -180,7 +195,9 @@ static const struct schedule_kind kinds[] = {
 			"V with B whole at three quarters of the memory of 1F1B",
 		.placement = SCHEDULE_PLACEMENT_V,
 		.bubble = "about four fifths of 1F1B's, if F = I = W",
+		.bubble_brief = "about 4/5 of 1f1b's",
 		.memory = "about 3P/4, at most 3P/4 + 1",
+		.memory_brief = "about 3P/4",
 		.restrictions = "V = 2",
 		.paper =
 			"Qi et al., Pipeline Parallelism with Controllable Memory, NeurIPS 2024",
@@ -193,7 +210,8 @@ static const struct schedule_kind kinds[] = {
 		.title =
 			"forward of one half overlapped with backward of the other",
 		.placement = SCHEDULE_PLACEMENT_V,
-		.bubble = "(P-1)/2, if F = I = W = 1",
+		.bubble = "(P-1)(F+I-W)/2, if W <= F = I",
+		.bubble_brief = "(P-1)(F+I-W)/2",
 		.memory = "P + 1/2",
 		.restrictions = "V = 2, M >= 2P",
 		.paper = "DeepSeek-AI, DeepSeek-V3 Technical Report, 2024",
@@ -262,33 +280,39 @@ static int fail_unknown(const char *name)
 		    name);
 }
 
-static int check_sizes(const char *name, unsigned ranks, unsigned micro_batches,
-		       unsigned chunks)
+static int check_sizes(unsigned ranks, unsigned micro_batches, unsigned chunks,
+		       char *why, size_t size)
 {
 	uint64_t stages = (uint64_t)ranks * chunks;
 
 	if (ranks == 0 || micro_batches == 0)
-		return fail(-EINVAL,
-			    "schedule %s: %u stages and %u "
-			    "micro-batches; both must be at least 1",
-			    name, ranks, micro_batches);
-	if (stages > SCHEDULE_MAX_STAGES)
-		return fail(-EINVAL,
-			    "schedule %s: %u ranks of %u chunks are "
-			    "more than %u stages",
-			    name, ranks, chunks, SCHEDULE_MAX_STAGES);
-	if (micro_batches > SCHEDULE_MAX_MICRO_BATCHES)
-		return fail(-EINVAL,
-			    "schedule %s: %u micro-batches are more "
-			    "than %u",
-			    name, micro_batches, SCHEDULE_MAX_MICRO_BATCHES);
-	if (stages * micro_batches * 3 > SCHEDULE_MAX_ACTIONS)
-		return fail(-EINVAL,
-			    "schedule %s: %u stages times %u "
-			    "micro-batches are too many actions (limit %u)",
-			    name, (unsigned)stages, micro_batches,
-			    SCHEDULE_MAX_ACTIONS);
-	return 0;
+		snprintf(why, size, "ranks and micro-batches are at least 1");
+	else if (stages > SCHEDULE_MAX_STAGES)
+		snprintf(why, size,
+			 "a schedule has at most %u stages, not %llu",
+			 SCHEDULE_MAX_STAGES, (unsigned long long)stages);
+	else if (micro_batches > SCHEDULE_MAX_MICRO_BATCHES)
+		snprintf(why, size, "a schedule has at most %u micro-batches",
+			 SCHEDULE_MAX_MICRO_BATCHES);
+	else if (stages * micro_batches * 3 > SCHEDULE_MAX_ACTIONS)
+		snprintf(why, size,
+			 "%u stages times %u micro-batches are too many "
+			 "actions (limit %u)",
+			 (unsigned)stages, micro_batches, SCHEDULE_MAX_ACTIONS);
+	else
+		return 0;
+	return -EINVAL;
+}
+
+int schedule_kind_check(const struct schedule_kind *kind, unsigned ranks,
+			unsigned micro_batches, unsigned chunks, char *why,
+			size_t size)
+{
+	if (chunks == 0)
+		chunks = kind->default_chunks;
+	if (check_sizes(ranks, micro_batches, chunks, why, size))
+		return -EINVAL;
+	return kind->check(ranks, micro_batches, chunks, why, size);
 }
 
 int schedule_generate(const char *name, unsigned ranks, unsigned micro_batches,
@@ -303,10 +327,8 @@ int schedule_generate(const char *name, unsigned ranks, unsigned micro_batches,
 		return fail_unknown(name);
 	if (chunks == 0)
 		chunks = kind->default_chunks;
-	error = check_sizes(name, ranks, micro_batches, chunks);
-	if (error)
-		return error;
-	if (kind->check(ranks, micro_batches, chunks, why, sizeof(why)))
+	if (schedule_kind_check(kind, ranks, micro_batches, chunks, why,
+				sizeof(why)))
 		return fail(-EINVAL,
 			    "schedule %s does not fit %u ranks, %u "
 			    "micro-batches, %u chunks: %s",

@@ -258,9 +258,16 @@ struct schedule_kind {
 	const char *bubble;       /* formula: idle time of a rank */
 	const char *memory;       /* formula: peak activations of rank r */
 	const char *restrictions; /* on P, M, V; "none" */
+	/*
+	 * For a table, without conditions: at most 20, 13 and 17 bytes, the memory
+	 * that of the rank with the most. NULL: the above is short enough.
+	 */
+	const char *bubble_brief;
+	const char *memory_brief;
+	const char *restrictions_brief;
 	const char *paper;
 	unsigned default_chunks;
-	/* 0, or -EINVAL with why written to `why` (size bytes). */
+	/* Inside schedules/; others call schedule_kind_check(). */
 	int (*check)(unsigned ranks, unsigned micro_batches, unsigned chunks,
 		     char *why, size_t size);
 	/* Fills the rows of an empty schedule; 0 or -ENOMEM. */
@@ -269,5 +276,14 @@ struct schedule_kind {
 size_t schedule_kind_count(void);
 const struct schedule_kind *schedule_kind_at(size_t index);
 const struct schedule_kind *schedule_kind_find(const char *name); /* NULL */
+
+/*
+ * Whether the kind exists at these sizes (chunks 0: its default): 0, or -EINVAL
+ * with the reason, and the nearest sizes that fit, in `why` (size bytes, 160
+ * suffice). Logs nothing.
+ */
+int schedule_kind_check(const struct schedule_kind *kind, unsigned ranks,
+			unsigned micro_batches, unsigned chunks, char *why,
+			size_t size) MUST_CHECK;
 
 #endif

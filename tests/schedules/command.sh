@@ -39,7 +39,7 @@ same() {
 	fi
 }
 
-echo 1..31
+echo 1..44
 same "$oracle/gpipe_p4_m8.csv" show gpipe --stages 4 --micro-batches 8 --csv
 same "$oracle/1f1b_p4_m8.csv" show 1f1b --stages 4 --micro-batches 8 --csv
 same "$oracle/dualpipev_p4_m8.csv" show dualpipe-v --stages 4 --micro-batches 8 --csv
@@ -66,9 +66,35 @@ expect 1 'a second time' check "$here/old.csv" --dialect modern
 expect 0 '^{"makespan": 57, "bubble": 9, "idle": \[9, 9, 9, 9\], "peak_activations": \[5.5, 4.5, 3.5, 2.5\], "buffers_safe": 1, "buffers_full_speed": 1}$' simulate interleaved --stages 4 --micro-batches 8 --chunks 2 --costs 2,3,1 --json
 expect 0 '^makespan  *26.5$' simulate v-half --stages 4 --micro-batches 8
 expect 2 'three numbers F,I,W' simulate 1f1b --stages 4 --micro-batches 8 --costs 1,2
-expect 1 'as many micro-batches as stages' simulate dualpipe-v --stages 4 --micro-batches 7
-expect 0 '^zb-v: ' list
-expect 0 'does not fit: ' list --stages 4 --micro-batches 9
+expect 1 'it needs at least 8 micro-batches (2P)' simulate dualpipe-v --stages 4 --micro-batches 7
+expect 0 '^zb-v  *V  *(P-1) max(I/2, I-W)  *P  *V = 2$' list
+expect 0 '^zb-v  *V  *2  *1.5  *5.9  *4  *V = 2$' list --stages 4 --micro-batches 8
+expect 0 '^interleaved  *loop  *9 micro-batches do not divide into 2 equal rounds;' list --stages 4 --micro-batches 9
+expect 0 '^ *nearest that do are 8 and 10$' list --stages 4 --micro-batches 9
+expect 0 '^  here       does not fit: it needs at least 12 micro-batches (2P)$' list dualpipe-v -P 6 -M 9
+expect 0 '^  paper      Qi et al., Zero Bubble' list zb-h1 gpipe
+expect 0 '^  here       bubble 9 (27.3 %), peak activations 8; V = 1, F = I = W = 1$' list zb-h1 gpipe -P 4 -M 8
+expect 0 '^    "paper": "Huang et al., GPipe, NeurIPS 2019",$' list --json
+expect 0 '^    "does_not_fit": "it has two chunks a rank, not 3"$' list --json -P 2 -M 4 -V 3 zb-v
+expect 0 '^      "peak_activations": 8.0$' list --json -P 4 -M 8 gpipe
+expect 2 "did you mean 'zb-v'" list zbv
+expect 2 'give both' list -P 4
+expect 2 'goes with' list -V 2
+
+# screen ARGUMENT...: fits a terminal of 80 columns and 24 lines
+screen() {
+	number=$((number + 1))
+	if "$stagecoach" schedule "$@" >"$here/out" &&
+		[ -z "$(grep '.\{80\}' "$here/out")" ] &&
+		[ "$(wc -l <"$here/out")" -lt 24 ]; then
+		echo "ok $number - $* fits a screen"
+	else
+		echo "not ok $number - $* does not fit a screen"
+		sed 's/^/# /' "$here/out"
+	fi
+}
+screen list
+screen list -P 16 -M 65
 expect 2 "did you mean 'show'" shov
 expect 2 'needs --stages and --micro-batches' show 1f1b
 expect 2 'needs the name or the file' check

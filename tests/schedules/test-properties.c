@@ -286,14 +286,16 @@ static void test_refusals(void **state)
 	expect_refusal("gpipe", 2, 0, 0, "at least 1");
 	expect_refusal("gpipe", 2, 4, 2, "one chunk a rank, not 2");
 	expect_refusal("1f1b", 2, 4, 3, "one chunk a rank, not 3");
-	expect_refusal("interleaved", 2, 5, 2, "equal rounds");
-	expect_refusal("interleaved-zb", 4, 9, 2, "equal rounds");
+	expect_refusal("interleaved", 2, 5, 2,
+		       "into 2 equal rounds; the nearest that do are 4 and 6");
+	expect_refusal(
+		"interleaved-zb", 5, 17, 2,
+		"into 3 equal rounds; the nearest that do are 15 and 18");
 	expect_refusal("zb-v", 4, 8, 1, "two chunks a rank, not 1");
 	expect_refusal("zb-h1", 4, 8, 2, "one chunk a rank, not 2");
-	expect_refusal("dualpipe-v", 4, 7, 2,
-		       "as many micro-batches as stages");
-	expect_refusal("1f1b", 5000, 4, 0, "more than 4096 stages");
-	expect_refusal("1f1b", 2, 70000, 0, "more than 65535");
+	expect_refusal("dualpipe-v", 4, 7, 2, "at least 8 micro-batches (2P)");
+	expect_refusal("1f1b", 5000, 4, 0, "at most 4096 stages, not 5000");
+	expect_refusal("1f1b", 2, 70000, 0, "at most 65535 micro-batches");
 	expect_refusal("1f1b", 4096, 65535, 0, "too many actions");
 }
 

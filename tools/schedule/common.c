@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#define OUTPUT_COLUMNS 79
+
 unsigned schedule_command_size(const struct options *options, const char *name)
 {
 	return options_is_set(options, name)
@@ -61,6 +63,28 @@ const char *schedule_command_number(char *buffer, size_t size, double number)
 			break;
 	}
 	return buffer;
+}
+
+void schedule_command_append_wrapped(struct text_builder *text,
+				     const char *words, size_t column,
+				     size_t indent)
+{
+	while (*words) {
+		size_t length = strcspn(words, " ");
+
+		if (column > indent && column + 1 + length > OUTPUT_COLUMNS) {
+			text_builder_append(text, "\n%*s", (int)indent, "");
+			column = indent;
+		} else if (column > indent) {
+			text_builder_append(text, " ");
+			column++;
+		}
+		text_builder_append_bytes(text, words, length);
+		column += length;
+		words += length;
+		words += *words == ' ';
+	}
+	text_builder_append(text, "\n");
 }
 
 int schedule_command_print(char *text)

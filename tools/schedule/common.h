@@ -86,6 +86,14 @@ void schedule_command_append_peaks(struct text_builder *text,
 				   const unsigned *peaks, unsigned ranks,
 				   unsigned chunks, const char *between);
 
+/*
+ * Words and a newline, broken so that lines fit a terminal of 80 columns; the
+ * text stands at `column`, and further lines begin at `indent`.
+ */
+void schedule_command_append_wrapped(struct text_builder *text,
+				     const char *words, size_t column,
+				     size_t indent);
+
 /* Writes to standard output and frees; NULL: no memory. The exit status. */
 int schedule_command_print(char *text);
 

@@ -110,23 +110,45 @@ static int predict_times(const struct schedule_slice_costs *slice,
 	return error;
 }
 
-int schedule_prediction_init(struct schedule_prediction *prediction,
-			     const struct schedule *schedule,
-			     const struct schedule_slice_costs *costs)
+static int prove(struct schedule_prediction *prediction,
+		 const struct schedule *schedule, unsigned buffers)
+{
+	int error = schedule_validate(prediction->lowered, buffers,
+				      &prediction->report);
+
+	if (error == -EINVAL && prediction->report.reason)
+		log_error("schedule %s: %s", schedule->name,
+			  prediction->report.reason);
+	return error;
+}
+
+static int init(struct schedule_prediction *prediction,
+		const struct schedule *schedule,
+		const struct schedule_slice_costs *costs, bool proven)
 {
 	int error;
 
 	*prediction = (struct schedule_prediction){0};
 	error = schedule_lower(schedule, NULL, &prediction->lowered);
-	if (!error)
-		error = schedule_validate(prediction->lowered, costs->buffers,
-					  &prediction->report);
-	if (error == -EINVAL && prediction->report.reason)
-		log_error("schedule %s: %s", schedule->name,
-			  prediction->report.reason);
+	if (!error && proven)
+		error = prove(prediction, schedule, costs->buffers);
 	if (!error)
 		error = predict_times(costs, prediction);
 	if (error)
 		schedule_prediction_fini(prediction);
 	return error;
+}
+
+int schedule_prediction_init(struct schedule_prediction *prediction,
+			     const struct schedule *schedule,
+			     const struct schedule_slice_costs *costs)
+{
+	return init(prediction, schedule, costs, true);
+}
+
+int schedule_prediction_init_unproven(struct schedule_prediction *prediction,
+				      const struct schedule *schedule,
+				      const struct schedule_slice_costs *costs)
+{
+	return init(prediction, schedule, costs, false);
 }

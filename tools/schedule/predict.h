@@ -56,6 +56,10 @@ int schedule_slice_costs_read(const struct options *options,
 int schedule_prediction_init(
 	struct schedule_prediction *prediction, const struct schedule *schedule,
 	const struct schedule_slice_costs *costs) MUST_CHECK;
+/* Without the proof, which built-in schedules need not: `report` is empty. */
+int schedule_prediction_init_unproven(
+	struct schedule_prediction *prediction, const struct schedule *schedule,
+	const struct schedule_slice_costs *costs) MUST_CHECK;
 void schedule_prediction_fini(struct schedule_prediction *prediction);
 
 #endif
