@@ -15,4 +15,10 @@ double clock_wall_seconds(void); /* Unix time */
 double clock_seconds(int64_t ns);
 void clock_sleep_ns(int64_t ns); /* at least this long; EINTR resumed */
 
+/*
+ * Until that moment of clock_now_ns(), to a few microseconds: sleeps, and
+ * spins over the last tenth of a millisecond, as waking takes some time.
+ */
+void clock_sleep_until_ns(int64_t end_ns);
+
 #endif

@@ -10,6 +10,7 @@ base_libbase_a_SOURCES = \
 	base/json.c base/json.h \
 	base/log.c base/log.h \
 	base/math.c base/math.h \
+	base/numbers.c base/numbers.h \
 	base/random.c base/random.h \
 	base/text.c base/text.h \
 	base/threads.c base/threads.h

@@ -19,7 +19,7 @@
 #define SAMPLE_BYTES   48
 #define KEYS_MAX       32
 #define FORMS_ACCEPTED                                                         \
-	"three numbers F,I,W, none negative, or a file, or the folder of a run"
+	"three numbers F,I,W, none negative, all with a unit (20ms) or none, or a file, or the folder of a run"
 
 enum field_kind {
 	FIELD_TIME,
@@ -351,19 +351,50 @@ int costs_from_json(const json_t *json, const char *origin, struct costs *out)
 	return rc;
 }
 
-/* Three numbers, none negative; false: something else. */
-static bool parse_slice(const char *text, double *numbers)
+/* Takes a unit off the end of a word: what it is of a second, or 0: none. */
+static double take_unit(char *word)
+{
+	static const struct {
+		const char *name;
+		double seconds;
+	} units[] = {{"ms", 1e-3}, {"us", 1e-6}, {"ns", 1e-9}, {"s", 1}};
+	size_t length = strlen(word);
+
+	for (size_t i = 0; i < ARRAY_SIZE(units); i++) {
+		size_t unit = strlen(units[i].name);
+
+		if (length <= unit ||
+		    strcmp(word + length - unit, units[i].name) != 0)
+			continue;
+		word[length - unit] = '\0';
+		return units[i].seconds;
+	}
+	return 0;
+}
+
+/*
+ * Three numbers, none negative, all with a unit of time or none; false:
+ * something else.
+ */
+static bool parse_slice(const char *text, double *numbers, bool *seconds)
 {
 	for (unsigned i = 0; i < 3; i++) {
 		size_t length = strcspn(text, ",");
+		double unit;
 		char word[64];
 
 		if (length >= sizeof(word) || (text[length] == ',') != (i < 2))
 			return false;
 		memcpy(word, text, length);
 		word[length] = '\0';
+		unit = take_unit(word);
 		if (text_parse_real(word, 0, NUMBER_MAX, &numbers[i]))
 			return false;
+		if (i > 0 && (unit > 0) != *seconds)
+			return false;
+		*seconds = unit > 0;
+		if (unit > 0)
+			numbers[i] *= unit;
 		text += length + 1;
 	}
 	return true;
@@ -416,10 +447,15 @@ static int open_path(const char *path, struct costs *out)
 int costs_open(const char *text, struct costs *out)
 {
 	double numbers[3];
+	bool seconds = false;
+	int rc;
 
 	*out = (struct costs){0};
-	if (parse_slice(text, numbers))
-		return make_slice(text, numbers, out);
+	if (parse_slice(text, numbers, &seconds)) {
+		rc = make_slice(text, numbers, out);
+		out->seconds = seconds;
+		return rc;
+	}
 	if (files_exists(text))
 		return open_path(text, out);
 	if (strchr(text, ',') && !strchr(text, '/'))

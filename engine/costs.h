@@ -71,7 +71,7 @@ struct costs {
 };
 
 /*
- * "F,I,W" (one slice), a file, or a folder RUN, whose costs.json is read.
+ * "F,I,W" (one slice; plain numbers, or all with s, ms, us, ns), a file, or a folder RUN, whose costs.json is read.
  * -EINVAL, -ENOENT, logged with place and reason. The caller's to
  * costs_fini(), in any case.
  */
@@ -93,6 +93,15 @@ const char *costs_rows_name(enum costs_rows kind);
 struct model;
 int costs_check_model(const struct costs *costs,
 		      const struct model *model) MUST_CHECK;
+
+/*
+ * Rows for a model's layers with names and bytes and no times yet; message and
+ * tied bytes too (engine/costs_model.c). -ENOMEM, logged.
+ */
+struct model;
+int costs_describe_model(const struct model *model, unsigned micro_batch_size,
+			 unsigned context, bool recompute, unsigned threads,
+			 struct costs *out) MUST_CHECK;
 
 /*
  * What the simulator takes, for the stages of a schedule: sums over the

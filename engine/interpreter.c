@@ -2,6 +2,7 @@
 #include "base/clock.h"
 #include "engine/pipeline.h"
 #include "engine/reduce.h"
+#include "engine/trace.h"
 #include "engine/vote.h"
 
 struct run {
@@ -82,17 +83,40 @@ static bool is_here(const struct run *run, unsigned stage)
 }
 
 /* Waits for what an action uses; the slot it lies in stays until W. */
-static int receive(struct run *run, struct message *message)
+static int receive(struct run *run, struct message *message,
+		   const struct action *action)
 {
+	struct action wait = *action;
 	int rc;
 
 	if (!message) /* made on this rank, or nothing passes */
 		return 0;
 	rc = exchange_await(run->pipeline->exchange, message);
-	return rc ? rc : exchange_take(run->pipeline->exchange, message);
+	if (!rc)
+		rc = exchange_take(run->pipeline->exchange, message);
+	wait.op = action->op == ACTION_FORWARD ? ACTION_RECV_FORWARD
+					       : ACTION_RECV_BACKWARD;
+	trace_note(run->pipeline->trace, &wait);
+	return rc;
 }
 
-static int receive_batch(struct run *run)
+/* A place for what an action makes, waiting until there is one. */
+static int acquire(struct run *run, const struct message *message,
+		   struct outgoing *out, const struct action *action)
+{
+	struct pipeline *p = run->pipeline;
+	struct action wait = *action;
+	int64_t waited_ns = exchange_waited_ns(p->exchange);
+	int rc = exchange_acquire(p->exchange, message, out);
+
+	wait.op = action->op == ACTION_FORWARD ? ACTION_SEND_FORWARD
+					       : ACTION_SEND_BACKWARD;
+	if (exchange_waited_ns(p->exchange) != waited_ns)
+		trace_note(p->trace, &wait);
+	return rc;
+}
+
+static int receive_batch(struct run *run, const struct action *action)
 {
 	struct pipeline *p = run->pipeline;
 	struct message *message;
@@ -101,7 +125,7 @@ static int receive_batch(struct run *run)
 		return 0;
 	message = route_find(run->route, ROUTE_ROOT, MESSAGE_BATCH);
 	if (!message->taken) {
-		int rc = receive(run, message);
+		int rc = receive(run, message, action);
 
 		if (rc)
 			return rc;
@@ -116,10 +140,11 @@ static int run_forward(struct run *run, const struct action *action)
 	struct stage *stage = p->stages[action->stage];
 	unsigned to = action->stage + 1u, m = action->micro_batch;
 	void *output = NULL;
-	int rc = receive_batch(run);
+	int rc = receive_batch(run, action);
 
 	if (!rc)
-		rc = receive(run, route_forward(run->route, action->stage, m));
+		rc = receive(run, route_forward(run->route, action->stage, m),
+			     action);
 	if (rc)
 		return rc;
 	if (to == run->schedule->stages) {
@@ -131,7 +156,7 @@ static int run_forward(struct run *run, const struct action *action)
 		struct outgoing *out =
 			next_outgoing(&p->forward_senders[action->stage]);
 
-		rc = exchange_acquire(p->exchange, &message, out);
+		rc = acquire(run, &message, out, action);
 		if (rc)
 			return rc;
 		output = out->where;
@@ -150,7 +175,8 @@ static int run_backward(struct run *run, const struct action *action)
 	struct stage *stage = p->stages[action->stage];
 	unsigned m = action->micro_batch;
 	void *gradient = NULL;
-	int rc = receive(run, route_backward(run->route, action->stage, m));
+	int rc = receive(run, route_backward(run->route, action->stage, m),
+			 action);
 
 	if (rc)
 		return rc;
@@ -162,7 +188,7 @@ static int run_backward(struct run *run, const struct action *action)
 		struct outgoing *out =
 			next_outgoing(&p->backward_senders[action->stage]);
 
-		rc = exchange_acquire(p->exchange, &message, out);
+		rc = acquire(run, &message, out, action);
 		if (rc)
 			return rc;
 		gradient = out->where;
@@ -276,6 +302,7 @@ int interpreter_run(struct pipeline *pipeline, const struct schedule *schedule,
 	pipeline->pass.columns[COLUMN_TOKENS] = pipeline_tokens(pipeline);
 	pipeline->pass.breathe = exchange_breathe;
 	pipeline->pass.argument = pipeline->exchange;
+	pipeline->pass.trace = pipeline->trace;
 	rc = exchange_begin(pipeline->exchange, route, pipeline->serial++);
 	if (!rc)
 		rc = send_batches(&run);
@@ -284,6 +311,9 @@ int interpreter_run(struct pipeline *pipeline, const struct schedule *schedule,
 				    (int64_t)pipeline->pass.step,
 				    interpreter_pack(&row->actions[i]));
 		rc = run_action(&run, &row->actions[i]);
+		if (row->actions[i].op != ACTION_RECV_FORWARD &&
+		    row->actions[i].op != ACTION_RECV_BACKWARD)
+			trace_note(pipeline->trace, &row->actions[i]);
 	}
 	/* The root's next batch, too, needs this one to have left. */
 	return rc ? rc : exchange_flush(pipeline->exchange);

@@ -96,6 +96,7 @@ static const struct field fields[] = {
 	FIELD(FIELD_UNSIGNED, top_k, false),
 	FIELD(FIELD_INT, end_token, false),
 	FIELD(FIELD_INT, kind, false),
+	FIELD(FIELD_UNSIGNED, trace_steps, false),
 };
 
 static json_t *field_to_json(const struct job *job, const struct field *field)
@@ -212,6 +213,23 @@ static json_t *numbers_to_json(const unsigned *numbers, size_t count)
 	return array;
 }
 
+static json_t *rehearsal_to_json(const struct model_rehearsal *given)
+{
+	json_t *times = json_array();
+	int rc = 0;
+
+	for (unsigned i = 0; i < 3 * given->stages; i++)
+		rc |= json_array_append_new(times,
+					    json_real(given->seconds[0][i]));
+	if (!rc)
+		return json_pack("{s:o, s:I, s:I}", "seconds", times,
+				 "message_bytes",
+				 (json_int_t)given->message_bytes, "tied_bytes",
+				 (json_int_t)given->tied_bytes);
+	json_decref(times);
+	return NULL;
+}
+
 json_t *job_to_json(const struct job *job)
 {
 	json_t *json = json_object(), *prompt = json_array();
@@ -227,6 +245,10 @@ json_t *job_to_json(const struct job *job)
 		rc |= json_array_append_new(prompt,
 					    json_integer(job->prompt[i]));
 	rc |= json_object_set_new(json, "prompt", prompt);
+	if (job->config.rehearsal)
+		rc |= json_object_set_new(
+			json, "rehearsal",
+			rehearsal_to_json(job->config.rehearsal));
 	if (!rc)
 		return json;
 	json_decref(json);
@@ -279,7 +301,7 @@ static int partition_from_json(const json_t *json, struct partition *out)
 /* Enumerations travel as numbers. */
 static int check_kinds(const struct job *job)
 {
-	if ((unsigned)job->kind > JOB_GENERATE)
+	if ((unsigned)job->kind > JOB_MEASURE)
 		return fail(-EINVAL, "%s: an unknown kind of work (%d)", ORIGIN,
 			    (int)job->kind);
 	if ((unsigned)job->optimizer.kind > OPTIMIZER_SGD)
@@ -318,6 +340,67 @@ static int prompt_from_json(const json_t *json, struct job *out)
 	return 0;
 }
 
+int job_rehearsal_create(struct job *job, unsigned stages)
+{
+	struct model_rehearsal *given = &job->rehearsal;
+
+	given->stages = stages;
+	given->seconds[0] = calloc(3 * (size_t)stages, sizeof(double));
+	if (!given->seconds[0])
+		return fail(-ENOMEM, "no memory for a rehearsal");
+	given->seconds[1] = given->seconds[0] + stages;
+	given->seconds[2] = given->seconds[1] + stages;
+	job->config.rehearsal = given;
+	return 0;
+}
+
+/* The longest an action may sleep; a mistyped unit is found before. */
+#define REHEARSAL_SECONDS_MAX 3600.0
+
+static int rehearsal_times(const json_t *times, struct model_rehearsal *out)
+{
+	for (unsigned i = 0; i < 3 * out->stages; i++) {
+		const json_t *item = json_array_get(times, i);
+		double seconds = json_number_value(item);
+
+		if (!json_is_number(item) || !(seconds >= 0) ||
+		    seconds > REHEARSAL_SECONDS_MAX)
+			return fail(-EINVAL,
+				    "%s: a rehearsal of %g s an action", ORIGIN,
+				    seconds);
+		out->seconds[0][i] = seconds;
+	}
+	return 0;
+}
+
+static int rehearsal_from_json(const json_t *json, struct job *out)
+{
+	json_t *given = json_object_get(json, "rehearsal"), *times;
+	int64_t message_bytes, tied_bytes;
+	int rc;
+
+	if (!given)
+		return 0;
+	rc = json_get_array(given, "seconds", ORIGIN, &times);
+	if (!rc)
+		rc = json_get_integer(given, "message_bytes", 0, INT64_MAX,
+				      ORIGIN, &message_bytes);
+	if (!rc)
+		rc = json_get_integer(given, "tied_bytes", 0, INT64_MAX, ORIGIN,
+				      &tied_bytes);
+	if (rc)
+		return rc;
+	if (json_array_size(times) != 3 * (size_t)out->partition.stages)
+		return fail(-EINVAL, "%s: a rehearsal's times for %u stages",
+			    ORIGIN, out->partition.stages);
+	rc = job_rehearsal_create(out, out->partition.stages);
+	if (rc)
+		return rc;
+	out->rehearsal.message_bytes = (size_t)message_bytes;
+	out->rehearsal.tied_bytes = (size_t)tied_bytes;
+	return rehearsal_times(times, &out->rehearsal);
+}
+
 int job_from_json(const json_t *json, struct job *out)
 {
 	int rc = 0;
@@ -329,11 +412,16 @@ int job_from_json(const json_t *json, struct job *out)
 		rc = check_kinds(out);
 	if (!rc)
 		rc = partition_from_json(json, &out->partition);
+	if (!rc)
+		rc = rehearsal_from_json(json, out);
 	return rc ? rc : prompt_from_json(json, out);
 }
 
 void job_fini(struct job *job)
 {
+	free(job->rehearsal.seconds[0]);
+	job->rehearsal = (struct model_rehearsal){0};
+	job->config.rehearsal = NULL;
 	free(job->prompt);
 	job->prompt = NULL;
 }

@@ -19,7 +19,14 @@ enum job_kind {
 	JOB_TRAIN,
 	JOB_EVAL,
 	JOB_GENERATE,
+	JOB_MEASURE, /* some training steps, on made-up tokens, for their times */
 };
+
+/* Runs training steps, with all that they need. */
+static inline bool job_kind_trains(enum job_kind kind)
+{
+	return kind == JOB_TRAIN || kind == JOB_MEASURE;
+}
 
 #define JOB_PROMPT_TOKENS_MAX (1u << 20)
 
@@ -34,8 +41,9 @@ struct job {
 	char tokenizer_folder[FILES_PATH_BYTES];
 
 	struct model_config config;
-	unsigned ranks;  /* P */
-	unsigned chunks; /* stages a rank */
+	struct model_rehearsal rehearsal; /* config.rehearsal, if that is set */
+	unsigned ranks;                   /* P */
+	unsigned chunks;                  /* stages a rank */
 	struct partition partition;
 	char schedule[FILES_PATH_BYTES]; /* name or file */
 
@@ -58,6 +66,12 @@ struct job {
 	int split;                 /* evaluation: enum corpus_split */
 	uint64_t data_fingerprint; /* of the corpus; part of the identity */
 
+	/*
+	 * Steps to record, after the first one, which warms up; 0: none. A job
+	 * that measures does these and no others.
+	 */
+	unsigned trace_steps;
+
 	/* Generation. */
 	unsigned tokens;
 	double temperature;
@@ -72,6 +86,12 @@ json_t *job_to_json(const struct job *job); /* NULL: no memory */
 /* -EINVAL, logged. The caller calls job_fini() in any case. */
 int job_from_json(const json_t *json, struct job *out) MUST_CHECK;
 void job_fini(struct job *job);
+
+/*
+ * Makes the job a rehearsal of `stages` stages: room for their times, all
+ * zero, in job->rehearsal, which the caller fills in. job_fini() frees it.
+ */
+int job_rehearsal_create(struct job *job, unsigned stages) MUST_CHECK;
 
 /*
  * The part that determines the bits of the result: what a resumed run must

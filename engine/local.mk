@@ -4,14 +4,16 @@ engine_libengine_a_SOURCES = \
 	engine/accumulator.c engine/accumulator.h \
 	engine/ahead.c engine/ahead.h \
 	engine/checkpoint.c engine/checkpoint.h \
-	engine/costs.c engine/costs.h \
+	engine/costs.c engine/costs.h engine/costs_model.c \
 	engine/evaluate.c \
 	engine/exchange.c engine/exchange.h \
+	engine/findings.c engine/findings.h \
 	engine/flights.c engine/flights.h \
 	engine/generate.c \
 	engine/interpreter.c engine/interpreter.h \
 	engine/job.c engine/job.h \
 	engine/learning_rate.c engine/learning_rate.h \
+	engine/measure.c \
 	engine/metrics.c engine/metrics.h \
 	engine/optimizer.c engine/optimizer.h \
 	engine/partition.c engine/partition.h \
@@ -22,7 +24,8 @@ engine_libengine_a_SOURCES = \
 	engine/slots.c engine/slots.h \
 	engine/stage.c engine/stage.h \
 	engine/store.c engine/store.h \
-	engine/timeline.c engine/timeline.h \
+	engine/timeline.c engine/timeline.h engine/timeline_read.c \
+	engine/trace.c engine/trace.h engine/trace_json.c engine/trace_json.h \
 	engine/train.c \
 	engine/vote.c engine/vote.h
 include engine/world.mk

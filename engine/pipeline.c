@@ -5,6 +5,7 @@
 #include "engine/ahead.h"
 #include "engine/flights.h"
 #include "engine/interpreter.h"
+#include "engine/trace.h"
 #include "engine/vote.h"
 
 #include <errno.h>
@@ -114,7 +115,7 @@ static int open_schedule(const struct pipeline *p, const char *name,
 
 	if (rc)
 		return rc;
-	if (job->kind == JOB_TRAIN && schedule->forward_only)
+	if (job_kind_trains(job->kind) && schedule->forward_only)
 		rc = fail(-EINVAL,
 			  "schedule %s has no backward: it cannot train",
 			  schedule->name);
@@ -163,7 +164,7 @@ static int lower(struct pipeline *p, const struct schedule *schedule,
 /* Evaluation between the steps has the placement of the training. */
 static int open_schedules(struct pipeline *p)
 {
-	bool train = p->job->kind == JOB_TRAIN;
+	bool train = job_kind_trains(p->job->kind);
 	struct schedule *schedule;
 	int rc;
 
@@ -532,6 +533,28 @@ static void *place_message(void *argument, const struct message *message)
 	return stage_claim_output_gradient(stage, message->micro_batch);
 }
 
+/* ---- the trace ---- */
+
+static int create_trace(struct pipeline *p)
+{
+	unsigned layers = model_layer_count(p->model);
+	bool *holds;
+	int rc;
+
+	if (!p->train_schedule || p->job->trace_steps == 0)
+		return 0;
+	holds = calloc(layers, sizeof(*holds));
+	if (!holds)
+		return fail(-ENOMEM, "no memory for the trace");
+	for (unsigned i = 0; i < layers; i++)
+		holds[i] = is_held(p, partition_stage_of(p->partition, i));
+	rc = trace_create(p->job->trace_steps,
+			  p->train_schedule->rows[p->world->rank].count, layers,
+			  holds, &p->trace);
+	free(holds);
+	return rc;
+}
+
 /* ---- life ---- */
 
 static void measure_tied(struct pipeline *p)
@@ -628,6 +651,8 @@ int pipeline_create(struct world *world, const struct job *job,
 	if (!rc)
 		rc = exchange_create(world, p->ahead, place_message, p,
 				     &p->exchange);
+	if (!rc)
+		rc = create_trace(p);
 	if (rc) {
 		pipeline_destroy(p);
 		return rc;
@@ -665,6 +690,7 @@ void pipeline_destroy(struct pipeline *p)
 		return;
 	release_memory(p);
 	exchange_destroy(p->exchange);
+	trace_destroy(p->trace);
 	vote_destroy(p->vote);
 	for (unsigned s = 0; p->stages && s < stage_count(p); s++)
 		stage_destroy(p->stages[s]);

@@ -36,7 +36,8 @@ struct pipeline_batch {
 	int32_t columns[]; /* labels, then tokens: [M * B, T] each */
 };
 
-struct vote; /* engine/vote.h */
+struct vote;  /* engine/vote.h */
+struct trace; /* engine/trace.h */
 
 struct pipeline {
 	struct world *world;
@@ -73,6 +74,7 @@ struct pipeline {
 	size_t tied_floats; /* elements of the tied parameter; 0: none */
 	float *registered;  /* its accumulators, where it has a remote twin */
 	struct vote *vote;
+	struct trace *trace; /* NULL: nothing is recorded */
 
 	struct stage_pass pass; /* the one under way */
 	double learning_rate;   /* of this step */

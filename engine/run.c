@@ -32,6 +32,8 @@ static int run_kind(struct pipeline *p)
 		return run_evaluate(p);
 	case JOB_GENERATE:
 		return run_generate(p);
+	case JOB_MEASURE:
+		return run_measure(p);
 	}
 	return fail(-EINVAL, "job: an unknown kind of work (%d)",
 		    (int)p->job->kind);

@@ -10,10 +10,11 @@
 /* The rank_main_fn of all jobs (engine/world.h). */
 int run_rank(struct world *world) MUST_CHECK;
 
-/* Their three kinds; weights are in place, links stand. */
+/* Their four kinds; weights are in place, links stand. */
 int run_train(struct pipeline *pipeline) MUST_CHECK;
 int run_evaluate(struct pipeline *pipeline) MUST_CHECK;
 int run_generate(struct pipeline *pipeline) MUST_CHECK;
+int run_measure(struct pipeline *pipeline) MUST_CHECK;
 
 /*
  * Mean loss over the first `samples` windows of a split (0: all), in the order

@@ -1,4 +1,5 @@
 #include "engine/stage.h"
+#include "base/clock.h"
 #include "base/log.h"
 
 #include <errno.h>
@@ -405,10 +406,25 @@ static void fill_context(struct stage *stage, const struct stage_pass *pass,
 	};
 }
 
-static void breathe(const struct stage_pass *pass)
+/* Between two layers: messages move, and the one just done is timed. */
+static void breathe(const struct stage *stage, const struct stage_pass *pass,
+		    unsigned i, enum layer_pass layer_pass, int64_t *since_ns)
 {
+	int64_t now;
+
 	if (pass->breathe)
 		pass->breathe(pass->argument);
+	if (!pass->trace)
+		return;
+	now = clock_now_ns();
+	trace_note_layer(pass->trace, stage->config.first_layer + i, layer_pass,
+			 now - *since_ns);
+	*since_ns = now;
+}
+
+static int64_t begin_layers(const struct stage_pass *pass)
+{
+	return pass->trace ? clock_now_ns() : 0;
 }
 
 static void *at(void *slot, size_t offset)
@@ -478,6 +494,7 @@ void stage_forward(struct stage *stage, const struct stage_pass *pass,
 	bool training = pass->mode == LAYER_TRAIN;
 	struct micro_batch columns;
 	struct layer_context context;
+	int64_t since_ns = begin_layers(pass);
 
 	flight->activation = slots_claim(&stage->activations);
 	flight->loss = 0;
@@ -501,7 +518,7 @@ void stage_forward(struct stage *stage, const struct stage_pass *pass,
 			      &context, &buffers);
 		if (adds)
 			merge_groups(stage, i, micro_batch, true);
-		breathe(pass);
+		breathe(stage, pass, i, LAYER_PASS_FORWARD, &since_ns);
 	}
 	if (!training) {
 		release(&stage->activations, &flight->activation);
@@ -585,6 +602,7 @@ void stage_backward_input(struct stage *stage, const struct stage_pass *pass,
 	struct stage_flight *flight = &stage->flights[micro_batch];
 	struct micro_batch columns;
 	struct layer_context context;
+	int64_t since_ns = begin_layers(pass);
 
 	ASSERT(stage->config.split_backward);
 	flight->pending = slots_claim(&stage->pendings);
@@ -592,7 +610,7 @@ void stage_backward_input(struct stage *stage, const struct stage_pass *pass,
 	for (unsigned i = stage->layer_count; i-- > 0;) {
 		layer_input_gradient(stage, flight, i, &context,
 				     input_gradient);
-		breathe(pass);
+		breathe(stage, pass, i, LAYER_PASS_INPUT, &since_ns);
 	}
 }
 
@@ -602,11 +620,12 @@ void stage_backward_weight(struct stage *stage, const struct stage_pass *pass,
 	struct stage_flight *flight = &stage->flights[micro_batch];
 	struct micro_batch columns;
 	struct layer_context context;
+	int64_t since_ns = begin_layers(pass);
 
 	fill_context(stage, pass, micro_batch, &columns, &context);
 	for (unsigned i = stage->layer_count; i-- > 0;) {
 		layer_weight_gradient(stage, flight, i, micro_batch, &context);
-		breathe(pass);
+		breathe(stage, pass, i, LAYER_PASS_WEIGHT, &since_ns);
 	}
 	release_flight(stage, flight);
 }
@@ -617,15 +636,16 @@ void stage_backward(struct stage *stage, const struct stage_pass *pass,
 	struct stage_flight *flight = &stage->flights[micro_batch];
 	struct micro_batch columns;
 	struct layer_context context;
+	int64_t since_ns = begin_layers(pass);
 
 	flight->pending = slots_claim(&stage->pendings);
 	fill_context(stage, pass, micro_batch, &columns, &context);
 	for (unsigned i = stage->layer_count; i-- > 0;) {
 		layer_input_gradient(stage, flight, i, &context,
 				     input_gradient);
-		breathe(pass);
+		breathe(stage, pass, i, LAYER_PASS_INPUT, &since_ns);
 		layer_weight_gradient(stage, flight, i, micro_batch, &context);
-		breathe(pass);
+		breathe(stage, pass, i, LAYER_PASS_WEIGHT, &since_ns);
 	}
 	release_flight(stage, flight);
 }

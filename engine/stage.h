@@ -22,6 +22,7 @@
 #include "engine/accumulator.h"
 #include "engine/slots.h"
 #include "engine/store.h"
+#include "engine/trace.h"
 #include "model/model.h"
 
 struct stage_config {
@@ -70,6 +71,7 @@ struct stage_pass {
 	double loss_scale;
 	/* Columns of micro-batch 0; the others follow behind it, [B, T] each. */
 	const int32_t *columns[COLUMN_COUNT];
+	struct trace *trace; /* takes the layers' times; may be NULL */
 	/* Called between layers, to keep messages moving. May be NULL. */
 	void (*breathe)(void *argument);
 	void *argument;

@@ -66,4 +66,11 @@ void timeline_share(const struct timeline *timeline, unsigned rank,
  */
 json_t *timeline_to_json(const struct timeline *timeline);
 
+/*
+ * And back; the span is the latest end. -EINVAL, logged with origin. The
+ * caller's to timeline_fini().
+ */
+int timeline_from_json(const json_t *json, const char *origin,
+		       struct timeline *out) MUST_CHECK;
+
 #endif

@@ -2,8 +2,11 @@
 #include "base/log.h"
 #include "data/sampler.h"
 #include "engine/checkpoint.h"
+#include "engine/findings.h"
 #include "engine/metrics.h"
 #include "engine/run.h"
+#include "engine/trace.h"
+#include "engine/trace_json.h"
 #include "engine/vote.h"
 
 #include <errno.h>
@@ -21,6 +24,8 @@ struct training {
 	struct sampler validation;
 	struct metrics metrics;
 	uint64_t saved_step; /* of the newest checkpoint */
+	bool trace_told;     /* the recorded steps have been written */
+	double latency;      /* of a message, in the median one of them */
 };
 
 static int open_data(struct training *t)
@@ -99,6 +104,117 @@ static uint64_t count_supervised(const int32_t *labels, uint64_t count)
 	return supervised;
 }
 
+/* ---- the trace ---- */
+
+/* One recorded step into trace.json, which the root has open. */
+static int tell_step(struct training *t, const struct findings *findings,
+		     unsigned index, struct trace_json *file)
+{
+	struct trace_json_place place = {
+		.scale = 1,
+		.offset = clock_seconds(findings->begin_ns[index] -
+					findings->begin_ns[0]),
+		.step = findings->step[index] + 1,
+	};
+	struct timeline timeline;
+	int rc = findings_timeline(t->pipeline, findings, index, &timeline);
+
+	if (rc)
+		return rc;
+	if (file)
+		trace_json_add_timeline(file, 0, &timeline, &place);
+	if (index == findings_median_step(findings))
+		t->latency = findings_latency(&timeline);
+	timeline_fini(&timeline);
+	return 0;
+}
+
+static int write_costs(struct training *t, struct findings *findings)
+{
+	char path[FILES_PATH_BYTES];
+	int rc = files_join(path, sizeof(path), t->job->out, "costs.json");
+
+	findings->costs.latency = t->latency;
+	return rc ? rc : costs_write(&findings->costs, path);
+}
+
+static int open_trace_file(const struct training *t, struct trace_json **out)
+{
+	char path[FILES_PATH_BYTES];
+	int rc = files_join(path, sizeof(path), t->job->out, "trace.json");
+
+	if (!rc)
+		rc = trace_json_create(path, out);
+	if (!rc)
+		(void)trace_json_add_process(*out, t->job->schedule,
+					     t->pipeline->world->size);
+	return rc;
+}
+
+/* The root's files; a disk that is full ends no training. */
+static void close_trace_file(struct training *t, struct findings *findings,
+			     struct trace_json *file)
+{
+	if (!file || trace_json_close(file) || write_costs(t, findings)) {
+		log_warning("the trace could not be written; training goes on");
+		return;
+	}
+	log_info(
+		"recorded %u steps: %s/trace.json (for Perfetto), their costs in %s/costs.json",
+		findings->steps, t->job->out, t->job->out);
+}
+
+/* All ranks go through the same exchanges, whatever happens to the files. */
+static int tell_trace(struct training *t)
+{
+	struct trace_json *file = NULL;
+	struct findings findings;
+	int rc = findings_gather(t->pipeline, &findings);
+
+	t->trace_told = true;
+	if (!rc && t->root)
+		/* Said in a log line; there is no file then. */
+		(void)!open_trace_file(t, &file);
+	for (unsigned s = 0; !rc && s < findings.steps; s++)
+		rc = tell_step(t, &findings, s, file);
+	if (!rc && t->root)
+		close_trace_file(t, &findings, file);
+	else if (file)
+		trace_json_abandon(file);
+	findings_fini(&findings);
+	return rc;
+}
+
+/* The first step warms up; a barrier gives the clocks of hosts a common zero. */
+static int begin_trace_step(struct training *t, uint64_t step)
+{
+	struct trace *trace = t->pipeline->trace;
+	int rc = 0;
+
+	if (!trace || step == t->job->first_step)
+		return 0;
+	if (trace->recorded == 0) {
+		rc = world_barrier(t->pipeline->world);
+		trace->origin_ns = clock_now_ns();
+	}
+	if (!rc)
+		trace_begin_step(trace, step);
+	return rc;
+}
+
+static int end_trace_step(struct training *t, bool last)
+{
+	struct trace *trace = t->pipeline->trace;
+
+	if (!trace)
+		return 0;
+	trace_end_step(trace);
+	if (t->trace_told || trace->recorded == 0 ||
+	    (trace->recorded < trace->steps && !last))
+		return 0;
+	return tell_trace(t);
+}
+
 static int train_step(struct training *t, uint64_t step,
 		      struct verdict *verdict)
 {
@@ -106,9 +222,9 @@ static int train_step(struct training *t, uint64_t step,
 	uint64_t first = step * t->samples_per_step;
 	double rate = learning_rate_at(&t->job->learning_rate, step);
 	int64_t begin_ns = clock_now_ns();
-	int rc = 0;
+	int rc = begin_trace_step(t, step);
 
-	if (t->root) {
+	if (!rc && t->root) {
 		rc = sampler_fill(&t->train, first, t->samples_per_step,
 				  pipeline_tokens(p), pipeline_labels(p));
 		p->batch->supervised = count_supervised(pipeline_labels(p),
@@ -167,7 +283,8 @@ static int train_all(struct training *t, bool *stopped)
 			return rc;
 		*stopped = verdict.stop && done < job->steps;
 		last = *stopped || done == job->steps;
-		if (job->eval_samples && !*stopped &&
+		rc = end_trace_step(t, last);
+		if (!rc && job->eval_samples && !*stopped &&
 		    (is_due(job->eval_every, done) || last))
 			rc = evaluate(t, done);
 		if (!rc && (is_due(job->checkpoint_every, done) || last))

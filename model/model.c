@@ -10,6 +10,7 @@
 
 static const struct family_ops *const families[] = {
 	&gpt2_family_ops,
+	&rehearsal_family_ops,
 };
 
 struct model {

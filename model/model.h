@@ -9,6 +9,20 @@
 #include "model/layers/layer.h"
 #include "model/parameter.h"
 
+/*
+ * What the family "rehearsal" needs in place of sizes: times to sleep instead of
+ * computing, and how much to send. The arrays are the caller's and must outlive
+ * the model.
+ */
+#define REHEARSAL_PIECES 4u /* layers a stage */
+
+struct model_rehearsal {
+	unsigned stages;
+	double *seconds[3];   /* F, I, W: [stages], of one micro-batch */
+	size_t message_bytes; /* between stages, either way */
+	size_t tied_bytes;    /* of a parameter both ends hold; 0: none */
+};
+
 /* What a family needs to know, in words of no family's config.json. */
 struct model_config {
 	char family[16]; /* "gpt2" */
@@ -28,6 +42,7 @@ struct model_config {
 	double initializer_range;
 	int bos_id; /* -1: none */
 	int eos_id;
+	const struct model_rehearsal *rehearsal; /* NULL: a real model */
 };
 
 struct model;

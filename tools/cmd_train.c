@@ -260,6 +260,17 @@ static const struct option_spec table[] = {
 	 .minimum = 1,
 	 .maximum = 4096,
 	 .help = "newest checkpoints to keep"},
+	{.name = "trace",
+	 .kind = OPTION_FLAG,
+	 .group = "Recording",
+	 .help = "record when each action computed, sent and waited: RUN/trace.json for Perfetto, and RUN/costs.json for --costs"},
+	{.name = "trace-steps",
+	 .kind = OPTION_INTEGER,
+	 .argument = "N",
+	 .fallback = "20",
+	 .minimum = 1,
+	 .maximum = 10000,
+	 .help = "steps to record, from the second one on"},
 	{.name = NULL},
 };
 
@@ -275,10 +286,24 @@ const struct option_command train_command = {
 
 /* What --resume may change: nothing that would change the result. */
 static const char *const resume_may_change[] = {
-	"resume",     "data",         "stages",           "chunks",
-	"split",      "transport",    "tcp-io",           "threads",
-	"no-pin",     "schedule",     "recompute",        "steps",
-	"eval-every", "eval-samples", "checkpoint-every", "keep-checkpoints",
+	"resume",
+	"data",
+	"stages",
+	"chunks",
+	"split",
+	"transport",
+	"tcp-io",
+	"threads",
+	"no-pin",
+	"schedule",
+	"recompute",
+	"steps",
+	"eval-every",
+	"eval-samples",
+	"checkpoint-every",
+	"keep-checkpoints",
+	"trace",
+	"trace-steps",
 	NULL,
 };
 
@@ -323,6 +348,9 @@ static int read_run(struct train *t, const char *run)
 	     options_is_typed(t->options, "schedule")) &&
 	    !options_is_typed(t->options, "split"))
 		json_object_del(options, "split");
+	/* Recording is asked for each time: it would write over what there is. */
+	if (!rc)
+		json_object_del(options, "trace");
 	if (!rc)
 		rc = options_merge_json(t->options, options, path);
 	json_decref(json);
@@ -514,6 +542,8 @@ static void fill_batch(struct train *t)
 	job->keep_checkpoints =
 		(unsigned)options_integer(o, "keep-checkpoints");
 	job->eval_every = (uint64_t)options_integer(o, "eval-every");
+	if (options_flag(o, "trace"))
+		job->trace_steps = (unsigned)options_integer(o, "trace-steps");
 }
 
 static void fill_optimizer(struct train *t)

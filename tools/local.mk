@@ -3,8 +3,7 @@ noinst_LIBRARIES += tools/libtools.a
 tools_libtools_a_SOURCES = \
 	tools/options.c tools/options.h tools/options_internal.h \
 	tools/options_help.c tools/options_json.c tools/options_parse.c \
-	tools/progress.c tools/progress.h \
-	tools/trace_json.c tools/trace_json.h
+	tools/progress.c tools/progress.h
 TOOLS_LIBS = tools/libtools.a
 
 # One file a command, and what several of them share; schedule/ has one file a
@@ -24,6 +23,13 @@ stagecoach_SOURCES = tools/main.c tools/commands.h \
 	tools/schedule/list.c \
 	tools/schedule/show.c \
 	tools/schedule/check.c \
-	tools/schedule/simulate.c
+	tools/schedule/simulate.c \
+	tools/schedule/measure.h tools/schedule/measure.c \
+	tools/schedule/comparison.h tools/schedule/comparison.c \
+	tools/schedule/comparison_text.c \
+	tools/schedule/comparison_output.h \
+	tools/schedule/comparison_output.c \
+	tools/schedule/rehearse.c \
+	tools/schedule/compare.c
 stagecoach_LDADD = $(TOOLS_LIBS) $(ENGINE_LIBS) $(DATA_LIBS) $(MODEL_LIBS) \
 	$(SCHEDULES_LIBS) $(TRANSPORT_LIBS) $(BASE_LIBS)

@@ -40,5 +40,6 @@ struct family_ops {
 };
 
 extern const struct family_ops gpt2_family_ops;
+extern const struct family_ops rehearsal_family_ops;
 
 #endif

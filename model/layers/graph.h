@@ -60,6 +60,7 @@ struct graph_row {
 	size_t context;      /* positions: of the embedding, of the cache */
 	size_t vocab_size;   /* embedding, loss */
 	const char *tied_to; /* full name of the parameter it shares */
+	double seconds[3];   /* sleep: F, I, W */
 };
 
 /* A row in its graph. */

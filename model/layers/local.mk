@@ -5,6 +5,7 @@ model_libmodel_a_SOURCES += \
 	model/parameter.c model/parameter.h \
 	model/families/family.h \
 	model/families/gpt2.c \
+	model/families/rehearsal.c \
 	model/layers/activation.c \
 	model/layers/attention.c \
 	model/layers/embedding.c \
@@ -15,4 +16,5 @@ model_libmodel_a_SOURCES += \
 	model/layers/norm.c \
 	model/layers/plan.c model/layers/plan.h \
 	model/layers/primitive.h \
-	model/layers/residual.c
+	model/layers/residual.c \
+	model/layers/sleep.c

@@ -112,6 +112,14 @@ extern const struct primitive_ops embedding_ops;
  */
 extern const struct primitive_ops loss_ops;
 
+/*
+ * Sleeps for the time given, in F, I and W, and computes nothing: for rehearsals.
+ * Fields: name, vocab_size (elements of its parameter), seconds, tied_to. The
+ * source is the same without input, and so without I.
+ */
+extern const struct primitive_ops sleep_ops;
+extern const struct primitive_ops sleep_source_ops;
+
 /* For implementations. */
 
 static inline size_t context_tokens(const struct layer_context *context)

@@ -16,7 +16,7 @@
 #include "base/log.h"
 #include "engine/timeline.h"
 #include "tests/unit/cmocka-tap.h"
-#include "tools/trace_json.h"
+#include "engine/trace_json.h"
 
 static void ignore_line(void *argument, enum log_level level, const char *line)
 {

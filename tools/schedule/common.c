@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #define OUTPUT_COLUMNS 79
 
@@ -85,6 +86,14 @@ void schedule_command_append_wrapped(struct text_builder *text,
 		words += *words == ' ';
 	}
 	text_builder_append(text, "\n");
+}
+
+bool schedule_command_colour(void)
+{
+	const char *terminal = getenv("TERM");
+
+	return isatty(STDOUT_FILENO) && getenv("NO_COLOR") == NULL &&
+	       terminal != NULL && strcmp(terminal, "dumb") != 0;
 }
 
 int schedule_command_print(char *text)

@@ -26,6 +26,8 @@ extern const struct schedule_subcommand schedule_list_subcommand;
 extern const struct schedule_subcommand schedule_show_subcommand;
 extern const struct schedule_subcommand schedule_check_subcommand;
 extern const struct schedule_subcommand schedule_simulate_subcommand;
+extern const struct schedule_subcommand schedule_rehearse_subcommand;
+extern const struct schedule_subcommand schedule_compare_subcommand;
 
 /* Rows of option tables. */
 
@@ -93,6 +95,9 @@ void schedule_command_append_peaks(struct text_builder *text,
 void schedule_command_append_wrapped(struct text_builder *text,
 				     const char *words, size_t column,
 				     size_t indent);
+
+/* Whether standard output is to be coloured: a terminal that can. */
+bool schedule_command_colour(void);
 
 /* Writes to standard output and frees; NULL: no memory. The exit status. */
 int schedule_command_print(char *text);

@@ -69,10 +69,9 @@ static void read_prediction(const struct schedule_prediction *prediction,
 static int measure_kind(const struct schedule_kind *kind,
 			const struct sizes *sizes, struct figures *out)
 {
-	static const struct schedule_slice_costs unit = {
-		.forward = 1,
-		.input = 1,
-		.weight = 1,
+	struct costs_row one = {.forward = 1, .input = 1, .weight = 1};
+	const struct schedule_setting unit = {
+		.costs = {.kind = COSTS_SLICE, .count = 1, .rows = &one},
 		.buffers = SCHEDULE_BUFFERS_ANY,
 	};
 	struct schedule_prediction prediction;
@@ -89,7 +88,8 @@ static int measure_kind(const struct schedule_kind *kind,
 				  &schedule);
 	if (error)
 		return error;
-	error = schedule_prediction_init_unproven(&prediction, schedule, &unit);
+	error = schedule_prediction_init(&prediction, schedule, &unit,
+					 SCHEDULE_PREDICT_UNPROVEN);
 	schedule_destroy(schedule);
 	if (error)
 		return error;

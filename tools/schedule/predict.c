@@ -1,57 +1,49 @@
 /* Lower, validate, simulate: see predict.h. */
 #include "tools/schedule/predict.h"
 #include "base/log.h"
-#include "base/text.h"
 #include "tools/schedule/common.h"
 #include <errno.h>
-#include <string.h>
 
-/* "F,I,W", each a number that is not negative. */
-static int parse_costs(const char *text, double *costs)
+static double option_or(const struct options *options, const char *name,
+			double otherwise)
 {
-	const char *at = text;
-
-	for (unsigned i = 0; i < 3; i++) {
-		size_t length = strcspn(at, ",");
-		char word[64];
-
-		if (length >= sizeof(word) || (at[length] == ',') != (i < 2))
-			goto err;
-		memcpy(word, at, length);
-		word[length] = '\0';
-		if (text_parse_real(word, 0, 1e30, &costs[i]))
-			goto err;
-		at += length + 1;
-	}
-	return 0;
-err:
-	return fail(-EINVAL,
-		    "--costs %s: expected three numbers F,I,W, none "
-		    "negative",
-		    text);
+	return options_is_set(options, name) ? options_real(options, name)
+					     : otherwise;
 }
 
-int schedule_slice_costs_read(const struct options *options,
-			      struct schedule_slice_costs *out)
+void schedule_setting_take(const struct options *options, struct costs *costs,
+			   struct schedule_setting *out)
 {
-	double slice[3];
-	int error = parse_costs(options_string(options, "costs"), slice);
-
-	if (error)
-		return error;
-	*out = (struct schedule_slice_costs){
-		.forward = slice[0],
-		.input = slice[1],
-		.weight = slice[2],
+	*out = (struct schedule_setting){
+		.costs = *costs,
 		.loss_weight_in_forward =
 			options_flag(options, "loss-weight-in-forward"),
-		.latency = options_real(options, "latency"),
-		.message_bytes = options_real(options, "message-bytes"),
 		.buffers = schedule_command_buffers(options),
 	};
-	if (options_is_set(options, "bandwidth"))
-		out->bandwidth = options_real(options, "bandwidth");
-	return 0;
+	*costs = (struct costs){0};
+	out->costs.latency = option_or(options, "latency", out->costs.latency);
+	out->costs.bandwidth =
+		option_or(options, "bandwidth", out->costs.bandwidth);
+	out->costs.message_bytes = option_or(
+		options, "message-bytes",
+		out->costs.message_bytes > 0 ? out->costs.message_bytes : 1);
+}
+
+int schedule_setting_read(const struct options *options,
+			  struct schedule_setting *out)
+{
+	struct costs costs;
+	int rc = costs_open(options_string(options, "costs"), &costs);
+
+	if (!rc)
+		schedule_setting_take(options, &costs, out);
+	costs_fini(&costs);
+	return rc;
+}
+
+void schedule_setting_fini(struct schedule_setting *setting)
+{
+	costs_fini(&setting->costs);
 }
 
 void schedule_prediction_fini(struct schedule_prediction *prediction)
@@ -59,9 +51,36 @@ void schedule_prediction_fini(struct schedule_prediction *prediction)
 	schedule_simulation_fini(&prediction->simulation);
 	schedule_report_fini(&prediction->report);
 	schedule_destroy(prediction->lowered);
+	free(prediction->partition);
+	free(prediction->forward);
+	*prediction = (struct schedule_prediction){0};
 }
 
-static void divide_times(struct schedule_simulation *simulation, double by)
+static int split_layers(const struct costs *costs, unsigned stages,
+			struct partition **out)
+{
+	double *total = calloc(costs->count, sizeof(*total));
+	struct partition *partition = calloc(1, sizeof(*partition));
+	int rc = total && partition
+			 ? 0
+			 : fail(-ENOMEM, "no memory to split %u layers",
+				costs->count);
+
+	for (unsigned i = 0; !rc && i < costs->count; i++)
+		total[i] = costs->rows[i].forward + costs->rows[i].input +
+			   costs->rows[i].weight;
+	if (!rc)
+		rc = partition_balance(total, costs->count, stages, partition);
+	free(total);
+	if (rc)
+		free(partition);
+	else
+		*out = partition;
+	return rc;
+}
+
+static void divide_times(struct schedule_simulation *simulation,
+			 const struct schedule *schedule, double by)
 {
 	simulation->makespan /= by;
 	simulation->bubble /= by;
@@ -69,86 +88,102 @@ static void divide_times(struct schedule_simulation *simulation, double by)
 		simulation->idle[rank] /= by;
 		simulation->busy[rank] /= by;
 		simulation->window[rank] /= by;
+		for (size_t i = 0;
+		     simulation->times && i < schedule->rows[rank].count; i++) {
+			simulation->times[rank][i].start /= by;
+			simulation->times[rank][i].end /= by;
+		}
 	}
 }
 
 /*
- * A chunk costs 1/V of the slice. All is simulated V times as long and divided
- * at the end, so that whole numbers stay exact.
+ * A chunk costs 1/V of a slice. Slices are simulated V times as long and all is
+ * divided at the end, so that whole numbers stay exact.
  */
-static int predict_times(const struct schedule_slice_costs *slice,
-			 struct schedule_prediction *prediction)
+static void stretch(struct schedule_costs *costs, double *values, size_t count,
+		    double by)
+{
+	for (size_t i = 0; i < count; i++)
+		values[i] *= by;
+	costs->latency *= by;
+	costs->bandwidth /= by;
+	costs->reduce_tied *= by;
+	costs->vote *= by;
+}
+
+static int simulate(struct schedule_prediction *prediction,
+		    const struct schedule_setting *setting, bool times)
 {
 	const struct schedule *lowered = prediction->lowered;
 	size_t stages = lowered->stages;
-	double chunks = lowered->chunks;
-	double *values = calloc(3 * stages, sizeof(*values));
-	struct schedule_costs costs = {
-		.forward = values,
-		.input = values + stages,
-		.weight = values + 2 * stages,
-		.loss_weight_in_forward = slice->loss_weight_in_forward,
-		.latency = slice->latency * chunks,
-		.bandwidth = slice->bandwidth / chunks,
-		.message_bytes = slice->message_bytes,
-		.buffers = slice->buffers,
+	double by = setting->costs.kind == COSTS_LAYERS ||
+				    setting->costs.kind == COSTS_STAGES
+			    ? 1
+			    : lowered->chunks;
+	struct schedule_costs costs;
+	double *values;
+	int rc = costs_of_stages(&setting->costs, lowered,
+				 prediction->partition, &costs, &values);
+
+	if (rc)
+		return rc;
+	prediction->forward = values;
+	prediction->input = values + stages;
+	prediction->weight = values + 2 * stages;
+	prediction->activation_bytes = values + 3 * stages;
+	if (by > 1)
+		stretch(&costs, values, 3 * stages, by);
+	costs.loss_weight_in_forward = setting->loss_weight_in_forward;
+	costs.buffers = setting->buffers;
+	rc = schedule_simulate(lowered, &costs, times, &prediction->simulation);
+	for (size_t i = 0; by > 1 && i < 3 * stages; i++)
+		values[i] /= by;
+	if (!rc)
+		divide_times(&prediction->simulation, lowered, by);
+	if (costs.activation_bytes[0] <= 0)
+		prediction->activation_bytes = NULL;
+	return rc;
+}
+
+static int lower(struct schedule_prediction *prediction,
+		 const struct schedule *schedule, const struct costs *costs)
+{
+	const struct schedule_tie tie = {
+		.first_stage = 0,
+		.second_stage = (uint16_t)(schedule->stages - 1),
 	};
-	int error;
+	struct schedule_lowering lowering = {
+		.ties = &tie,
+		.tie_count = costs->tied_bytes > 0,
+		.train = costs->tied_bytes > 0 || costs->vote > 0 ||
+			 costs->step > 0,
+	};
 
-	if (values == NULL)
-		return fail(-ENOMEM, "no memory to simulate a schedule");
-	for (size_t i = 0; i < stages; i++) {
-		values[i] = slice->forward;
-		values[stages + i] = slice->input;
-		values[2 * stages + i] = slice->weight;
-	}
-	error = schedule_simulate(lowered, &costs, false,
-				  &prediction->simulation);
-	free(values);
-	if (!error)
-		divide_times(&prediction->simulation, chunks);
-	return error;
-}
-
-static int prove(struct schedule_prediction *prediction,
-		 const struct schedule *schedule, unsigned buffers)
-{
-	int error = schedule_validate(prediction->lowered, buffers,
-				      &prediction->report);
-
-	if (error == -EINVAL && prediction->report.reason)
-		log_error("schedule %s: %s", schedule->name,
-			  prediction->report.reason);
-	return error;
-}
-
-static int init(struct schedule_prediction *prediction,
-		const struct schedule *schedule,
-		const struct schedule_slice_costs *costs, bool proven)
-{
-	int error;
-
-	*prediction = (struct schedule_prediction){0};
-	error = schedule_lower(schedule, NULL, &prediction->lowered);
-	if (!error && proven)
-		error = prove(prediction, schedule, costs->buffers);
-	if (!error)
-		error = predict_times(costs, prediction);
-	if (error)
-		schedule_prediction_fini(prediction);
-	return error;
+	return schedule_lower(schedule, &lowering, &prediction->lowered);
 }
 
 int schedule_prediction_init(struct schedule_prediction *prediction,
 			     const struct schedule *schedule,
-			     const struct schedule_slice_costs *costs)
+			     const struct schedule_setting *setting,
+			     unsigned flags)
 {
-	return init(prediction, schedule, costs, true);
-}
+	int rc;
 
-int schedule_prediction_init_unproven(struct schedule_prediction *prediction,
-				      const struct schedule *schedule,
-				      const struct schedule_slice_costs *costs)
-{
-	return init(prediction, schedule, costs, false);
+	*prediction = (struct schedule_prediction){0};
+	rc = lower(prediction, schedule, &setting->costs);
+	if (!rc && !(flags & SCHEDULE_PREDICT_UNPROVEN))
+		rc = schedule_validate(prediction->lowered, setting->buffers,
+				       &prediction->report);
+	if (rc == -EINVAL && prediction->report.reason)
+		log_error("schedule %s: %s", schedule->name,
+			  prediction->report.reason);
+	if (!rc && setting->costs.kind == COSTS_LAYERS)
+		rc = split_layers(&setting->costs, schedule->stages,
+				  &prediction->partition);
+	if (!rc)
+		rc = simulate(prediction, setting,
+			      flags & SCHEDULE_PREDICT_TIMES);
+	if (rc)
+		schedule_prediction_fini(prediction);
+	return rc;
 }

@@ -1,65 +1,83 @@
 /*
- * The simulator as the commands ask for it: one cost of F, I and W for every
- * rank's slice, times in the unit of those costs.
+ * What the subcommands predict with, and the prediction itself: a schedule
+ * lowered, proven and simulated at the costs the options give.
  */
 #ifndef STAGECOACH_TOOLS_SCHEDULE_PREDICT_H
 #define STAGECOACH_TOOLS_SCHEDULE_PREDICT_H
 
+#include "engine/costs.h"
+#include "engine/partition.h"
 #include "schedules/simulate.h"
 #include "tools/options.h"
 
 /* clang-format off */
-#define SCHEDULE_COSTS_OPTIONS                                                 \
-	{"costs", 0, OPTION_STRING, .argument = "F,I,W", .fallback = "1,1,1",  \
-	 .minimum = 1, .group = "Costs",                                       \
-	 .help = "time of F, I and W of one micro-batch through a rank's "     \
-		 "whole slice; a chunk takes 1/V of it"},                      \
-	{"loss-weight-in-forward", 0, OPTION_FLAG, .group = "Costs",           \
-	 .help = "count the loss stage's W within its F"},                     \
-	{"latency", 0, OPTION_REAL, .argument = "S", .fallback = "0",          \
-	 .minimum = 0, .maximum = 1e30, .group = "Links",                      \
-	 .help = "time a message travels, in the unit of the costs"},          \
+#define SCHEDULE_LINK_OPTIONS                                                  \
+	{"latency", 0, OPTION_REAL, .argument = "S", .minimum = 0,             \
+	 .maximum = 1e30, .group = "Links",                                    \
+	 .help = "time a message travels, in the unit of the costs (default: " \
+		 "what the costs say, else 0)"},                               \
 	{"bandwidth", 0, OPTION_REAL, .argument = "B", .minimum = 1e-30,       \
 	 .maximum = 1e30, .group = "Links",                                    \
-	 .help = "bytes a link carries per unit of time (default: no limit)"}, \
-	{"message-bytes", 0, OPTION_REAL, .argument = "N", .fallback = "1",    \
-	 .minimum = 0, .maximum = 1e18, .group = "Links",                      \
-	 .help = "size of a message; with 1, --bandwidth counts messages"}
+	 .help = "bytes a link carries per unit of time (default: what the "   \
+		 "costs say, else no limit)"},                                 \
+	{"message-bytes", 0, OPTION_REAL, .argument = "N", .minimum = 0,       \
+	 .maximum = 1e15, .group = "Links",                                    \
+	 .help = "size of a message (default: what the costs say, else 1, so " \
+		 "that --bandwidth counts messages)"}
+
+#define SCHEDULE_LOSS_OPTION                                                   \
+	{"loss-weight-in-forward", 0, OPTION_FLAG, .group = "Costs",           \
+	 .help = "count the loss stage's W within its F"}
+
+#define SCHEDULE_COSTS_OPTIONS                                                 \
+	{"costs", 0, OPTION_STRING, .argument = "F,I,W|FILE|RUN",              \
+	 .fallback = "1,1,1", .group = "Costs",                                \
+	 .help = "time of F, I and W of one micro-batch through a rank's "     \
+		 "whole slice (a chunk takes 1/V of it), e.g. 2,3,1 or "       \
+		 "20ms,20ms,15ms; or a costs.json, or a run trained with "     \
+		 "--trace"},                                                   \
+	SCHEDULE_LOSS_OPTION,                                                  \
+	SCHEDULE_LINK_OPTIONS
 /* clang-format on */
 
-struct schedule_slice_costs {
-	/* Of one micro-batch through a rank's slice; a chunk costs 1/V of it. */
-	double forward;
-	double input;
-	double weight;
+struct schedule_setting {
+	struct costs costs;
 	bool loss_weight_in_forward;
-	double latency;
-	double bandwidth; /* 0: without limit */
-	double message_bytes;
 	unsigned buffers; /* or SCHEDULE_BUFFERS_ANY */
 };
+
+/* The options above and --buffers. -EINVAL or -ENOENT, logged: misuse. */
+int schedule_setting_read(const struct options *options,
+			  struct schedule_setting *out) MUST_CHECK;
+/* The same with costs that are at hand already, which *out takes over. */
+void schedule_setting_take(const struct options *options, struct costs *costs,
+			   struct schedule_setting *out);
+void schedule_setting_fini(struct schedule_setting *setting);
 
 struct schedule_prediction {
 	struct schedule *lowered;
 	struct schedule_report report;
-	struct schedule_simulation simulation; /* in units of a slice's costs */
+	struct schedule_simulation simulation; /* in the costs' unit */
+	struct partition *partition; /* of costs by layer; NULL: none */
+	double *forward, *input, *weight; /* [stages] as simulated */
+	double *activation_bytes;         /* [stages]; NULL: not known */
 };
 
-/* SCHEDULE_COSTS_OPTIONS and --buffers. -EINVAL, logged: misuse. */
-int schedule_slice_costs_read(const struct options *options,
-			      struct schedule_slice_costs *out) MUST_CHECK;
+enum {
+	SCHEDULE_PREDICT_TIMES = 1,    /* keep each action's */
+	SCHEDULE_PREDICT_UNPROVEN = 2, /* built-in ones need no proof: `report`
+					  stays empty */
+};
 
 /*
- * Lowers, validates and simulates. -EINVAL, logged, when the schedule is not
- * valid. On success schedule_prediction_fini() is the caller's.
+ * Lowers, validates and simulates; costs by layer are split over the stages
+ * so that the slowest is fastest. -EINVAL, logged, when the schedule is not
+ * valid or the costs do not fit it.
  */
-int schedule_prediction_init(
-	struct schedule_prediction *prediction, const struct schedule *schedule,
-	const struct schedule_slice_costs *costs) MUST_CHECK;
-/* Without the proof, which built-in schedules need not: `report` is empty. */
-int schedule_prediction_init_unproven(
-	struct schedule_prediction *prediction, const struct schedule *schedule,
-	const struct schedule_slice_costs *costs) MUST_CHECK;
+int schedule_prediction_init(struct schedule_prediction *prediction,
+			     const struct schedule *schedule,
+			     const struct schedule_setting *setting,
+			     unsigned flags) MUST_CHECK;
 void schedule_prediction_fini(struct schedule_prediction *prediction);
 
 #endif

@@ -44,12 +44,10 @@ static size_t terminal_width(void)
 static bool wants_colour(const struct options *options)
 {
 	const char *colour = options_string(options, "colour");
-	const char *terminal = getenv("TERM");
 
 	if (strcmp(colour, "auto") != 0)
 		return strcmp(colour, "always") == 0;
-	return isatty(STDOUT_FILENO) && getenv("NO_COLOR") == NULL &&
-	       terminal != NULL && strcmp(terminal, "dumb") != 0;
+	return schedule_command_colour();
 }
 
 static int show_csv(const struct schedule *schedule, bool messages)

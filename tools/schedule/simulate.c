@@ -15,7 +15,7 @@ static const struct option_spec simulate_specs[] = {
 static const struct option_command simulate_command = {
 	.name = "schedule simulate",
 	.synopsis = "NAME|FILE [--stages P "
-		    "--micro-batches M --chunks V] --costs F,I,W [--json]",
+		    "--micro-batches M --chunks V] --costs F,I,W|FILE|RUN [--json]",
 	.summary = "predict the time a schedule takes",
 	.table = simulate_specs,
 	.operands = "NAME|FILE",
@@ -90,16 +90,18 @@ static int run_simulate(const struct options *options)
 {
 	struct schedule_prediction prediction;
 	struct schedule *schedule;
-	struct schedule_slice_costs costs;
+	struct schedule_setting setting;
 	int status;
 
-	if (schedule_slice_costs_read(options, &costs))
+	if (schedule_setting_read(options, &setting))
 		return EXIT_MISUSE;
 	status = schedule_command_open(options, 0, &schedule);
-	if (status)
+	if (status) {
+		schedule_setting_fini(&setting);
 		return status;
+	}
 	status = EXIT_FAILURE;
-	if (schedule_prediction_init(&prediction, schedule, &costs) == 0) {
+	if (schedule_prediction_init(&prediction, schedule, &setting, 0) == 0) {
 		status = schedule_command_print(
 			options_flag(options, "json")
 				? prediction_json(&prediction)
@@ -107,6 +109,7 @@ static int run_simulate(const struct options *options)
 		schedule_prediction_fini(&prediction);
 	}
 	schedule_destroy(schedule);
+	schedule_setting_fini(&setting);
 	return status;
 }
 

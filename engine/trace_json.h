@@ -15,8 +15,8 @@
  * bounded by the largest timeline added, however many follow each other. The
  * file appears under its name when it is complete and durable, or not at all.
  */
-#ifndef STAGECOACH_TOOLS_TRACE_JSON_H
-#define STAGECOACH_TOOLS_TRACE_JSON_H
+#ifndef STAGECOACH_ENGINE_TRACE_JSON_H
+#define STAGECOACH_ENGINE_TRACE_JSON_H
 
 #include "engine/timeline.h"
 

@@ -1,4 +1,4 @@
-#include "tools/trace_json.h"
+#include "engine/trace_json.h"
 #include "base/clock.h"
 #include "base/files.h"
 #include "base/log.h"

@@ -1,0 +1,73 @@
+/*
+ * What a model's layers hold and send, as costs: names and bytes, no times.
+ */
+#include "base/log.h"
+#include "base/text.h"
+#include "engine/costs.h"
+#include "model/model.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+/* As engine/stage.c lays a stage out: a layer's input stays until W. */
+static void describe_layer(const struct layer *layer, size_t batch, size_t time,
+			   bool recompute, unsigned threads,
+			   struct costs_row *out)
+{
+	struct layer_memory memory;
+	bool again = recompute && layer->recomputable;
+
+	layer_memory(layer, batch, time, LAYER_TRAIN, threads, &memory);
+	/* A layer's name has room: both have 48 bytes. */
+	(void)!text_copy(out->name, sizeof(out->name), layer->name);
+	out->activation_bytes = (double)edge_bytes(&layer->input, batch, time) +
+				(again ? 0 : (double)memory.saved_bytes);
+	out->pending_bytes =
+		(double)memory.pending_bytes +
+		(double)edge_gradient_bytes(&layer->output, batch, time) +
+		(again ? (double)memory.saved_bytes : 0);
+}
+
+static double tied_bytes(const struct model *model)
+{
+	unsigned count;
+	const struct parameter *all = model_parameters(model, &count);
+
+	for (unsigned i = 0; i < count; i++)
+		if (all[i].tied_to != PARAMETER_NOT_TIED && all[i].trainable)
+			return (double)all[i].count * sizeof(float);
+	return 0;
+}
+
+int costs_describe_model(const struct model *model, unsigned micro_batch_size,
+			 unsigned context, bool recompute, unsigned threads,
+			 struct costs *out)
+{
+	unsigned count = model_layer_count(model);
+	double message = 0;
+
+	*out = (struct costs){
+		.seconds = true,
+		.kind = COSTS_LAYERS,
+		.count = count,
+		.micro_batch_size = micro_batch_size,
+		.context = context,
+		.threads = threads,
+		.tied_bytes = tied_bytes(model),
+	};
+	out->rows = calloc(count, sizeof(*out->rows));
+	if (!out->rows)
+		return fail(-ENOMEM, "no memory for the costs of %u layers",
+			    count);
+	for (unsigned i = 0; i < count; i++) {
+		const struct layer *layer = model_layer(model, i);
+
+		describe_layer(layer, micro_batch_size, context, recompute,
+			       threads, &out->rows[i]);
+		message = MAX(message,
+			      (double)edge_bytes(&layer->input,
+						 micro_batch_size, context));
+	}
+	out->message_bytes = message;
+	return 0;
+}

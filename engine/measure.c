@@ -1,0 +1,93 @@
+/*
+ * A job that measures: training steps on made-up tokens, each begun by all ranks
+ * at once, and what they took. With a rehearsal's model it is a rehearsal.
+ */
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/random.h"
+#include "engine/findings.h"
+#include "engine/run.h"
+#include "engine/trace.h"
+#include "engine/vote.h"
+
+#include <errno.h>
+
+static void fill_batch(struct pipeline *p)
+{
+	const struct job *job = p->job;
+	uint64_t count = (uint64_t)job->micro_batches * job->micro_batch_size *
+			 job->context;
+	struct random_key key = random_key_named(job->seed, "measure");
+	unsigned vocab_size = model_config(p->model)->vocab_size;
+	int32_t *tokens = pipeline_tokens(p), *labels = pipeline_labels(p);
+
+	for (uint64_t i = 0; i < count; i++) {
+		tokens[i] = (int32_t)random_below(key, 2 * i, vocab_size);
+		labels[i] = (int32_t)random_below(key, 2 * i + 1, vocab_size);
+	}
+	p->batch->supervised = count;
+}
+
+/* The weights stay as they are: nothing is to be learned. */
+static int run_steps(struct pipeline *p)
+{
+	int rc = 0;
+
+	for (uint64_t step = 0; !rc && step <= p->job->trace_steps; step++) {
+		struct verdict verdict;
+
+		rc = world_barrier(p->world);
+		if (rc)
+			return rc;
+		if (step == 0)
+			p->trace->origin_ns = clock_now_ns();
+		else
+			trace_begin_step(p->trace, step);
+		rc = pipeline_train_step(p, step, 0, 0.0, &verdict);
+		trace_end_step(p->trace);
+		if (!rc && verdict.stop)
+			return fail(-EINTR, "stopped while measuring");
+	}
+	return rc;
+}
+
+static int set_result(struct pipeline *p, struct findings *findings)
+{
+	unsigned median = findings_median_step(findings);
+	struct timeline timeline;
+	json_t *seconds = json_array(), *result;
+	int rc = findings_timeline(p, findings, median, &timeline);
+
+	if (rc) {
+		json_decref(seconds);
+		return rc;
+	}
+	for (unsigned s = 0; s < findings->steps; s++)
+		json_array_append_new(seconds, json_real(findings->seconds[s]));
+	findings->costs.latency = findings_latency(&timeline);
+	result = json_pack("{s:o, s:i, s:o, s:o}", "seconds", seconds, "median",
+			   (int)median, "timeline", timeline_to_json(&timeline),
+			   "costs", costs_to_json(&findings->costs));
+	timeline_fini(&timeline);
+	if (!result)
+		return fail(-ENOMEM, "no memory for what was measured");
+	world_set_result(p->world, result);
+	return 0;
+}
+
+int run_measure(struct pipeline *p)
+{
+	struct findings findings;
+	int rc;
+
+	if (p->world->rank == ROUTE_ROOT)
+		fill_batch(p);
+	rc = run_steps(p);
+	if (rc)
+		return rc;
+	rc = findings_gather(p, &findings);
+	if (!rc)
+		rc = set_result(p, &findings);
+	findings_fini(&findings);
+	return rc;
+}

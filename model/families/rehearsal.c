@@ -1,0 +1,137 @@
+/*
+ * A model to rehearse with: stages that sleep for as long as the real ones
+ * would compute, and hand on messages of the real size.
+ *
+ * Layer 0 is the source, which takes no time (it stands for the embedding,
+ * whose input needs no gradient); every stage is REHEARSAL_PIECES layers that
+ * share its time, since messages move between the layers of a real stage too.
+ * The source and the last layer hold the two ends of a tied parameter, if one
+ * is to be exchanged.
+ */
+#include "base/log.h"
+#include "model/families/family.h"
+#include <errno.h>
+#include <stdio.h>
+
+static void rehearsal_config_default(struct model_config *config)
+{
+	config->norm_epsilon = 1e-5;
+	config->context = 1;
+	config->width = 1;
+	config->layers = 1;
+	config->heads = 1;
+	config->vocab_size = 1;
+}
+
+static int rehearsal_config_check(const struct model_config *config)
+{
+	const struct model_rehearsal *given = config->rehearsal;
+
+	if (!given || given->stages == 0)
+		return fail(-EINVAL,
+			    "a rehearsal needs the times of its stages");
+	if (given->message_bytes / sizeof(float) > UINT32_MAX ||
+	    given->tied_bytes / sizeof(float) > UINT32_MAX)
+		return fail(-EINVAL,
+			    "a rehearsal's messages and tied parameter may "
+			    "have 16 GB at most");
+	return 0;
+}
+
+static unsigned rehearsal_layer_count(const struct model_config *config)
+{
+	return 1 + config->rehearsal->stages * REHEARSAL_PIECES;
+}
+
+/* What passes: a message at the end of a stage, next to nothing within. */
+static struct edge rehearsal_edge(const struct model_config *config,
+				  unsigned behind)
+{
+	bool message = behind > 0 && behind % REHEARSAL_PIECES == 0;
+	size_t floats = config->rehearsal->message_bytes / sizeof(float);
+
+	return (struct edge){
+		.count = 1,
+		.entry = {{.name = "message",
+			   .type = ELEMENT_F32,
+			   .per_token = message ? MAX(floats, 1) : 1,
+			   .needs_gradient = true}},
+	};
+}
+
+static void rehearsal_source(const struct model_config *config,
+			     struct layer_description *out)
+{
+	snprintf(out->name, sizeof(out->name), "source");
+	out->output = rehearsal_edge(config, 0);
+	out->widths[0] = out->output.entry[0].per_token;
+	out->value_count = 1;
+	out->rows[0] = (struct graph_row){
+		.ops = &sleep_source_ops,
+		.output = 0,
+		.name = "source",
+		.vocab_size =
+			MAX(config->rehearsal->tied_bytes / sizeof(float), 1),
+	};
+}
+
+static void rehearsal_piece(const struct model_config *config, unsigned index,
+			    struct layer_description *out)
+{
+	const struct model_rehearsal *given = config->rehearsal;
+	unsigned stage = (index - 1) / REHEARSAL_PIECES;
+	unsigned piece = (index - 1) % REHEARSAL_PIECES;
+	bool last = index + 1 == rehearsal_layer_count(config);
+	bool tied = last && given->tied_bytes > 0;
+	struct graph_row *row = &out->rows[0];
+
+	snprintf(out->name, sizeof(out->name), "stage.%u.%u", stage, piece);
+	snprintf(out->prefix, sizeof(out->prefix), "stage.%u.%u.", stage,
+		 piece);
+	out->input = rehearsal_edge(config, index - 1);
+	out->widths[0] = out->input.entry[0].per_token;
+	out->value_count = 1;
+	if (!last) {
+		out->output = rehearsal_edge(config, index);
+		out->widths[1] = out->output.entry[0].per_token;
+		out->value_count = 2;
+	}
+	*row = (struct graph_row){
+		.ops = &sleep_ops,
+		.input = {0},
+		.output = last ? VALUE_NONE : 1,
+		.name = "sleep",
+		.vocab_size = tied ? given->tied_bytes / sizeof(float) : 1,
+		.tied_to = tied ? "source.weight" : NULL,
+	};
+	for (unsigned pass = 0; pass < 3; pass++)
+		row->seconds[pass] =
+			given->seconds[pass][stage] / REHEARSAL_PIECES;
+}
+
+static void rehearsal_layer(const struct model_config *config, unsigned index,
+			    struct layer_description *out)
+{
+	if (index == 0)
+		rehearsal_source(config, out);
+	else
+		rehearsal_piece(config, index, out);
+	out->row_count = 1;
+}
+
+/* It has no files. */
+static bool rehearsal_tensor_is_ignored(const char *name)
+{
+	(void)name;
+	return false;
+}
+
+const struct family_ops rehearsal_family_ops = {
+	.name = "rehearsal",
+	.optional_prefix = "rehearsal.",
+	.config_default = rehearsal_config_default,
+	.config_check = rehearsal_config_check,
+	.layer_count = rehearsal_layer_count,
+	.layer = rehearsal_layer,
+	.tensor_is_ignored = rehearsal_tensor_is_ignored,
+};
