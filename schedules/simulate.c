@@ -1,5 +1,6 @@
 /*
- * The simulator: costs for the walk, and what it leaves made readable.
+ * The simulator: a walk with the caller's costs, and what it leaves made
+ * readable.
  */
 #include "schedules/simulate.h"
 #include "base/log.h"
@@ -8,40 +9,46 @@
 #include <errno.h>
 #include <stdlib.h>
 
-static void record(void *argument, unsigned rank, size_t position, double start,
-		   double end)
-{
-	struct schedule_simulation *simulation = argument;
-
-	simulation->times[rank][position].start = start;
-	simulation->times[rank][position].end = end;
-}
-
-static int simulation_init(struct schedule_simulation *simulation,
-			   const struct schedule *schedule, bool times)
+static int times_init(struct schedule_simulation *simulation,
+		      const struct schedule *schedule)
 {
 	unsigned ranks = schedule->ranks;
 
-	*simulation = (struct schedule_simulation){.ranks = ranks};
-	simulation->idle = calloc(ranks, sizeof(double));
-	simulation->busy = calloc(ranks, sizeof(double));
-	simulation->window = calloc(ranks, sizeof(double));
-	simulation->peak_bytes = calloc(ranks, sizeof(double));
-	simulation->peak_activations = calloc(ranks, sizeof(unsigned));
-	if (times)
-		simulation->times = calloc(ranks, sizeof(*simulation->times));
-	if (simulation->idle == NULL || simulation->busy == NULL ||
-	    simulation->window == NULL || simulation->peak_bytes == NULL ||
-	    simulation->peak_activations == NULL ||
-	    (times && simulation->times == NULL))
+	simulation->times = calloc(ranks, sizeof(*simulation->times));
+	if (simulation->times == NULL)
 		return -ENOMEM;
-	for (unsigned rank = 0; times && rank < ranks; rank++) {
+	for (unsigned rank = 0; rank < ranks; rank++) {
 		simulation->times[rank] = calloc(schedule->rows[rank].count + 1,
 						 sizeof(struct schedule_time));
 		if (simulation->times[rank] == NULL)
 			return -ENOMEM;
 	}
 	return 0;
+}
+
+static int simulation_init(struct schedule_simulation *simulation,
+			   const struct schedule *schedule, bool times)
+{
+	unsigned ranks = schedule->ranks;
+	double **const columns[] = {
+		&simulation->idle,       &simulation->busy,
+		&simulation->window,     &simulation->waiting,
+		&simulation->sending,    &simulation->bytes_sent,
+		&simulation->peak_bytes,
+	};
+
+	*simulation = (struct schedule_simulation){.ranks = ranks};
+	for (size_t i = 0; i < ARRAY_SIZE(columns); i++) {
+		*columns[i] = calloc(ranks, sizeof(double));
+		if (*columns[i] == NULL)
+			return -ENOMEM;
+	}
+	simulation->messages_sent = calloc(ranks, sizeof(uint64_t));
+	simulation->peak_activations = calloc(ranks, sizeof(unsigned));
+	if (simulation->messages_sent == NULL ||
+	    simulation->peak_activations == NULL)
+		return -ENOMEM;
+	return times ? times_init(simulation, schedule) : 0;
 }
 
 void schedule_simulation_fini(struct schedule_simulation *simulation)
@@ -51,83 +58,107 @@ void schedule_simulation_fini(struct schedule_simulation *simulation)
 		free(simulation->times[rank]);
 	free(simulation->times);
 	free(simulation->peak_activations);
+	free(simulation->messages_sent);
 	free(simulation->peak_bytes);
+	free(simulation->bytes_sent);
+	free(simulation->sending);
+	free(simulation->waiting);
 	free(simulation->window);
 	free(simulation->busy);
 	free(simulation->idle);
 	*simulation = (struct schedule_simulation){0};
 }
 
-/* The loss stage's F with its W in it, the others' as they are. */
-static int move_loss_weight(const struct schedule *schedule,
-			    struct walk_costs *costs, double **storage)
-{
-	unsigned stages = schedule->stages;
-	double *forward = calloc(2 * (size_t)stages, sizeof(double));
-	double *weight = forward + stages;
-
-	if (forward == NULL)
-		return -ENOMEM;
-	for (unsigned stage = 0; stage < stages; stage++) {
-		forward[stage] = costs->forward[stage];
-		weight[stage] = costs->weight[stage];
-	}
-	forward[stages - 1] += weight[stages - 1];
-	weight[stages - 1] = 0;
-	costs->forward = forward;
-	costs->weight = weight;
-	*storage = forward;
-	return 0;
-}
-
-static void read_walk(const struct walk *walk,
-		      struct schedule_simulation *simulation)
+static void read_ranks(const struct walk *walk,
+		       struct schedule_simulation *simulation)
 {
 	simulation->makespan = walk_makespan(walk);
 	simulation->bubble = 0;
-	for (unsigned rank = 0; rank < simulation->ranks; rank++) {
-		simulation->busy[rank] = walk_busy(walk, rank);
-		simulation->idle[rank] =
-			simulation->makespan - simulation->busy[rank];
-		simulation->window[rank] = walk_window_idle(walk, rank);
-		simulation->bubble += simulation->idle[rank];
+	for (unsigned i = 0; i < simulation->ranks; i++) {
+		const struct walk_rank *rank = walk_rank(walk, i);
+
+		simulation->busy[i] = rank->busy;
+		simulation->idle[i] = simulation->makespan - rank->busy;
+		simulation->waiting[i] = rank->waiting;
+		simulation->sending[i] = rank->sending;
+		simulation->window[i] = 0;
+		if (rank->first >= 0)
+			simulation->window[i] =
+				rank->last - rank->first - rank->computing;
+		simulation->bubble += simulation->idle[i];
 	}
 	simulation->bubble /= simulation->ranks;
 }
 
-static void find_peaks(const struct schedule *schedule,
-		       const double *activation_bytes,
+static void read_links(const struct schedule *schedule, const struct walk *walk,
+		       const struct schedule_costs *costs,
 		       struct schedule_simulation *simulation)
 {
-	for (unsigned rank = 0; rank < schedule->ranks; rank++) {
-		const struct schedule_row *row = &schedule->rows[rank];
-		unsigned *peak = &simulation->peak_activations[rank];
-		double *peak_bytes = &simulation->peak_bytes[rank];
-		unsigned alive = 0;
-		double bytes = 0;
+	for (size_t i = 0; i < 2 * (size_t)schedule->stages; i++) {
+		unsigned count;
+		unsigned rank;
 
-		for (size_t i = 0; i < row->count && !schedule->forward_only;
-		     i++) {
-			unsigned op = row->actions[i].op;
-			unsigned stage = row->actions[i].stage;
-			double more =
-				activation_bytes ? activation_bytes[stage] : 0;
-
-			if (op == ACTION_FORWARD) {
-				alive++;
-				bytes += more;
-			} else if (op == ACTION_BACKWARD ||
-				   op == ACTION_BACKWARD_WEIGHT) {
-				alive--;
-				bytes -= more;
-			}
-			*peak = MAX(*peak, alive);
-			*peak_bytes = MAX(*peak_bytes, bytes);
-		}
+		if (!link_is_used(schedule, i))
+			continue;
+		count = walk_messages(walk, i);
+		rank = schedule->rank_of_stage[link_sender(i)];
+		simulation->messages_sent[rank] += count;
+		simulation->bytes_sent[rank] +=
+			count * (costs->link_bytes ? costs->link_bytes[i]
+						   : costs->message_bytes);
 	}
 }
 
-static int run(const struct schedule *schedule, const struct walk_costs *costs,
+/* What is alive on a rank, and was at most. */
+struct tally {
+	unsigned activations;
+	unsigned most_activations;
+	double bytes;
+	double most_bytes;
+};
+
+static void count_action(struct tally *tally, const struct action *action,
+			 const struct schedule_costs *costs)
+{
+	unsigned stage = action->stage;
+	double kept =
+		costs->activation_bytes ? costs->activation_bytes[stage] : 0;
+	double left = costs->pending_bytes ? costs->pending_bytes[stage] : 0;
+
+	if (action->op == ACTION_FORWARD) {
+		tally->activations++;
+		tally->bytes += kept;
+	}
+	if (action->op == ACTION_BACKWARD_INPUT ||
+	    action->op == ACTION_BACKWARD)
+		tally->bytes += left;
+	tally->most_activations =
+		MAX(tally->most_activations, tally->activations);
+	tally->most_bytes = MAX(tally->most_bytes, tally->bytes);
+	if (action->op == ACTION_BACKWARD_WEIGHT ||
+	    action->op == ACTION_BACKWARD) {
+		tally->activations--;
+		tally->bytes -= kept + left;
+	}
+}
+
+double schedule_peak_bytes(const struct schedule *schedule, unsigned rank,
+			   const struct schedule_costs *costs,
+			   unsigned *activations)
+{
+	const struct schedule_row *row = &schedule->rows[rank];
+	struct tally tally = {0};
+
+	for (size_t i = 0; i < row->count && !schedule->forward_only; i++)
+		if (action_is_compute(row->actions[i].op))
+			count_action(&tally, &row->actions[i], costs);
+	if (activations)
+		*activations = tally.most_activations;
+	return tally.most_bytes;
+}
+
+static int run(const struct schedule *schedule,
+	       const struct schedule_costs *costs,
 	       struct schedule_simulation *simulation)
 {
 	struct walk *walk;
@@ -136,15 +167,21 @@ static int run(const struct schedule *schedule, const struct walk_costs *costs,
 
 	if (error)
 		return error;
-	error = walk_run(walk, costs, simulation->times ? record : NULL,
-			 simulation, &finished);
-	if (!error && !finished)
+	error = walk_run(walk, costs, simulation->times, &finished);
+	if (!error && !finished && costs->link_buffers)
 		error = fail(-EDEADLK,
-			     "schedule %s comes to a deadlock with "
-			     "%u posted receives per link",
+			     "schedule %s comes to a deadlock with the posted "
+			     "receives its links have",
+			     schedule->name);
+	else if (!error && !finished)
+		error = fail(-EDEADLK,
+			     "schedule %s comes to a deadlock with %u posted "
+			     "receives per link",
 			     schedule->name, costs->buffers);
-	if (!error)
-		read_walk(walk, simulation);
+	if (!error) {
+		read_ranks(walk, simulation);
+		read_links(schedule, walk, costs, simulation);
+	}
 	walk_destroy(walk);
 	return error;
 }
@@ -154,37 +191,23 @@ int schedule_simulate(const struct schedule *lowered,
 		      struct schedule_simulation *out)
 {
 	struct schedule_simulation simulation;
-	struct walk_costs walk_costs = {
-		.forward = costs->forward,
-		.input = costs->input,
-		.weight = costs->weight,
-		.latency = costs->latency,
-		.transfer = costs->bandwidth > 0
-				    ? costs->message_bytes / costs->bandwidth
-				    : 0,
-		.reduce = costs->reduce,
-		.reduce_tied = costs->reduce_tied,
-		.vote = costs->vote,
-		.buffers = costs->buffers,
-	};
-	double *storage = NULL;
 	int error;
 
 	ASSERT(lowered->lowered);
 	error = simulation_init(&simulation, lowered, times);
-	if (!error && costs->loss_weight_in_forward)
-		error = move_loss_weight(lowered, &walk_costs, &storage);
 	if (error)
 		log_error("no memory to simulate a schedule of %u ranks",
 			  lowered->ranks);
 	else
-		error = run(lowered, &walk_costs, &simulation);
-	free(storage);
+		error = run(lowered, costs, &simulation);
 	if (error) {
 		schedule_simulation_fini(&simulation);
 		return error;
 	}
-	find_peaks(lowered, costs->activation_bytes, &simulation);
+	for (unsigned rank = 0; rank < lowered->ranks; rank++)
+		simulation.peak_bytes[rank] =
+			schedule_peak_bytes(lowered, rank, costs,
+					    &simulation.peak_activations[rank]);
 	*out = simulation;
 	return 0;
 }

@@ -97,14 +97,14 @@ static int check_pairing(const struct schedule *schedule, char **reason)
 static int walk_unit(struct walk *walk, const double *unit, unsigned buffers,
 		     bool *finished)
 {
-	struct walk_costs costs = {
+	struct schedule_costs costs = {
 		.forward = unit,
 		.input = unit,
 		.weight = unit,
 		.buffers = buffers,
 	};
 
-	return walk_run(walk, &costs, NULL, NULL, finished);
+	return walk_run(walk, &costs, NULL, finished);
 }
 
 struct wait {
@@ -143,7 +143,7 @@ static unsigned turn_of(const struct schedule_row *row, size_t position)
 static struct wait wait_of(const struct schedule *schedule, struct walk *walk,
 			   unsigned rank, unsigned buffers)
 {
-	size_t position = walk_position(walk, rank);
+	size_t position = walk_rank(walk, rank)->position;
 	const struct schedule_row *row = &schedule->rows[rank];
 	const struct action *action = &row->actions[position];
 	size_t link = link_of(action);
@@ -162,7 +162,7 @@ static void tell_wait(struct text_builder *text,
 		      const struct schedule *schedule, struct walk *walk,
 		      unsigned rank, unsigned buffers)
 {
-	size_t position = walk_position(walk, rank);
+	size_t position = walk_rank(walk, rank)->position;
 	const struct action *action = &schedule->rows[rank].actions[position];
 	struct wait wait = wait_of(schedule, walk, rank, buffers);
 	const struct action *other =
@@ -205,8 +205,8 @@ static char *tell_cycle(const struct schedule *schedule, struct walk *walk,
 	unsigned start = 0;
 	unsigned lowest;
 
-	while (walk_position(walk, start) >= schedule->rows[start].count ||
-	       schedule->rows[start].actions[walk_position(walk, start)].op >=
+	while (walk_rank(walk, start)->position >= schedule->rows[start].count ||
+	       schedule->rows[start].actions[walk_rank(walk, start)->position].op >=
 		       ACTION_REDUCE_TIED)
 		start++;
 	for (unsigned step = 0; step < schedule->ranks; step++)

@@ -1,7 +1,7 @@
 /*
  * The walk: see walk.h. A rank runs until it must wait for a link, then stands
- * aside until an event on that link wakes it; so every action is looked at
- * a bounded number of times.
+ * aside until what it waits for happens on that link; so every action is looked
+ * at a bounded number of times.
  */
 #include "schedules/walk.h"
 #include "base/log.h"
@@ -9,45 +9,47 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#define LEAST_ROOM   8u
+#define LINE_ACTIONS (CACHE_LINE_BYTES / sizeof(struct action))
+
+/* One cache line: the walk touches a link for every message. */
 struct walk_link {
-	unsigned sender; /* ranks */
-	unsigned receiver;
-	size_t wire; /* index of the wire all links of the pair share */
+	/*
+	 * By number of the message, modulo its length: when message n
+	 * arrives, and once it is received, when that was done.
+	 */
+	double *ring;
+	unsigned room; /* of the ring, a power of two */
+	unsigned buffers;
 	unsigned sent;
 	unsigned received;
-	bool standing;    /* k = 0: the receiver stands at its next receive */
-	double stood;     /* since when */
-	double *arrival;  /* [ring]: by number of the message */
-	double *released; /* [ring]: when receive n was done */
-};
-
-/* From a rank's first compute action to its last. */
-struct walk_window {
-	bool seen;
-	double first;
-	double last;
-	double busy;
+	uint16_t sender; /* ranks */
+	uint16_t receiver;
+	uint16_t wire; /* index of the wire all links of the pair share */
+	bool standing; /* the receiver waits for message `received` */
+	bool blocked;  /* the sender waits for the receiver */
+	double stood;  /* the receiver, since when */
+	double transfer;
+	double latency;
 };
 
 struct walk {
 	const struct schedule *schedule;
-	const struct walk_costs *costs;
-	walk_record_fn *record;
-	void *argument;
+	const struct schedule_costs *costs;
+	int error;
 	struct walk_link *links; /* [2 * stages] */
-	double *wire_free; /* [2 * stages]; used at the pair's first link*/
-	size_t *position;  /* [ranks] */
-	double *now;       /* [ranks] */
-	double *busy;      /* [ranks] */
-	struct walk_window *windows; /* [ranks] */
-	unsigned *queue;             /* [ranks]: ranks that may move; a stack */
-	bool *queued;                /* [ranks] */
+	double *wire_free; /* [2 * stages]; used at the pair's first link */
+	double *prices;    /* [stages][compute operations] */
+	struct walk_rank *ranks;
+	unsigned *queue; /* [ranks]: ranks that may move; a stack */
+	bool *queued;    /* [ranks] */
 	unsigned queue_count;
-	unsigned ring; /* messages remembered per link */
-	double *ring_storage;
-	unsigned ring_capacity;
 	unsigned tied_count;
 };
+
+_Static_assert(2 * SCHEDULE_MAX_STAGES <= UINT16_MAX, "links by uint16_t");
+
+#define COMPUTE_OPS (ACTION_BACKWARD + 1)
 
 static unsigned count_ties(const struct schedule *schedule)
 {
@@ -88,9 +90,11 @@ static int join_wires(struct walk *walk)
 
 		if (!link_is_used(schedule, i))
 			continue;
-		link->sender = schedule->rank_of_stage[link_sender(i)];
-		link->receiver = schedule->rank_of_stage[link_receiver(i)];
-		link->wire = i;
+		link->sender =
+			(uint16_t)schedule->rank_of_stage[link_sender(i)];
+		link->receiver =
+			(uint16_t)schedule->rank_of_stage[link_receiver(i)];
+		link->wire = (uint16_t)i;
 		for (other = first[link->sender]; other != 0;
 		     other = next[other - 1])
 			if (walk->links[other - 1].receiver == link->receiver)
@@ -105,26 +109,23 @@ static int join_wires(struct walk *walk)
 int walk_create(const struct schedule *schedule, struct walk **out)
 {
 	struct walk *walk = calloc(1, sizeof(*walk));
-	size_t links = 2 * (size_t)schedule->stages;
+	size_t stages = schedule->stages;
 	unsigned ranks = schedule->ranks;
 	int error;
 
 	if (walk == NULL)
 		goto err_memory;
 	walk->schedule = schedule;
-	walk->links = calloc(links, sizeof(*walk->links));
-	walk->wire_free = calloc(links, sizeof(double));
-	walk->position = calloc(ranks, sizeof(size_t));
-	walk->now = calloc(ranks, sizeof(double));
-	walk->busy = calloc(ranks, sizeof(double));
-	walk->windows = calloc(ranks, sizeof(*walk->windows));
+	walk->links = calloc(2 * stages, sizeof(*walk->links));
+	walk->wire_free = calloc(2 * stages, sizeof(double));
+	walk->prices = calloc(COMPUTE_OPS * stages, sizeof(double));
+	walk->ranks = calloc(ranks, sizeof(*walk->ranks));
 	walk->queue = calloc(ranks, sizeof(unsigned));
 	walk->queued = calloc(ranks, sizeof(bool));
 	walk->tied_count = count_ties(schedule);
 	if (walk->links == NULL || walk->wire_free == NULL ||
-	    walk->position == NULL || walk->now == NULL || walk->busy == NULL ||
-	    walk->windows == NULL || walk->queue == NULL ||
-	    walk->queued == NULL)
+	    walk->prices == NULL || walk->ranks == NULL ||
+	    walk->queue == NULL || walk->queued == NULL)
 		goto err_memory;
 	error = join_wires(walk);
 	if (error) {
@@ -142,53 +143,86 @@ void walk_destroy(struct walk *walk)
 {
 	if (walk == NULL)
 		return;
-	free(walk->ring_storage);
+	for (size_t i = 0; walk->links && i < 2 * walk->schedule->stages; i++)
+		free(walk->links[i].ring);
 	free(walk->queued);
 	free(walk->queue);
-	free(walk->windows);
-	free(walk->busy);
-	free(walk->now);
-	free(walk->position);
+	free(walk->ranks);
+	free(walk->prices);
 	free(walk->wire_free);
 	free(walk->links);
 	free(walk);
 }
 
-/*
- * Of the messages of a link at most k are under way, so a ring of k
- * remembers enough (of one at k = 0).
- */
-static int prepare_rings(struct walk *walk)
+/* Before a run. */
+
+static void set_prices(struct walk *walk)
 {
-	size_t links = 2 * (size_t)walk->schedule->stages;
-	unsigned ring =
-		MIN(walk->costs->buffers, walk->schedule->micro_batches);
+	const struct schedule_costs *costs = walk->costs;
+	unsigned stages = walk->schedule->stages;
 
-	ring = MAX(ring, 1u);
-	if (ring > walk->ring_capacity) {
-		free(walk->ring_storage);
-		walk->ring_capacity = 0;
-		walk->ring_storage =
-			calloc(links * 2 * ring, sizeof(*walk->ring_storage));
-		if (walk->ring_storage == NULL)
-			return fail(-ENOMEM,
-				    "no memory to walk a schedule "
-				    "with %u buffers",
-				    ring);
-		walk->ring_capacity = ring;
-	}
-	walk->ring = ring;
-	for (size_t i = 0; i < links; i++) {
-		struct walk_link *link = &walk->links[i];
+	for (unsigned stage = 0; stage < stages; stage++) {
+		double *price = &walk->prices[COMPUTE_OPS * (size_t)stage];
+		double forward = costs->forward[stage];
+		double weight = costs->weight[stage];
 
-		link->arrival = walk->ring_storage + 2 * i * ring;
-		link->released = link->arrival + ring;
-		link->sent = 0;
-		link->received = 0;
-		link->standing = false;
-		walk->wire_free[i] = 0;
+		if (costs->loss_weight_in_forward && stage + 1 == stages) {
+			forward += weight;
+			weight = 0;
+		}
+		price[ACTION_FORWARD] = forward;
+		price[ACTION_BACKWARD_INPUT] = costs->input[stage];
+		price[ACTION_BACKWARD_WEIGHT] = weight;
+		price[ACTION_BACKWARD] = costs->input[stage] + weight;
 	}
+}
+
+/*
+ * A ring remembers as many messages as may be under way; without limit it grows
+ * as it must.
+ */
+static int prepare_ring(const struct walk *walk, struct walk_link *link)
+{
+	unsigned wanted = LEAST_ROOM;
+
+	if (link->buffers >= walk->schedule->micro_batches)
+		link->buffers = SCHEDULE_BUFFERS_ANY;
+	else
+		while (wanted < link->buffers)
+			wanted *= 2;
+	if (wanted <= link->room)
+		return 0;
+	free(link->ring);
+	link->room = 0;
+	link->ring = malloc(wanted * sizeof(*link->ring));
+	if (link->ring == NULL)
+		return fail(-ENOMEM,
+			    "no memory to walk a schedule with %u buffers",
+			    link->buffers);
+	link->room = wanted;
 	return 0;
+}
+
+static int prepare_link(struct walk *walk, size_t index)
+{
+	const struct schedule_costs *costs = walk->costs;
+	struct walk_link *link = &walk->links[index];
+	double bytes = costs->link_bytes ? costs->link_bytes[index]
+					 : costs->message_bytes;
+	double bandwidth = costs->link_bandwidth ? costs->link_bandwidth[index]
+						 : costs->bandwidth;
+
+	link->transfer = bandwidth > 0 ? bytes / bandwidth : 0;
+	link->latency = costs->link_latency ? costs->link_latency[index]
+					    : costs->latency;
+	link->buffers = costs->link_buffers ? costs->link_buffers[index]
+					    : costs->buffers;
+	link->sent = 0;
+	link->received = 0;
+	link->standing = false;
+	link->blocked = false;
+	walk->wire_free[index] = 0;
+	return prepare_ring(walk, link);
 }
 
 static void wake(struct walk *walk, unsigned rank)
@@ -199,126 +233,202 @@ static void wake(struct walk *walk, unsigned rank)
 	walk->queue[walk->queue_count++] = rank;
 }
 
-/* True when done: *end is then the time the sender goes on. */
-static bool try_send(struct walk *walk, size_t index, double *end)
+static int prepare(struct walk *walk)
 {
-	struct walk_link *link = &walk->links[index];
-	unsigned k = walk->costs->buffers;
-	double *wire_free = &walk->wire_free[link->wire];
-	double start = *end;
+	int error = 0;
 
-	if (k == 0) {
-		if (!link->standing || link->sent != link->received)
-			return false;
-		start = MAX(start, link->stood);
-	} else if (link->sent >= k && k < walk->schedule->micro_batches) {
-		if (link->sent - link->received >= k)
-			return false;
-		start = MAX(start, link->released[link->sent % walk->ring]);
+	walk->error = 0;
+	walk->queue_count = 0;
+	set_prices(walk);
+	for (size_t i = 0; i < 2 * (size_t)walk->schedule->stages && !error;
+	     i++)
+		if (link_is_used(walk->schedule, i))
+			error = prepare_link(walk, i);
+	for (unsigned rank = walk->schedule->ranks; rank-- > 0;) {
+		walk->ranks[rank] = (struct walk_rank){.first = -1};
+		walk->queued[rank] = false;
+		wake(walk, rank);
 	}
-	*end = start;
-	start = MAX(start, *wire_free) + walk->costs->transfer;
-	*wire_free = start;
-	link->arrival[link->sent % walk->ring] = start + walk->costs->latency;
-	link->sent++;
-	wake(walk, link->receiver);
-	return true;
+	return error;
 }
 
-static bool try_receive(struct walk *walk, size_t index, double *end)
-{
-	struct walk_link *link = &walk->links[index];
-	unsigned slot = link->received % walk->ring;
+/* Messages. */
 
-	if (link->sent == link->received) {
-		if (!link->standing) {
-			link->standing = true;
-			link->stood = *end;
-			wake(walk, link->sender);
-		}
+static bool grow_ring(struct walk *walk, struct walk_link *link)
+{
+	unsigned room = link->room * 2;
+	double *ring = malloc(room * sizeof(*ring));
+
+	if (ring == NULL) {
+		walk->error = fail(-ENOMEM,
+				   "no memory to walk a schedule with %u "
+				   "messages under way",
+				   room);
 		return false;
 	}
-	*end = MAX(*end, link->arrival[slot]);
-	link->released[slot] = *end;
-	link->received++;
-	link->standing = false;
-	wake(walk, link->sender);
+	for (unsigned n = link->received; n != link->sent; n++)
+		ring[n & (room - 1)] = link->ring[n & (link->room - 1)];
+	free(link->ring);
+	link->ring = ring;
+	link->room = room;
 	return true;
 }
 
-static double compute_cost(const struct walk_costs *costs,
-			   const struct action *action)
+/*
+ * May the sender hand over its next message? *ready is when it wants to, then
+ * when it may.
+ */
+static bool find_receive(struct walk_link *link, double *ready)
 {
-	switch (action->op) {
-	case ACTION_FORWARD:
-		return costs->forward[action->stage];
-	case ACTION_BACKWARD_INPUT:
-		return costs->input[action->stage];
-	case ACTION_BACKWARD_WEIGHT:
-		return costs->weight[action->stage];
-	case ACTION_BACKWARD:
-		return costs->input[action->stage] +
-		       costs->weight[action->stage];
-	case ACTION_REDUCE_GRAD:
-		return costs->reduce;
-	default:
-		return 0;
+	unsigned buffers = link->buffers;
+
+	if (buffers == 0) {
+		if (!link->standing || link->sent != link->received)
+			return false;
+		*ready = MAX(*ready, link->stood);
+	} else if (link->sent >= buffers) { /* never, if without limit */
+		double posted;
+
+		if (link->sent - link->received >= buffers)
+			return false;
+		posted = link->ring[(link->sent - buffers) & (link->room - 1)];
+		*ready = MAX(*ready, posted);
 	}
+	return true;
 }
 
-static double compute(struct walk *walk, unsigned rank,
-		      const struct action *action, double now)
+static bool try_send(struct walk *walk, struct walk_link *link,
+		     struct schedule_time *time)
 {
-	double cost = compute_cost(walk->costs, action);
-	struct walk_window *window = &walk->windows[rank];
+	double *wire_free = &walk->wire_free[link->wire];
 
-	walk->busy[rank] += cost;
-	if (!action_is_compute(action->op))
-		return now + cost;
-	if (!window->seen) {
-		window->seen = true;
-		window->first = now;
+	if (!find_receive(link, &time->ready)) {
+		link->blocked = true;
+		return false;
 	}
-	window->busy += cost;
-	window->last = now + cost;
-	return now + cost;
+	if (link->sent - link->received == link->room && !grow_ring(walk, link))
+		return false;
+	time->end = time->ready + walk->costs->send;
+	*wire_free = MAX(time->end, *wire_free) + link->transfer;
+	time->arrival = *wire_free + link->latency;
+	link->ring[link->sent++ & (link->room - 1)] = time->arrival;
+	if (link->standing)
+		wake(walk, link->receiver);
+	return true;
+}
+
+static bool try_receive(struct walk *walk, struct walk_link *link,
+			struct schedule_time *time)
+{
+	double *slot = &link->ring[link->received & (link->room - 1)];
+
+	if (link->sent == link->received) {
+		if (!link->standing)
+			link->stood = time->start;
+		link->standing = true;
+	} else {
+		time->ready = MAX(time->ready, *slot);
+		time->end = time->ready + walk->costs->receive;
+		time->arrival = time->end;
+		*slot = time->end;
+		link->received++;
+		link->standing = false;
+	}
+	if (link->blocked) {
+		link->blocked = false;
+		wake(walk, link->sender);
+	}
+	return !link->standing;
+}
+
+/* What a rank does alone. */
+
+static void compute(const struct walk *walk, struct walk_rank *rank,
+		    const struct action *action, struct schedule_time *time)
+{
+	size_t index = COMPUTE_OPS * (size_t)action->stage + action->op;
+	double cost = walk->prices[index];
+
+	if (rank->first < 0)
+		rank->first = time->start;
+	rank->busy += cost;
+	rank->computing += cost;
+	time->end = time->start + cost;
+	time->arrival = time->end;
+	rank->last = time->end;
+}
+
+static void reduce(const struct walk *walk, struct walk_rank *rank,
+		   const struct action *action, struct schedule_time *time)
+{
+	const struct schedule_costs *costs = walk->costs;
+	double cost = costs->stage_reduce ? costs->stage_reduce[action->stage]
+					  : costs->reduce;
+
+	rank->busy += cost;
+	time->end = time->start + cost;
+	time->arrival = time->end;
+}
+
+/* From a message to the number of its link: see link_of(). */
+static const int link_shift[] = {
+	[ACTION_SEND_FORWARD] = 2,
+	[ACTION_RECV_FORWARD] = 0,
+	[ACTION_SEND_BACKWARD] = -1,
+	[ACTION_RECV_BACKWARD] = 1,
+};
+
+static bool message(struct walk *walk, struct walk_rank *rank,
+		    const struct action *action, struct schedule_time *time)
+{
+	int index = 2 * action->stage + link_shift[action->op];
+	struct walk_link *link = &walk->links[index];
+
+	if (!(action_is_send(action->op) ? try_send(walk, link, time)
+					 : try_receive(walk, link, time)))
+		return false;
+	rank->waiting += time->ready - time->start;
+	rank->sending += time->end - time->ready;
+	return true;
 }
 
 /* Runs one rank until it waits, or comes to what gathers several ranks. */
-static void advance(struct walk *walk, unsigned rank)
+static void advance(struct walk *walk, unsigned index,
+		    struct schedule_time *times)
 {
-	const struct schedule_row *row = &walk->schedule->rows[rank];
-	size_t position = walk->position[rank];
-	double now = walk->now[rank];
+	const struct schedule_row *row = &walk->schedule->rows[index];
+	struct walk_rank rank = walk->ranks[index];
 
-	for (; position < row->count; position++) {
-		const struct action *action = &row->actions[position];
-		double start = now;
+	for (; rank.position < row->count; rank.position++) {
+		const struct action *action = &row->actions[rank.position];
+		struct schedule_time time = {.start = rank.now,
+					     .ready = rank.now};
 
-		if (action->op >= ACTION_REDUCE_TIED)
-			break;
-		if (action_is_send(action->op)) {
-			if (!try_send(walk, link_of(action), &now))
+		if (action->op <= ACTION_BACKWARD) {
+			compute(walk, &rank, action, &time);
+		} else if (action->op <= ACTION_RECV_BACKWARD) {
+			if (!message(walk, &rank, action, &time))
 				break;
-		} else if (action_is_recv(action->op)) {
-			if (!try_receive(walk, link_of(action), &now))
-				break;
+		} else if (action->op < ACTION_REDUCE_TIED) {
+			reduce(walk, &rank, action, &time);
 		} else {
-			now = compute(walk, rank, action, now);
+			break;
 		}
-		if (walk->record)
-			walk->record(walk->argument, rank, position, start,
-				     now);
+		rank.now = time.end;
+		if (times)
+			times[rank.position] = time;
 	}
-	walk->position[rank] = position;
-	walk->now[rank] = now;
+	walk->ranks[index] = rank;
+	/* A thousand rows are too many streams for the processor to foresee. */
+	if (rank.position + LINE_ACTIONS < row->count)
+		__builtin_prefetch(&row->actions[rank.position + LINE_ACTIONS]);
 }
 
 static bool rows_are_done(const struct walk *walk)
 {
 	for (unsigned rank = 0; rank < walk->schedule->ranks; rank++) {
 		const struct schedule_row *row = &walk->schedule->rows[rank];
-		size_t position = walk->position[rank];
+		size_t position = walk->ranks[rank].position;
 
 		if (position < row->count &&
 		    row->actions[position].op < ACTION_REDUCE_TIED)
@@ -332,97 +442,108 @@ static bool rows_are_done(const struct walk *walk)
  * the later one's time; a vote for all at the last one's. Ties are taken
  * in ascending order, as the row checks made them.
  */
-static void finish_action(struct walk *walk, unsigned rank, double until)
+static void finish_action(struct walk *walk, unsigned index, double ready,
+			  double cost, struct schedule_time *const *times)
 {
-	double start = walk->now[rank];
+	struct walk_rank *rank = &walk->ranks[index];
+	double end = ready + cost;
 
-	walk->now[rank] = until;
-	if (walk->record)
-		walk->record(walk->argument, rank, walk->position[rank], start,
-			     until);
-	walk->position[rank]++;
+	if (times)
+		times[index][rank->position] = (struct schedule_time){
+			.start = rank->now,
+			.ready = ready,
+			.end = end,
+			.arrival = end,
+		};
+	rank->waiting += ready - rank->now;
+	rank->now = end;
+	rank->position++;
 }
 
 static const struct action *standing_at(const struct walk *walk, unsigned rank,
 					unsigned op)
 {
 	const struct schedule_row *row = &walk->schedule->rows[rank];
-	size_t position = walk->position[rank];
+	size_t position = walk->ranks[rank].position;
 
 	if (position < row->count && row->actions[position].op == op)
 		return &row->actions[position];
 	return NULL;
 }
 
-static void finish_tie(struct walk *walk, unsigned tie)
+static void finish_tie(struct walk *walk, unsigned tie,
+		       struct schedule_time *const *times)
 {
-	const struct action *action;
-	double until = 0;
+	double cost = walk->costs->reduce_tied;
+	double ready = 0;
 
 	for (unsigned pass = 0; pass < 2; pass++)
 		for (unsigned rank = 0; rank < walk->schedule->ranks; rank++) {
-			action = standing_at(walk, rank, ACTION_REDUCE_TIED);
+			const struct action *action =
+				standing_at(walk, rank, ACTION_REDUCE_TIED);
+
 			if (action == NULL || action->micro_batch != tie)
 				continue;
 			if (pass == 0) {
-				until = MAX(until,
-					    walk->now[rank] +
-						    walk->costs->reduce_tied);
+				ready = MAX(ready, walk->ranks[rank].now);
 				continue;
 			}
-			walk->busy[rank] += walk->costs->reduce_tied;
-			finish_action(walk, rank, until);
+			walk->ranks[rank].busy += cost;
+			finish_action(walk, rank, ready, cost, times);
 		}
 }
 
-static void finish_tails(struct walk *walk)
+static void finish_tails(struct walk *walk, struct schedule_time *const *times)
 {
+	const struct schedule_costs *costs = walk->costs;
 	unsigned ranks = walk->schedule->ranks;
 	double last = 0;
 
 	for (unsigned tie = 0; tie < walk->tied_count; tie++)
-		finish_tie(walk, tie);
+		finish_tie(walk, tie, times);
 	for (unsigned rank = 0; rank < ranks; rank++)
-		last = MAX(last, walk->now[rank]);
+		last = MAX(last, walk->ranks[rank].now);
 	for (unsigned rank = 0; rank < ranks; rank++) {
-		if (standing_at(walk, rank, ACTION_VOTE))
-			finish_action(walk, rank, last + walk->costs->vote);
-		if (standing_at(walk, rank, ACTION_STEP))
-			finish_action(walk, rank, walk->now[rank]);
+		double step = costs->rank_step ? costs->rank_step[rank] : 0;
+
+		if (standing_at(walk, rank, ACTION_VOTE)) {
+			walk->ranks[rank].sending += costs->vote;
+			finish_action(walk, rank, last, costs->vote, times);
+		}
+		if (standing_at(walk, rank, ACTION_STEP)) {
+			walk->ranks[rank].busy += step;
+			finish_action(walk, rank, walk->ranks[rank].now, step,
+				      times);
+		}
 	}
 }
 
-int walk_run(struct walk *walk, const struct walk_costs *costs,
-	     walk_record_fn *record, void *argument, bool *finished)
+int walk_run(struct walk *walk, const struct schedule_costs *costs,
+	     struct schedule_time *const *times, bool *finished)
 {
-	unsigned ranks = walk->schedule->ranks;
 	int error;
 
 	walk->costs = costs;
-	walk->record = record;
-	walk->argument = argument;
-	error = prepare_rings(walk);
+	error = prepare(walk);
 	if (error)
 		return error;
-	walk->queue_count = 0;
-	for (unsigned rank = ranks; rank-- > 0;) {
-		walk->position[rank] = 0;
-		walk->now[rank] = 0;
-		walk->busy[rank] = 0;
-		walk->windows[rank] = (struct walk_window){0};
-		walk->queued[rank] = false;
-		wake(walk, rank);
-	}
-	while (walk->queue_count > 0) {
+	while (walk->queue_count > 0 && !walk->error) {
 		unsigned rank = walk->queue[--walk->queue_count];
 
 		walk->queued[rank] = false;
-		advance(walk, rank);
+		advance(walk, rank, times ? times[rank] : NULL);
 	}
+	if (walk->error)
+		return walk->error;
 	*finished = rows_are_done(walk);
 	if (*finished)
-		finish_tails(walk);
+		finish_tails(walk, times);
 	return 0;
+}
+
+const struct walk_rank *walk_rank(const struct walk *walk, unsigned rank)
+{
+	return &walk->ranks[rank];
 }
 
 double walk_makespan(const struct walk *walk)
@@ -430,23 +551,11 @@ double walk_makespan(const struct walk *walk)
 	double makespan = 0;
 
 	for (unsigned rank = 0; rank < walk->schedule->ranks; rank++)
-		makespan = MAX(makespan, walk->now[rank]);
+		makespan = MAX(makespan, walk->ranks[rank].now);
 	return makespan;
 }
 
-double walk_busy(const struct walk *walk, unsigned rank)
+unsigned walk_messages(const struct walk *walk, size_t link)
 {
-	return walk->busy[rank];
-}
-
-double walk_window_idle(const struct walk *walk, unsigned rank)
-{
-	const struct walk_window *window = &walk->windows[rank];
-
-	return window->seen ? window->last - window->first - window->busy : 0;
-}
-
-size_t walk_position(const struct walk *walk, unsigned rank)
-{
-	return walk->position[rank];
+	return walk->links[link].sent;
 }

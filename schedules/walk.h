@@ -1,57 +1,52 @@
 /*
  * Inside schedules/: the walk, an event-driven run of a lowered schedule in
- * model time. The validator walks with unit times, the simulator with
- * given ones.
+ * model time. The validator walks with unit times, the simulator and the
+ * search with given ones. What the costs mean is told in simulate.h.
  *
- * Each rank goes through its row; a compute action takes its cost; a send
- * waits until its receive is posted (receive n of a link is posted when receive
- * n - k is done; at k = 0 when the receiver stands at it) and then takes no time of
- * the sender; a receive waits until the message has arrived. All messages
- * from one rank to another share one wire, in order. Times depend only on
- * the schedule, never on the order in which the walk visits the ranks.
+ * Each rank goes through its row until it must wait for another. Times depend
+ * only on the schedule, never on the order in which the walk visits the ranks.
  */
 #ifndef STAGECOACH_SCHEDULES_WALK_H
 #define STAGECOACH_SCHEDULES_WALK_H
 
-#include "schedules/schedule.h"
+#include "schedules/simulate.h"
 
-struct walk_costs {
-	const double *forward; /* per stage, in any unit of time */
-	const double *input;
-	const double *weight;
-	double latency;     /* of a message */
-	double transfer;    /* wire time of a message */
-	double reduce;      /* of one REDUCE_GRAD */
-	double reduce_tied; /* of one REDUCE_TIED, from the later rank on */
-	double vote;        /* from the last rank on */
-	unsigned buffers;   /* k; SCHEDULE_BUFFERS_ANY: sends never wait */
+/* Where a rank stands, and how it spent its time until then. */
+struct walk_rank {
+	size_t position; /* in its row; the row's count: done */
+	double now;
+	double busy;    /* compute, reductions, step */
+	double waiting; /* for other ranks */
+	double sending; /* handing over, taking in, voting */
+	/* From its first compute action to its last; first < 0: none yet. */
+	double first;
+	double last;
+	double computing;
 };
-
-/* Called for every action once done: when the rank reached it, and left it. */
-typedef void walk_record_fn(void *argument, unsigned rank, size_t position,
-			    double start, double end);
 
 struct walk;
 
-/* `schedule` must have passed the row checks, lowered. -ENOMEM, logged. */
+/*
+ * `schedule` must have passed the row checks, lowered, and must outlive the
+ * walk. Its rows may be put in another order between runs, if they pass the row
+ * checks again. -ENOMEM, logged.
+ */
 int walk_create(const struct schedule *schedule, struct walk **out) MUST_CHECK;
 void walk_destroy(struct walk *walk);
 
 /*
  * Runs to the end or until no rank can move; may be called again with other
- * costs. 0: *finished says which. -ENOMEM, logged.
+ * costs. times: [ranks][actions of the row], written as far as the run comes;
+ * or NULL. 0: *finished says whether it came to the end. -ENOMEM, logged.
  */
-int walk_run(struct walk *walk, const struct walk_costs *costs,
-	     walk_record_fn *record, void *argument, bool *finished) MUST_CHECK;
+int walk_run(struct walk *walk, const struct schedule_costs *costs,
+	     struct schedule_time *const *times, bool *finished) MUST_CHECK;
 
-/* After a finished run. */
+/* Of the last run. */
+const struct walk_rank *walk_rank(const struct walk *walk, unsigned rank);
 double walk_makespan(const struct walk *walk);
-double walk_busy(const struct walk *walk, unsigned rank);
 
-/* Between the start of its first compute action and the end of its last. */
-double walk_window_idle(const struct walk *walk, unsigned rank);
-
-/* After an unfinished one: where each rank stands (its row's count: done). */
-size_t walk_position(const struct walk *walk, unsigned rank);
+/* Messages sent by a link (build.h) in the last run. */
+unsigned walk_messages(const struct walk *walk, size_t link);
 
 #endif

@@ -6,7 +6,8 @@ if HAVE_CMOCKA
 SCHEDULES_TESTS = \
 	tests/schedules/test-oracle tests/schedules/test-validate \
 	tests/schedules/test-properties tests/schedules/test-text \
-	tests/schedules/test-simulate
+	tests/schedules/test-simulate tests/schedules/test-simulate-links \
+	tests/schedules/test-simulate-size
 check_PROGRAMS += $(SCHEDULES_TESTS)
 TESTS += $(SCHEDULES_TESTS)
 SCHEDULES_TEST_SUPPORT = \
@@ -37,4 +38,17 @@ tests_schedules_test_simulate_SOURCES = \
 	tests/schedules/test-simulate.c $(SCHEDULES_TEST_SUPPORT)
 tests_schedules_test_simulate_CPPFLAGS = $(TEST_CPPFLAGS)
 tests_schedules_test_simulate_LDADD = $(SCHEDULES_TEST_LIBS)
+
+tests_schedules_test_simulate_links_SOURCES = \
+	tests/schedules/test-simulate-links.c $(SCHEDULES_TEST_SUPPORT)
+tests_schedules_test_simulate_links_CPPFLAGS = $(TEST_CPPFLAGS)
+tests_schedules_test_simulate_links_LDADD = $(SCHEDULES_TEST_LIBS)
+
+# The linker sends the malloc family through the test, which counts.
+tests_schedules_test_simulate_size_SOURCES = \
+	tests/schedules/test-simulate-size.c $(SCHEDULES_TEST_SUPPORT)
+tests_schedules_test_simulate_size_CPPFLAGS = $(TEST_CPPFLAGS)
+tests_schedules_test_simulate_size_LDADD = $(SCHEDULES_TEST_LIBS)
+tests_schedules_test_simulate_size_LDFLAGS = \
+	-Wl,--wrap=malloc -Wl,--wrap=calloc -Wl,--wrap=realloc -Wl,--wrap=free
 endif
