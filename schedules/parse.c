@@ -12,8 +12,12 @@
 
 #define CELL_SHOWN_BYTES 40
 
-/* "BW" while it is open which dialect a file is in. */
-#define OP_OLD_BACKWARD ACTION_OP_COUNT
+enum {
+	/* "BW" while it is open which dialect a file is in. */
+	OP_OLD_BACKWARD = ACTION_OP_COUNT,
+	/* UNSHARD and RESHARD of PyTorch's FSDP: idle here. */
+	OP_SHARDING,
+};
 
 struct parser {
 	const char *origin;
@@ -34,6 +38,7 @@ struct parser {
 	bool has_weight; /* a W */
 	bool has_b;      /* a B */
 	bool has_old_b;  /* a BW */
+	bool has_sharding;
 };
 
 /* The cell, with what a terminal should not see replaced. */
@@ -88,36 +93,69 @@ static bool read_number(const char **at, const char *end, unsigned limit,
 	return true;
 }
 
+static bool is_word(const char *at, size_t length, const char *word)
+{
+	return strlen(word) == length && memcmp(at, word, length) == 0;
+}
+
 /* The letters and underscores at *at as an operation; false: none. */
 static bool read_op(const char **at, const char *end, unsigned *out)
 {
-	const char *p = *at;
+	const char *start = *at;
+	const char *p = start;
 	size_t length;
+	unsigned op = 0;
 
 	while (p < end && ((*p >= 'A' && *p <= 'Z') || *p == '_'))
 		p++;
-	length = (size_t)(p - *at);
-	if (length == 2 && memcmp(*at, "BW", 2) == 0) {
-		*at = p;
-		*out = OP_OLD_BACKWARD;
-		return true;
-	}
-	for (unsigned op = 0; op < ACTION_OP_COUNT; op++) {
-		const char *name = schedule_op_text(op);
-
-		if (strlen(name) != length || memcmp(*at, name, length) != 0)
-			continue;
-		*at = p;
-		*out = op;
-		return true;
-	}
-	return false;
+	length = (size_t)(p - start);
+	if (is_word(start, length, "BW"))
+		op = OP_OLD_BACKWARD;
+	else if (is_word(start, length, "UNSHARD") ||
+		 is_word(start, length, "RESHARD"))
+		op = OP_SHARDING;
+	else
+		while (!is_word(start, length, schedule_op_text(op)))
+			if (++op == ACTION_OP_COUNT)
+				return false;
+	*at = p;
+	*out = op;
+	return true;
 }
 
 static bool op_has_micro_batch(unsigned op)
 {
 	return op != ACTION_REDUCE_GRAD && op != ACTION_VOTE &&
-	       op != ACTION_STEP;
+	       op != ACTION_STEP && op != OP_SHARDING;
+}
+
+static int fail_stage(const struct parser *parser, const char *at,
+		      const char *end)
+{
+	if (at < end && (*at == '"' || *at == '\''))
+		return fail_at(parser, at, "a cell without quotes");
+	return fail_at(parser, at, "a stage number (0 to 4095) first");
+}
+
+static int fail_op(const struct parser *parser, const char *at, const char *end)
+{
+	if (at < end && *at >= 'a' && *at <= 'z')
+		return fail_at(parser, at,
+			       "an operation in capitals, as in 0F0");
+	return fail_at(parser, at,
+		       "an operation: F I W B SEND_F RECV_F SEND_B RECV_B "
+		       "REDUCE_GRAD REDUCE_TIED VOTE STEP");
+}
+
+static int fail_rest(const struct parser *parser, const char *at, bool in_pair)
+{
+	if (in_pair)
+		return fail_at(parser, at, "two actions, (F;B)OVERLAP_F_B");
+	if (*at == ' ' || *at == '\t' || *at == ';')
+		return fail_at(parser, at, "a comma between cells");
+	if (*at == '\r')
+		return fail_at(parser, at, "a line end, LF or CRLF");
+	return fail_at(parser, at, "the end of the cell");
 }
 
 static int note_dialect(struct parser *parser, const char *where, unsigned op)
@@ -155,12 +193,10 @@ static int parse_action(struct parser *parser, const char *at, const char *end,
 	int error;
 
 	if (!read_number(&at, end, SCHEDULE_MAX_STAGES - 1, &stage))
-		return fail_at(parser, at, "a stage number (0 to 4095) first");
+		return fail_stage(parser, at, end);
 	where = at;
 	if (!read_op(&at, end, &op))
-		return fail_at(parser, at,
-			       "an operation: F I W B SEND_F RECV_F SEND_B "
-			       "RECV_B REDUCE_GRAD REDUCE_TIED VOTE STEP");
+		return fail_op(parser, at, end);
 	error = note_dialect(parser, where, op);
 	if (error)
 		return error;
@@ -169,11 +205,15 @@ static int parse_action(struct parser *parser, const char *at, const char *end,
 			 &micro_batch))
 		return fail_at(parser, at, "a micro-batch number (0 to 65534)");
 	if (at != end)
-		return fail_at(parser, at, "the end of the cell");
+		return fail_rest(parser, at, group != 0);
 	if (group != 0 && op > ACTION_BACKWARD && op != OP_OLD_BACKWARD)
 		return fail_at(parser, where, "F, I, W or B within (...)");
+	parser->has_sharding |= op == OP_SHARDING;
+	if (op == OP_SHARDING)
+		return 0;
 	if (++parser->action_count > SCHEDULE_MAX_ACTIONS)
-		return fail_at(parser, at, "fewer actions in one file");
+		return fail(-EINVAL, "%s:%zu: more than %u actions",
+			    parser->origin, parser->line, SCHEDULE_MAX_ACTIONS);
 	return schedule_row_append(row, op, stage, micro_batch, group);
 }
 
@@ -447,8 +487,17 @@ int schedule_parse(const char *text, size_t length, const char *origin,
 
 	if (length >= 3 && memcmp(text, byte_order_mark, 3) == 0)
 		parser.text += 3;
+	if (length >= 2 && (memcmp(text, "\xff\xfe", 2) == 0 ||
+			    memcmp(text, "\xfe\xff", 2) == 0))
+		return fail(-EINVAL,
+			    "%s: is UTF-16; expected plain text (UTF-8)",
+			    origin);
 	error = parse_lines(&parser);
 	if (!error) {
+		if (parser.has_sharding)
+			log_info("%s: read without UNSHARD and RESHARD; the "
+				 "parameters of a stage are whole here",
+				 origin);
 		settle_dialect(&parser);
 		error = fill_schedule(&parser, out);
 	}
