@@ -15,8 +15,8 @@
 enum {
 	/* "BW" while it is open which dialect a file is in. */
 	OP_OLD_BACKWARD = ACTION_OP_COUNT,
-	/* UNSHARD and RESHARD of PyTorch's FSDP: idle here. */
-	OP_SHARDING,
+	/* What PyTorch has and this program does not: idle here. */
+	OP_FOREIGN,
 };
 
 struct parser {
@@ -38,7 +38,7 @@ struct parser {
 	bool has_weight; /* a W */
 	bool has_b;      /* a B */
 	bool has_old_b;  /* a BW */
-	bool has_sharding;
+	bool has_foreign;
 };
 
 /* The cell, with what a terminal should not see replaced. */
@@ -98,6 +98,20 @@ static bool is_word(const char *at, size_t length, const char *word)
 	return strlen(word) == length && memcmp(at, word, length) == 0;
 }
 
+/* Gathering sharded parameters, and waiting for what a message needs. */
+static bool is_foreign(const char *at, size_t length)
+{
+	static const char *const words[] = {
+		"UNSHARD",     "RESHARD",          "WAIT_SEND_F",
+		"WAIT_SEND_B", "WAIT_REDUCE_GRAD",
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(words); i++)
+		if (is_word(at, length, words[i]))
+			return true;
+	return false;
+}
+
 /* The letters and underscores at *at as an operation; false: none. */
 static bool read_op(const char **at, const char *end, unsigned *out)
 {
@@ -111,9 +125,8 @@ static bool read_op(const char **at, const char *end, unsigned *out)
 	length = (size_t)(p - start);
 	if (is_word(start, length, "BW"))
 		op = OP_OLD_BACKWARD;
-	else if (is_word(start, length, "UNSHARD") ||
-		 is_word(start, length, "RESHARD"))
-		op = OP_SHARDING;
+	else if (is_foreign(start, length))
+		op = OP_FOREIGN;
 	else
 		while (!is_word(start, length, schedule_op_text(op)))
 			if (++op == ACTION_OP_COUNT)
@@ -123,10 +136,11 @@ static bool read_op(const char **at, const char *end, unsigned *out)
 	return true;
 }
 
-static bool op_has_micro_batch(unsigned op)
+/* OP_FOREIGN has one or not. */
+static bool op_has_micro_batch(unsigned op, const char *at, const char *end)
 {
 	return op != ACTION_REDUCE_GRAD && op != ACTION_VOTE &&
-	       op != ACTION_STEP && op != OP_SHARDING;
+	       op != ACTION_STEP && (op != OP_FOREIGN || at != end);
 }
 
 static int fail_stage(const struct parser *parser, const char *at,
@@ -200,7 +214,7 @@ static int parse_action(struct parser *parser, const char *at, const char *end,
 	error = note_dialect(parser, where, op);
 	if (error)
 		return error;
-	if (op_has_micro_batch(op) &&
+	if (op_has_micro_batch(op, at, end) &&
 	    !read_number(&at, end, SCHEDULE_MAX_MICRO_BATCHES - 1,
 			 &micro_batch))
 		return fail_at(parser, at, "a micro-batch number (0 to 65534)");
@@ -208,13 +222,33 @@ static int parse_action(struct parser *parser, const char *at, const char *end,
 		return fail_rest(parser, at, group != 0);
 	if (group != 0 && op > ACTION_BACKWARD && op != OP_OLD_BACKWARD)
 		return fail_at(parser, where, "F, I, W or B within (...)");
-	parser->has_sharding |= op == OP_SHARDING;
-	if (op == OP_SHARDING)
+	parser->has_foreign |= op == OP_FOREIGN;
+	if (op == OP_FOREIGN)
 		return 0;
 	if (++parser->action_count > SCHEDULE_MAX_ACTIONS)
 		return fail(-EINVAL, "%s:%zu: more than %u actions",
 			    parser->origin, parser->line, SCHEDULE_MAX_ACTIONS);
 	return schedule_row_append(row, op, stage, micro_batch, group);
+}
+
+static bool is_blank(char c)
+{
+	return c == ' ' || c == '\t';
+}
+
+static void trim(const char **start, const char **end)
+{
+	while (*start < *end && is_blank(**start))
+		(*start)++;
+	while (*end > *start && is_blank((*end)[-1]))
+		(*end)--;
+}
+
+/* One action of an overlapped pair. */
+static int parse_half(struct parser *parser, const char *start, const char *end)
+{
+	trim(&start, &end);
+	return parse_action(parser, start, end, parser->group);
 }
 
 /* `(<action>;<action>)OVERLAP_F_B`. */
@@ -235,23 +269,15 @@ static int parse_pair(struct parser *parser)
 		return fail_at(parser, end ? end : parser->cell_end,
 			       ")OVERLAP_F_B behind the two actions");
 	parser->group = parser->group % UINT16_MAX + 1;
-	error = parse_action(parser, start, middle, parser->group);
+	error = parse_half(parser, start, middle);
 	if (error)
 		return error;
-	return parse_action(parser, middle + 1, end, parser->group);
-}
-
-static bool is_blank(char c)
-{
-	return c == ' ' || c == '\t';
+	return parse_half(parser, middle + 1, end);
 }
 
 static int parse_cell(struct parser *parser, const char *start, const char *end)
 {
-	while (start < end && is_blank(*start))
-		start++;
-	while (end > start && is_blank(end[-1]))
-		end--;
+	trim(&start, &end);
 	parser->cell_start = start;
 	parser->cell_end = end;
 	if (start == end)
@@ -494,9 +520,9 @@ int schedule_parse(const char *text, size_t length, const char *origin,
 			    origin);
 	error = parse_lines(&parser);
 	if (!error) {
-		if (parser.has_sharding)
-			log_info("%s: read without UNSHARD and RESHARD; the "
-				 "parameters of a stage are whole here",
+		if (parser.has_foreign)
+			log_info("%s: UNSHARD, RESHARD and WAIT cells are read "
+				 "as idle",
 				 origin);
 		settle_dialect(&parser);
 		error = fill_schedule(&parser, out);

@@ -103,8 +103,9 @@ void schedule_destroy(struct schedule *schedule); /* NULL is legal */
  * `_load_csv`): a row a rank; a cell `<stage><op>[<micro-batch>]` with op one
  * of F I W B SEND_F RECV_F SEND_B RECV_B REDUCE_GRAD (and our REDUCE_TIED VOTE
  * STEP), or `(cell;cell)OVERLAP_F_B`; an empty cell is an idle slot, which
- * this program does not keep, nor does it keep UNSHARD and RESHARD, which say
- * where PyTorch gathers sharded parameters. Lines end in LF or CRLF.
+ * this program does not keep, nor does it keep UNSHARD and RESHARD, where
+ * PyTorch gathers sharded parameters, and its WAIT_SEND_* and WAIT_REDUCE_GRAD.
+ * Lines end in LF or CRLF.
  *
  * Older files write I as B, and B as BW. AUTO takes a file for an older one
  * when it has BW, or B and W but never I (no modern file can be valid so), and
