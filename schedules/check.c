@@ -21,6 +21,9 @@ enum fact {
 	FACT_RECEIVED_BACKWARD = 64,
 };
 
+/* (stage, micro-batch) pairs an action, and no more are looked at one by one. */
+#define PROPORTION 4
+
 struct check {
 	const struct schedule *schedule;
 	unsigned char *facts;   /* [stages][micro_batches] */
@@ -103,6 +106,18 @@ static bool message_is_legal(const struct schedule *schedule,
 	return link_is_used(schedule, link_of(action));
 }
 
+static int refuse_foreign(const struct check *check, unsigned rank,
+			  size_t position)
+{
+	const struct schedule *schedule = check->schedule;
+	unsigned stage = schedule->rows[rank].actions[position].stage;
+	char why[80];
+
+	snprintf(why, sizeof(why), "stage %u lives on rank %u", stage,
+		 schedule->rank_of_stage[stage]);
+	return refuse(check, rank, position, why);
+}
+
 static int count_action(const struct check *check, unsigned rank,
 			size_t position)
 {
@@ -116,8 +131,7 @@ static int count_action(const struct check *check, unsigned rank,
 	if (action->stage >= schedule->stages)
 		return refuse(check, rank, position, "no such stage");
 	if (schedule->rank_of_stage[action->stage] != rank)
-		return refuse(check, rank, position,
-			      "the stage lives on another rank");
+		return refuse_foreign(check, rank, position);
 	fact = op_facts[action->op];
 	if (fact == 0)
 		return 0;
@@ -159,6 +173,38 @@ static unsigned facts_wanted(const struct schedule *schedule, unsigned stage)
 	return wanted;
 }
 
+static bool has_stage(const struct schedule *schedule, unsigned stage)
+{
+	const struct schedule_row *row =
+		&schedule->rows[schedule->rank_of_stage[stage]];
+
+	for (size_t i = 0; i < row->count; i++)
+		if (row->actions[i].stage == stage)
+			return true;
+	return false;
+}
+
+static int refuse_missing(const struct check *check, unsigned stage,
+			  unsigned micro_batch, unsigned op)
+{
+	struct action action = {
+		.op = (uint16_t)op,
+		.stage = (uint16_t)stage,
+		.micro_batch = (uint16_t)micro_batch,
+	};
+	char cell[32];
+
+	schedule_action_text(cell, sizeof(cell), &action);
+	if (has_stage(check->schedule, stage))
+		schedule_reason(check->reason, "%s is missing (rank %u)", cell,
+				check->schedule->rank_of_stage[stage]);
+	else
+		schedule_reason(check->reason,
+				"%s is missing; no rank has stage %u", cell,
+				stage);
+	return -EINVAL;
+}
+
 static int find_missing(const struct check *check)
 {
 	const struct schedule *schedule = check->schedule;
@@ -169,18 +215,10 @@ static int find_missing(const struct check *check)
 		for (unsigned m = 0; m < schedule->micro_batches; m++) {
 			unsigned got = *facts_of(check, stage, m);
 			unsigned absent = wanted & ~got;
-			struct action action = {.stage = (uint16_t)stage,
-						.micro_batch = (uint16_t)m};
-			char cell[32];
 
-			if (absent == 0)
-				continue;
-			action.op = (uint16_t)op_of_fact(absent);
-			schedule_action_text(cell, sizeof(cell), &action);
-			schedule_reason(check->reason,
-					"%s is missing (rank %u)", cell,
-					schedule->rank_of_stage[stage]);
-			return -EINVAL;
+			if (absent)
+				return refuse_missing(check, stage, m,
+						      op_of_fact(absent));
 		}
 	}
 	return 0;
@@ -405,12 +443,55 @@ static int find_wrong_order(struct check *check)
 	return error ? error : check_votes(check);
 }
 
+/*
+ * A few bytes may name the last stage and micro-batch. Where there are far
+ * more cells than actions, some F is missing: among the first `actions` + 1
+ * cells one must be, so memory stays in proportion to the schedule.
+ */
+static int find_disproportion(const struct check *check)
+{
+	const struct schedule *schedule = check->schedule;
+	size_t cells = (size_t)schedule->stages * schedule->micro_batches;
+	size_t actions = 0;
+	size_t missing = 0;
+	unsigned char *seen;
+
+	for (unsigned rank = 0; rank < schedule->ranks; rank++)
+		actions += schedule->rows[rank].count;
+	if (cells <= PROPORTION * (actions + 1024))
+		return 0;
+	seen = calloc(actions + 1, 1);
+	if (seen == NULL)
+		return fail(-ENOMEM, "no memory to check %zu actions", actions);
+	for (unsigned rank = 0; rank < schedule->ranks; rank++)
+		for (size_t i = 0; i < schedule->rows[rank].count; i++) {
+			const struct action *action =
+				&schedule->rows[rank].actions[i];
+			size_t cell = (size_t)action->stage *
+					      schedule->micro_batches +
+				      action->micro_batch;
+
+			if (action->op == ACTION_FORWARD && cell <= actions)
+				seen[cell] = 1;
+		}
+	while (seen[missing])
+		missing++;
+	free(seen);
+	return refuse_missing(
+		check, (unsigned)(missing / schedule->micro_batches),
+		(unsigned)(missing % schedule->micro_batches), ACTION_FORWARD);
+}
+
 int schedule_check_rows(const struct schedule *schedule, char **reason)
 {
 	struct check check = {.schedule = schedule, .reason = reason};
-	int error = -ENOMEM;
+	int error;
 
 	*reason = NULL;
+	error = find_disproportion(&check);
+	if (error)
+		return error == -EINVAL && *reason == NULL ? -ENOMEM : error;
+	error = -ENOMEM;
 	check.facts = calloc(schedule->stages, schedule->micro_batches);
 	check.weights_done = calloc(schedule->stages, sizeof(unsigned));
 	check.reduced = calloc(schedule->stages, sizeof(bool));

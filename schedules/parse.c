@@ -12,8 +12,12 @@
 
 #define CELL_SHOWN_BYTES 40
 
-/* "BW" while it is open which dialect a file is in. */
-#define OP_OLD_BACKWARD ACTION_OP_COUNT
+enum {
+	/* "BW" while it is open which dialect a file is in. */
+	OP_OLD_BACKWARD = ACTION_OP_COUNT,
+	/* What PyTorch has and this program does not: idle here. */
+	OP_FOREIGN,
+};
 
 struct parser {
 	const char *origin;
@@ -34,6 +38,7 @@ struct parser {
 	bool has_weight; /* a W */
 	bool has_b;      /* a B */
 	bool has_old_b;  /* a BW */
+	bool has_foreign;
 };
 
 /* The cell, with what a terminal should not see replaced. */
@@ -88,36 +93,83 @@ static bool read_number(const char **at, const char *end, unsigned limit,
 	return true;
 }
 
-/* The letters and underscores at *at as an operation; false: none. */
-static bool read_op(const char **at, const char *end, unsigned *out)
+static bool is_word(const char *at, size_t length, const char *word)
 {
-	const char *p = *at;
-	size_t length;
+	return strlen(word) == length && memcmp(at, word, length) == 0;
+}
 
-	while (p < end && ((*p >= 'A' && *p <= 'Z') || *p == '_'))
-		p++;
-	length = (size_t)(p - *at);
-	if (length == 2 && memcmp(*at, "BW", 2) == 0) {
-		*at = p;
-		*out = OP_OLD_BACKWARD;
-		return true;
-	}
-	for (unsigned op = 0; op < ACTION_OP_COUNT; op++) {
-		const char *name = schedule_op_text(op);
+/* Gathering sharded parameters, and waiting for what a message needs. */
+static bool is_foreign(const char *at, size_t length)
+{
+	static const char *const words[] = {
+		"UNSHARD",     "RESHARD",          "WAIT_SEND_F",
+		"WAIT_SEND_B", "WAIT_REDUCE_GRAD",
+	};
 
-		if (strlen(name) != length || memcmp(*at, name, length) != 0)
-			continue;
-		*at = p;
-		*out = op;
-		return true;
-	}
+	for (size_t i = 0; i < ARRAY_SIZE(words); i++)
+		if (is_word(at, length, words[i]))
+			return true;
 	return false;
 }
 
-static bool op_has_micro_batch(unsigned op)
+/* The letters and underscores at *at as an operation; false: none. */
+static bool read_op(const char **at, const char *end, unsigned *out)
+{
+	const char *start = *at;
+	const char *p = start;
+	size_t length;
+	unsigned op = 0;
+
+	while (p < end && ((*p >= 'A' && *p <= 'Z') || *p == '_'))
+		p++;
+	length = (size_t)(p - start);
+	if (is_word(start, length, "BW"))
+		op = OP_OLD_BACKWARD;
+	else if (is_foreign(start, length))
+		op = OP_FOREIGN;
+	else
+		while (!is_word(start, length, schedule_op_text(op)))
+			if (++op == ACTION_OP_COUNT)
+				return false;
+	*at = p;
+	*out = op;
+	return true;
+}
+
+/* OP_FOREIGN has one or not. */
+static bool op_has_micro_batch(unsigned op, const char *at, const char *end)
 {
 	return op != ACTION_REDUCE_GRAD && op != ACTION_VOTE &&
-	       op != ACTION_STEP;
+	       op != ACTION_STEP && (op != OP_FOREIGN || at != end);
+}
+
+static int fail_stage(const struct parser *parser, const char *at,
+		      const char *end)
+{
+	if (at < end && (*at == '"' || *at == '\''))
+		return fail_at(parser, at, "a cell without quotes");
+	return fail_at(parser, at, "a stage number (0 to 4095) first");
+}
+
+static int fail_op(const struct parser *parser, const char *at, const char *end)
+{
+	if (at < end && *at >= 'a' && *at <= 'z')
+		return fail_at(parser, at,
+			       "an operation in capitals, as in 0F0");
+	return fail_at(parser, at,
+		       "an operation: F I W B SEND_F RECV_F SEND_B RECV_B "
+		       "REDUCE_GRAD REDUCE_TIED VOTE STEP");
+}
+
+static int fail_rest(const struct parser *parser, const char *at, bool in_pair)
+{
+	if (in_pair)
+		return fail_at(parser, at, "two actions, (F;B)OVERLAP_F_B");
+	if (*at == ' ' || *at == '\t' || *at == ';')
+		return fail_at(parser, at, "a comma between cells");
+	if (*at == '\r')
+		return fail_at(parser, at, "a line end, LF or CRLF");
+	return fail_at(parser, at, "the end of the cell");
 }
 
 static int note_dialect(struct parser *parser, const char *where, unsigned op)
@@ -155,26 +207,48 @@ static int parse_action(struct parser *parser, const char *at, const char *end,
 	int error;
 
 	if (!read_number(&at, end, SCHEDULE_MAX_STAGES - 1, &stage))
-		return fail_at(parser, at, "a stage number (0 to 4095) first");
+		return fail_stage(parser, at, end);
 	where = at;
 	if (!read_op(&at, end, &op))
-		return fail_at(parser, at,
-			       "an operation: F I W B SEND_F RECV_F SEND_B "
-			       "RECV_B REDUCE_GRAD REDUCE_TIED VOTE STEP");
+		return fail_op(parser, at, end);
 	error = note_dialect(parser, where, op);
 	if (error)
 		return error;
-	if (op_has_micro_batch(op) &&
+	if (op_has_micro_batch(op, at, end) &&
 	    !read_number(&at, end, SCHEDULE_MAX_MICRO_BATCHES - 1,
 			 &micro_batch))
 		return fail_at(parser, at, "a micro-batch number (0 to 65534)");
 	if (at != end)
-		return fail_at(parser, at, "the end of the cell");
+		return fail_rest(parser, at, group != 0);
 	if (group != 0 && op > ACTION_BACKWARD && op != OP_OLD_BACKWARD)
 		return fail_at(parser, where, "F, I, W or B within (...)");
+	parser->has_foreign |= op == OP_FOREIGN;
+	if (op == OP_FOREIGN)
+		return 0;
 	if (++parser->action_count > SCHEDULE_MAX_ACTIONS)
-		return fail_at(parser, at, "fewer actions in one file");
+		return fail(-EINVAL, "%s:%zu: more than %u actions",
+			    parser->origin, parser->line, SCHEDULE_MAX_ACTIONS);
 	return schedule_row_append(row, op, stage, micro_batch, group);
+}
+
+static bool is_blank(char c)
+{
+	return c == ' ' || c == '\t';
+}
+
+static void trim(const char **start, const char **end)
+{
+	while (*start < *end && is_blank(**start))
+		(*start)++;
+	while (*end > *start && is_blank((*end)[-1]))
+		(*end)--;
+}
+
+/* One action of an overlapped pair. */
+static int parse_half(struct parser *parser, const char *start, const char *end)
+{
+	trim(&start, &end);
+	return parse_action(parser, start, end, parser->group);
 }
 
 /* `(<action>;<action>)OVERLAP_F_B`. */
@@ -195,23 +269,15 @@ static int parse_pair(struct parser *parser)
 		return fail_at(parser, end ? end : parser->cell_end,
 			       ")OVERLAP_F_B behind the two actions");
 	parser->group = parser->group % UINT16_MAX + 1;
-	error = parse_action(parser, start, middle, parser->group);
+	error = parse_half(parser, start, middle);
 	if (error)
 		return error;
-	return parse_action(parser, middle + 1, end, parser->group);
-}
-
-static bool is_blank(char c)
-{
-	return c == ' ' || c == '\t';
+	return parse_half(parser, middle + 1, end);
 }
 
 static int parse_cell(struct parser *parser, const char *start, const char *end)
 {
-	while (start < end && is_blank(*start))
-		start++;
-	while (end > start && is_blank(end[-1]))
-		end--;
+	trim(&start, &end);
 	parser->cell_start = start;
 	parser->cell_end = end;
 	if (start == end)
@@ -447,8 +513,17 @@ int schedule_parse(const char *text, size_t length, const char *origin,
 
 	if (length >= 3 && memcmp(text, byte_order_mark, 3) == 0)
 		parser.text += 3;
+	if (length >= 2 && (memcmp(text, "\xff\xfe", 2) == 0 ||
+			    memcmp(text, "\xfe\xff", 2) == 0))
+		return fail(-EINVAL,
+			    "%s: is UTF-16; expected plain text (UTF-8)",
+			    origin);
 	error = parse_lines(&parser);
 	if (!error) {
+		if (parser.has_foreign)
+			log_info("%s: UNSHARD, RESHARD and WAIT cells are read "
+				 "as idle",
+				 origin);
 		settle_dialect(&parser);
 		error = fill_schedule(&parser, out);
 	}

@@ -103,7 +103,9 @@ void schedule_destroy(struct schedule *schedule); /* NULL is legal */
  * `_load_csv`): a row a rank; a cell `<stage><op>[<micro-batch>]` with op one
  * of F I W B SEND_F RECV_F SEND_B RECV_B REDUCE_GRAD (and our REDUCE_TIED VOTE
  * STEP), or `(cell;cell)OVERLAP_F_B`; an empty cell is an idle slot, which
- * this program does not keep. Lines end in LF or CRLF.
+ * this program does not keep, nor does it keep UNSHARD and RESHARD, where
+ * PyTorch gathers sharded parameters, and its WAIT_SEND_* and WAIT_REDUCE_GRAD.
+ * Lines end in LF or CRLF.
  *
  * Older files write I as B, and B as BW. AUTO takes a file for an older one
  * when it has BW, or B and W but never I (no modern file can be valid so), and
@@ -130,9 +132,13 @@ int schedule_parse(const char *text, size_t length, const char *origin,
 int schedule_load(const char *path, enum schedule_dialect dialect,
 		  struct schedule **out) MUST_CHECK;
 
-/* The CSV, modern dialect, CRLF as PyTorch writes it; the caller frees. NULL
- * when memory ran out. */
+/*
+ * The CSV, CRLF as PyTorch writes it: in the modern dialect, or in another (AUTO:
+ * modern). The caller frees. NULL when memory ran out.
+ */
 char *schedule_text(const struct schedule *schedule);
+char *schedule_text_as(const struct schedule *schedule,
+		       enum schedule_dialect dialect);
 
 /* One cell, e.g. "2SEND_F3"; no group. Returns buffer (24 bytes suffice). */
 char *schedule_action_text(char *buffer, size_t size,

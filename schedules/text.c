@@ -14,27 +14,48 @@
 /* Far above any schedule within SCHEDULE_MAX_ACTIONS. */
 #define FILE_LIMIT_BYTES ((size_t)2 << 30)
 
+static void write_action(char *buffer, size_t size, const struct action *action,
+			 bool old)
+{
+	if (old && action->op == ACTION_BACKWARD_INPUT)
+		snprintf(buffer, size, "%uB%u", action->stage,
+			 action->micro_batch);
+	else if (old && action->op == ACTION_BACKWARD)
+		snprintf(buffer, size, "%uBW%u", action->stage,
+			 action->micro_batch);
+	else
+		schedule_action_text(buffer, size, action);
+}
+
 /* "{0F3,1B2}" as one cell: returns how many actions it took. */
 static size_t write_cell(struct text_builder *text,
-			 const struct schedule_row *row, size_t position)
+			 const struct schedule_row *row, size_t position,
+			 bool old)
 {
 	const struct action *action = &row->actions[position];
 	char first[32];
 	char second[32];
 
-	schedule_action_text(first, sizeof(first), action);
+	write_action(first, sizeof(first), action, old);
 	if (action->group == 0 || position + 1 >= row->count ||
 	    action[1].group != action->group) {
 		text_builder_append(text, "%s", first);
 		return 1;
 	}
-	schedule_action_text(second, sizeof(second), action + 1);
+	write_action(second, sizeof(second), action + 1, old);
 	text_builder_append(text, "(%s;%s)OVERLAP_F_B", first, second);
 	return 2;
 }
 
 char *schedule_text(const struct schedule *schedule)
 {
+	return schedule_text_as(schedule, SCHEDULE_DIALECT_MODERN);
+}
+
+char *schedule_text_as(const struct schedule *schedule,
+		       enum schedule_dialect dialect)
+{
+	bool old = dialect == SCHEDULE_DIALECT_OLD;
 	struct text_builder text;
 
 	text_builder_init(&text);
@@ -45,7 +66,7 @@ char *schedule_text(const struct schedule *schedule)
 		while (position < row->count) {
 			if (position > 0)
 				text_builder_append(&text, ",");
-			position += write_cell(&text, row, position);
+			position += write_cell(&text, row, position, old);
 		}
 		text_builder_append(&text, "\r\n");
 	}

@@ -14,6 +14,9 @@ static const struct option_spec show_specs[] = {
 	 .fallback = "compute", .group = "Output",
 	 .help = "write rows of cells as torch.distributed.pipelining does: "
 		 "compute actions only, or with messages"},
+	{"csv-dialect", 0, OPTION_CHOICE, .choices = "modern|old",
+	 .help = "the dialect --csv writes (default: that of --dialect, and "
+		 "modern for auto)"},
 	{"colour", 0, OPTION_CHOICE, .fallback = "auto",
 	 .choices = "auto|always|never", .group = "Output",
 	 .help = "colour the picture (auto: on a terminal)"},
@@ -25,6 +28,12 @@ static const struct option_command show_command = {
 	.synopsis = "NAME|FILE [--stages P "
 		    "--micro-batches M --chunks V] [--csv[=comms]]",
 	.summary = "draw a schedule, or write it as CSV",
+	.description =
+		"The CSV is that of torch.distributed.pipelining: a row a "
+		"rank, a cell an action. Both of its dialects are read and "
+		"written: the modern one, whose backward is I, W and B (both), "
+		"and the old one, where these are B, W and BW. 'show FILE "
+		"--csv --csv-dialect old' turns a file into the old one.",
 	.table = show_specs,
 	.operands = "NAME|FILE",
 };
@@ -50,16 +59,31 @@ static bool wants_colour(const struct options *options)
 	return schedule_command_colour();
 }
 
-static int show_csv(const struct schedule *schedule, bool messages)
+static enum schedule_dialect written_dialect(const struct options *options)
 {
-	struct schedule_lowering options = {.reduce = true, .pairs = true};
+	const char *text = options_string(options, "csv-dialect");
+	enum schedule_dialect dialect;
+
+	if (text == NULL)
+		text = options_string(options, "dialect");
+	/* The parser of options let nothing else through. */
+	return schedule_dialect_parse(text, &dialect) ? SCHEDULE_DIALECT_AUTO
+						      : dialect;
+}
+
+static int show_csv(const struct options *options,
+		    const struct schedule *schedule)
+{
+	struct schedule_lowering lowering = {.reduce = true, .pairs = true};
+	bool messages = strcmp(options_string(options, "csv"), "comms") == 0;
 	struct schedule *part;
 	int status;
 
-	if (messages ? schedule_lower(schedule, &options, &part)
+	if (messages ? schedule_lower(schedule, &lowering, &part)
 		     : schedule_compute_part(schedule, &part))
 		return EXIT_FAILURE;
-	status = schedule_command_print(schedule_text(part));
+	status = schedule_command_print(
+		schedule_text_as(part, written_dialect(options)));
 	schedule_destroy(part);
 	return status;
 }
@@ -87,9 +111,7 @@ static int run_show(const struct options *options)
 	if (status)
 		return status;
 	if (options_is_set(options, "csv"))
-		status = show_csv(
-			schedule,
-			strcmp(options_string(options, "csv"), "comms") == 0);
+		status = show_csv(options, schedule);
 	else
 		status = show_picture(options, schedule);
 	schedule_destroy(schedule);
