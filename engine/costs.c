@@ -651,13 +651,13 @@ int costs_of_stages(const struct costs *costs, const struct schedule *schedule,
 		    const struct partition *partition,
 		    struct schedule_costs *out, double **storage)
 {
-	size_t stages = schedule->stages;
+	size_t stages = schedule->stages, ranks = schedule->ranks;
 	double *values;
 	int rc = check_fit(costs, schedule, partition);
 
 	if (rc)
 		return rc;
-	values = calloc(4 * stages, sizeof(*values));
+	values = calloc(5 * stages + ranks, sizeof(*values));
 	if (!values)
 		return fail(-ENOMEM, "no memory for the costs of %zu stages",
 			    stages);
@@ -668,15 +668,22 @@ int costs_of_stages(const struct costs *costs, const struct schedule *schedule,
 		values[stages + s] = row.input;
 		values[2 * stages + s] = row.weight;
 		values[3 * stages + s] = row.activation_bytes;
+		values[4 * stages + s] = row.pending_bytes;
 	}
+	for (size_t r = 0; r < ranks; r++)
+		values[5 * stages + r] = costs->step;
 	*out = (struct schedule_costs){
 		.forward = values,
 		.input = values + stages,
 		.weight = values + 2 * stages,
 		.activation_bytes = values + 3 * stages,
+		.pending_bytes = values + 4 * stages,
+		.rank_step = values + 5 * stages,
 		.latency = costs->latency,
 		.bandwidth = costs->bandwidth,
 		.message_bytes = costs->message_bytes,
+		.send = costs->send,
+		.receive = costs->receive,
 		.reduce_tied = costs->reduce_tied,
 		.vote = costs->vote,
 		.buffers = SCHEDULE_BUFFERS_ANY,

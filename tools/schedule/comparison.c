@@ -54,6 +54,7 @@ static void find_peak(struct comparison_entry *entry)
 {
 	const struct schedule_prediction *prediction = &entry->prediction;
 
+	entry->peak_bytes = 0;
 	if (!prediction->activation_bytes)
 		return;
 	for (unsigned r = 0; r < prediction->simulation.ranks; r++)
@@ -76,6 +77,26 @@ static void hold_to_cap(const struct comparison *comparison,
 		 cap);
 }
 
+/* Also once more, when better costs are known. */
+static int predict(const struct comparison *comparison,
+		   struct comparison_entry *entry)
+{
+	int rc;
+
+	timeline_fini(&entry->predicted);
+	schedule_prediction_fini(&entry->prediction);
+	rc = schedule_prediction_init(&entry->prediction, entry->schedule,
+				      &comparison->setting,
+				      SCHEDULE_PREDICT_TIMES);
+	if (!rc)
+		rc = timeline_from_simulation(entry->prediction.lowered,
+					      &entry->prediction.simulation,
+					      &entry->predicted);
+	if (!rc)
+		find_peak(entry);
+	return rc;
+}
+
 int comparison_add(struct comparison *comparison, const char *name,
 		   enum schedule_dialect dialect)
 {
@@ -92,18 +113,10 @@ int comparison_add(struct comparison *comparison, const char *name,
 	if (rc)
 		return rc;
 	snprintf(entry->name, sizeof(entry->name), "%s", entry->schedule->name);
-	rc = schedule_prediction_init(&entry->prediction, entry->schedule,
-				      &comparison->setting,
-				      SCHEDULE_PREDICT_TIMES);
+	rc = predict(comparison, entry);
 	if (!rc)
-		rc = timeline_from_simulation(entry->prediction.lowered,
-					      &entry->prediction.simulation,
-					      &entry->predicted);
-	if (rc)
-		return rc;
-	find_peak(entry);
-	hold_to_cap(comparison, entry);
-	return 0;
+		hold_to_cap(comparison, entry);
+	return rc;
 }
 
 /* ---- measuring ---- */
@@ -159,25 +172,128 @@ static int take_round(struct comparison_entry *entry,
 	return 0;
 }
 
-static int measure_entry(struct comparison *comparison,
-			 struct comparison_entry *entry,
-			 const struct options *options, comparison_job_fn *fill,
-			 void *argument)
+/* What all measuring has in common. */
+struct measuring {
+	struct comparison *comparison;
+	const struct options *options;
+	comparison_job_fn *fill;
+	void *argument;
+	double *latency; /* [rounds] of a message; NULL: the costs say it */
+	double *send;    /* [rounds] */
+	double *vote;    /* [rounds] */
+};
+
+static int measure_entry(const struct measuring *measuring,
+			 const struct comparison_entry *entry,
+			 struct schedule_measurement *out)
 {
 	struct job *job = calloc(1, sizeof(*job));
-	struct schedule_measurement round = {0};
 	int rc;
 
+	*out = (struct schedule_measurement){0};
 	if (!job)
 		return fail(-ENOMEM, "no memory for a job");
-	rc = fill(argument, comparison, entry, job);
+	rc = measuring->fill(measuring->argument, measuring->comparison, entry,
+			     job);
 	if (!rc)
-		rc = schedule_measure(options, entry->schedule, job, &round);
-	if (!rc)
-		rc = take_round(entry, &round);
-	schedule_measurement_fini(&round);
+		rc = schedule_measure(measuring->options, entry->schedule, job,
+				      out);
 	job_fini(job);
 	free(job);
+	return rc;
+}
+
+/* ---- what a message takes ---- */
+
+/* Enough micro-batches to come into the swing, no more than are compared. */
+static unsigned link_micro_batches(const struct comparison *comparison)
+{
+	return MIN(comparison->micro_batches, 2 * comparison->ranks);
+}
+
+static int measure_links(const struct measuring *measuring, unsigned round)
+{
+	struct comparison_entry entry = {0};
+	struct schedule_measurement found = {0};
+	int rc = schedule_generate("1f1b", measuring->comparison->ranks,
+				   link_micro_batches(measuring->comparison), 1,
+				   &entry.schedule);
+
+	if (!rc)
+		rc = predict(measuring->comparison, &entry);
+	if (!rc)
+		rc = measure_entry(measuring, &entry, &found);
+	if (!rc) {
+		measuring->latency[round] = found.costs.latency;
+		measuring->send[round] = found.costs.send;
+		measuring->vote[round] = found.costs.vote;
+	}
+	schedule_measurement_fini(&found);
+	timeline_fini(&entry.predicted);
+	schedule_prediction_fini(&entry.prediction);
+	schedule_destroy(entry.schedule);
+	return rc;
+}
+
+static int begin_links(struct measuring *measuring, unsigned rounds)
+{
+	const struct costs *costs = &measuring->comparison->setting.costs;
+
+	if (measuring->comparison->ranks < 2 || costs->latency > 0 ||
+	    costs->bandwidth > 0)
+		return 0;
+	measuring->latency = calloc(3 * (size_t)rounds, sizeof(double));
+	if (!measuring->latency)
+		return fail(-ENOMEM, "no memory for %u rounds", rounds);
+	measuring->send = measuring->latency + rounds;
+	measuring->vote = measuring->send + rounds;
+	return 0;
+}
+
+/* The predictions once more, with what the rounds found. */
+static int use_links(const struct measuring *measuring, unsigned rounds)
+{
+	struct comparison *comparison = measuring->comparison;
+	struct costs *costs = &comparison->setting.costs;
+
+	if (!measuring->latency)
+		return 0;
+	costs->latency = numbers_median(measuring->latency, rounds);
+	costs->send = numbers_median(measuring->send, rounds);
+	costs->vote = numbers_median(measuring->vote, rounds);
+	comparison->links_measured = true;
+	for (size_t i = 0; i < comparison->count; i++) {
+		int rc = comparison->entries[i].why[0]
+				 ? 0
+				 : predict(comparison, &comparison->entries[i]);
+
+		if (rc)
+			return rc;
+	}
+	return 0;
+}
+
+/* ---- rounds ---- */
+
+static int measure_round(const struct measuring *measuring, unsigned round)
+{
+	struct comparison *comparison = measuring->comparison;
+	int rc = measuring->latency ? measure_links(measuring, round) : 0;
+
+	for (size_t i = 0; !rc && i < comparison->count; i++) {
+		struct comparison_entry *entry = &comparison->entries[i];
+		struct schedule_measurement found;
+
+		if (entry->why[0])
+			continue;
+		rc = measure_entry(measuring, entry, &found);
+		if (!rc)
+			rc = take_round(entry, &found);
+		if (!rc)
+			log_info("round %u, %s: %.4g s a step", round + 1,
+				 entry->name, comparison_step_time(entry));
+		schedule_measurement_fini(&found);
+	}
 	return rc;
 }
 
@@ -185,22 +301,20 @@ int comparison_measure(struct comparison *comparison,
 		       const struct options *options, unsigned rounds,
 		       comparison_job_fn *job, void *argument)
 {
-	for (unsigned round = 0; round < rounds; round++)
-		for (size_t i = 0; i < comparison->count; i++) {
-			struct comparison_entry *entry =
-				&comparison->entries[i];
-			int rc;
+	struct measuring measuring = {
+		.comparison = comparison,
+		.options = options,
+		.fill = job,
+		.argument = argument,
+	};
+	int rc = begin_links(&measuring, rounds);
 
-			if (entry->why[0])
-				continue;
-			log_info("round %u of %u: %s", round + 1, rounds,
-				 entry->name);
-			rc = measure_entry(comparison, entry, options, job,
-					   argument);
-			if (rc)
-				return rc;
-		}
-	return 0;
+	for (unsigned round = 0; !rc && round < rounds; round++)
+		rc = measure_round(&measuring, round);
+	if (!rc)
+		rc = use_links(&measuring, rounds);
+	free(measuring.latency);
+	return rc;
 }
 
 int comparison_rehearse(void *argument, const struct comparison *comparison,

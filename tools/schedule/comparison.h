@@ -27,6 +27,7 @@ struct comparison {
 	struct schedule_setting setting;
 	unsigned ranks, micro_batches, chunks; /* as given; 0: a file's own */
 	double memory_cap;                     /* bytes; 0: none */
+	bool links_measured; /* latency and send come from comparison_measure() */
 	const char *title;
 	struct comparison_entry *entries;
 	size_t count;
@@ -41,9 +42,13 @@ int comparison_add(struct comparison *comparison, const char *name,
 		   enum schedule_dialect dialect) MUST_CHECK;
 
 /*
- * Measures every entry that is not refused, in rounds: all of them, then all again,
- * so that what disturbs the machine disturbs them alike. `job` fills in what an
- * entry's job needs beyond the schedule.
+ * Measures every entry that is not refused, in rounds: all of them, then all
+ * again, so that what disturbs the machine disturbs them alike. `job` fills in
+ * what an entry's job needs beyond the schedule.
+ *
+ * Where the costs say nothing of the links, each round first measures what a
+ * message takes, in a run of 1f1b; the predictions are made anew with the
+ * medians.
  */
 typedef int comparison_job_fn(void *argument,
 			      const struct comparison *comparison,

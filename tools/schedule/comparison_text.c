@@ -98,6 +98,66 @@ static const char *size_text(char *buffer, size_t size, double bytes)
 	return text_bytes(buffer, size, (uint64_t)bytes);
 }
 
+/* A time in a sentence: 20 ms, 0.2119 ms, or a plain number. */
+static const char *time_words(const struct comparison *comparison, char *buffer,
+			      size_t size, double time)
+{
+	if (!comparison->setting.costs.seconds)
+		return schedule_command_number(buffer, size, time);
+	if (time >= 1)
+		snprintf(buffer, size, "%.4g s", time);
+	else
+		snprintf(buffer, size, "%.4g ms", time * 1e3);
+	return buffer;
+}
+
+static void describe_costs(const struct comparison *comparison, char *buffer,
+			   size_t size)
+{
+	const struct costs *costs = &comparison->setting.costs;
+	char f[40], i[40], w[40];
+
+	if (costs->kind == COSTS_SLICE)
+		snprintf(buffer, size, "F %s, I %s, W %s of a rank's slice",
+			 time_words(comparison, f, sizeof(f),
+				    costs->rows[0].forward),
+			 time_words(comparison, i, sizeof(i),
+				    costs->rows[0].input),
+			 time_words(comparison, w, sizeof(w),
+				    costs->rows[0].weight));
+	else
+		snprintf(buffer, size, "%s: %u %s", costs->origin, costs->count,
+			 costs_rows_name(costs->kind));
+}
+
+static void describe_links(const struct comparison *comparison, char *buffer,
+			   size_t size)
+{
+	const struct costs *costs = &comparison->setting.costs;
+	char latency[40], limit[64] = "no bandwidth limit", message[40];
+	char send[40];
+
+	if (costs->latency <= 0 && costs->bandwidth <= 0 && costs->send <= 0) {
+		snprintf(buffer, size, "messages take no time");
+		return;
+	}
+	if (costs->bandwidth > 0)
+		snprintf(limit, sizeof(limit), "%.4g B/%s", costs->bandwidth,
+			 costs->seconds ? "s" : "unit");
+	if (comparison->links_measured)
+		snprintf(limit, sizeof(limit), "%s to hand over (measured)",
+			 time_words(comparison, send, sizeof(send),
+				    costs->send));
+	if (costs->message_bytes > 1)
+		size_text(message, sizeof(message), costs->message_bytes);
+	else
+		snprintf(message, sizeof(message), "no size");
+	snprintf(buffer, size, "messages of %s, latency %s, %s", message,
+		 time_words(comparison, latency, sizeof(latency),
+			    costs->latency),
+		 limit);
+}
+
 /* ---- the table ---- */
 
 static bool any_measured(const struct comparison *comparison)
@@ -179,7 +239,14 @@ char *comparison_table(const struct comparison *comparison, bool colour)
 	bool bytes = any_bytes(comparison);
 	struct text_builder text;
 
+	char costs[256], links[256];
+
 	text_builder_init(&text);
+	describe_costs(comparison, costs, sizeof(costs));
+	describe_links(comparison, links, sizeof(links));
+	text_builder_append(&text, "%u ranks, %u micro-batches; %s;\n%s\n\n",
+			    comparison->ranks, comparison->micro_batches, costs,
+			    links);
 	append_heading(&text, comparison, measured, bytes, colour);
 	for (size_t i = 0; i < comparison->count; i++) {
 		const struct comparison_entry *entry = &comparison->entries[i];
@@ -298,43 +365,6 @@ static json_t *entry_json(const struct comparison *comparison,
 	if (object && timelines)
 		set_timelines(object, entry);
 	return object;
-}
-
-static void describe_costs(const struct comparison *comparison, char *buffer,
-			   size_t size)
-{
-	const struct costs *costs = &comparison->setting.costs;
-	char f[40], i[40], w[40];
-
-	if (costs->kind == COSTS_SLICE)
-		snprintf(buffer, size, "F %s, I %s, W %s of a rank's slice",
-			 time_text(comparison, f, sizeof(f),
-				   costs->rows[0].forward),
-			 time_text(comparison, i, sizeof(i),
-				   costs->rows[0].input),
-			 time_text(comparison, w, sizeof(w),
-				   costs->rows[0].weight));
-	else
-		snprintf(buffer, size, "%s: %u %s", costs->origin, costs->count,
-			 costs_rows_name(costs->kind));
-}
-
-static void describe_links(const struct comparison *comparison, char *buffer,
-			   size_t size)
-{
-	const struct costs *costs = &comparison->setting.costs;
-	char latency[40], bandwidth[48] = "no bandwidth limit", message[40];
-
-	if (costs->bandwidth > 0)
-		snprintf(bandwidth, sizeof(bandwidth), "%.4g B/%s",
-			 costs->bandwidth, costs->seconds ? "s" : "unit");
-	snprintf(
-		buffer, size, "messages of %s, latency %s, %s",
-		costs->message_bytes > 1 ? size_text(message, sizeof(message),
-						     costs->message_bytes)
-					 : "no size",
-		time_text(comparison, latency, sizeof(latency), costs->latency),
-		bandwidth);
 }
 
 json_t *comparison_json(const struct comparison *comparison, bool timelines)

@@ -88,10 +88,17 @@ static void divide_times(struct schedule_simulation *simulation,
 		simulation->idle[rank] /= by;
 		simulation->busy[rank] /= by;
 		simulation->window[rank] /= by;
+		simulation->waiting[rank] /= by;
+		simulation->sending[rank] /= by;
 		for (size_t i = 0;
 		     simulation->times && i < schedule->rows[rank].count; i++) {
-			simulation->times[rank][i].start /= by;
-			simulation->times[rank][i].end /= by;
+			struct schedule_time *time =
+				&simulation->times[rank][i];
+
+			time->start /= by;
+			time->ready /= by;
+			time->end /= by;
+			time->arrival /= by;
 		}
 	}
 }
@@ -100,12 +107,18 @@ static void divide_times(struct schedule_simulation *simulation,
  * A chunk costs 1/V of a slice. Slices are simulated V times as long and all is
  * divided at the end, so that whole numbers stay exact.
  */
-static void stretch(struct schedule_costs *costs, double *values, size_t count,
-		    double by)
+static void stretch(struct schedule_costs *costs, double *values,
+		    const struct schedule *schedule, double by)
 {
-	for (size_t i = 0; i < count; i++)
+	size_t stages = schedule->stages;
+
+	for (size_t i = 0; i < 3 * stages; i++)
 		values[i] *= by;
+	for (size_t r = 0; r < schedule->ranks; r++)
+		values[5 * stages + r] *= by;
 	costs->latency *= by;
+	costs->send *= by;
+	costs->receive *= by;
 	costs->bandwidth /= by;
 	costs->reduce_tied *= by;
 	costs->vote *= by;
@@ -132,7 +145,7 @@ static int simulate(struct schedule_prediction *prediction,
 	prediction->weight = values + 2 * stages;
 	prediction->activation_bytes = values + 3 * stages;
 	if (by > 1)
-		stretch(&costs, values, 3 * stages, by);
+		stretch(&costs, values, lowered, by);
 	costs.loss_weight_in_forward = setting->loss_weight_in_forward;
 	costs.buffers = setting->buffers;
 	rc = schedule_simulate(lowered, &costs, times, &prediction->simulation);
