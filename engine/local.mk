@@ -3,6 +3,9 @@ noinst_LIBRARIES += engine/libengine.a
 engine_libengine_a_SOURCES = \
 	engine/accumulator.c engine/accumulator.h \
 	engine/ahead.c engine/ahead.h \
+	engine/calibrate.c engine/calibrate.h \
+	engine/calibrate_link.c \
+	engine/calibrate_rig.c engine/calibrate_rig.h \
 	engine/checkpoint.c engine/checkpoint.h \
 	engine/costs.c engine/costs.h engine/costs_model.c \
 	engine/evaluate.c \
@@ -10,6 +13,7 @@ engine_libengine_a_SOURCES = \
 	engine/findings.c engine/findings.h \
 	engine/flights.c engine/flights.h \
 	engine/generate.c \
+	engine/host.c engine/host.h \
 	engine/interpreter.c engine/interpreter.h \
 	engine/job.c engine/job.h \
 	engine/learning_rate.c engine/learning_rate.h \

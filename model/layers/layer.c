@@ -140,6 +140,38 @@ void layer_cost(const struct layer *layer, size_t batch, size_t time,
 	}
 }
 
+static bool node_is_alike(const struct node *a, const struct node *b)
+{
+	const struct graph_row *x = &a->row, *y = &b->row;
+
+	return x->ops == y->ops && a->inputs == b->inputs &&
+	       memcmp(x->input, y->input, sizeof(x->input)) == 0 &&
+	       memcmp(a->input_width, b->input_width, sizeof(a->input_width)) ==
+		       0 &&
+	       x->output == y->output && a->output_width == b->output_width &&
+	       a->statistics_width == b->statistics_width &&
+	       a->weights == b->weights && x->bias == y->bias &&
+	       x->layout == y->layout && x->split_parts == y->split_parts &&
+	       (x->dropout > 0) == (y->dropout > 0) && x->heads == y->heads &&
+	       x->kv_heads == y->kv_heads && x->head_size == y->head_size &&
+	       x->context == y->context;
+}
+
+/* Where values live follows from the operations. */
+bool layer_is_alike(const struct layer *a, const struct layer *b)
+{
+	const struct graph *x = a->graph, *y = b->graph;
+
+	if (x->nodes != y->nodes || x->values != y->values ||
+	    a->columns != b->columns || !edge_equal(&a->input, &b->input) ||
+	    !edge_equal(&a->output, &b->output))
+		return false;
+	for (unsigned i = 0; i < x->nodes; i++)
+		if (!node_is_alike(&x->node[i], &y->node[i]))
+			return false;
+	return true;
+}
+
 /* ---- carrying the plan out ---- */
 
 /* One call of a layer: what places refer to. */

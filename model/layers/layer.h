@@ -136,6 +136,12 @@ void layer_cost(const struct layer *layer, size_t batch, size_t time,
 		struct layer_cost *out);
 
 /*
+ * The same operations on the same sizes, so that both take the same time and
+ * memory: of one model or of two. The vocabulary may differ.
+ */
+bool layer_is_alike(const struct layer *a, const struct layer *b);
+
+/*
  * Whichever a call does not use may be NULL: input before the first layer (it
  * reads its columns), output of the loss layer but in decode ([B, V] logits),
  * saved and pending outside training or of size 0, cache outside decode,

@@ -3,6 +3,12 @@ ENGINE_TEST_LIBS = $(ENGINE_LIBS) $(TRANSPORT_LIBS) $(SCHEDULES_LIBS) \
 	$(MODEL_LIBS) $(DATA_LIBS) $(BASE_LIBS)
 
 if HAVE_CMOCKA
+check_PROGRAMS += tests/unit/test-calibrate
+TESTS += tests/unit/test-calibrate
+tests_unit_test_calibrate_SOURCES = tests/unit/test-calibrate.c
+tests_unit_test_calibrate_CPPFLAGS = $(TEST_CPPFLAGS)
+tests_unit_test_calibrate_LDADD = $(ENGINE_TEST_LIBS) $(CMOCKA_LIBS)
+
 check_PROGRAMS += tests/unit/test-costs
 TESTS += tests/unit/test-costs
 tests_unit_test_costs_SOURCES = tests/unit/test-costs.c
