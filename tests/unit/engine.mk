@@ -15,6 +15,13 @@ tests_unit_test_costs_SOURCES = tests/unit/test-costs.c
 tests_unit_test_costs_CPPFLAGS = $(TEST_CPPFLAGS)
 tests_unit_test_costs_LDADD = $(ENGINE_TEST_LIBS) $(CMOCKA_LIBS)
 
+check_PROGRAMS += tests/unit/test-trace
+TESTS += tests/unit/test-trace
+tests_unit_test_trace_SOURCES = tests/unit/test-trace.c \
+	tests/unit/cmocka-tap.h
+tests_unit_test_trace_CPPFLAGS = $(TEST_CPPFLAGS)
+tests_unit_test_trace_LDADD = $(ENGINE_TEST_LIBS) $(CMOCKA_LIBS)
+
 check_PROGRAMS += tests/unit/test-engine-files
 TESTS += tests/unit/test-engine-files
 tests_unit_test_engine_files_SOURCES = tests/unit/test-engine-files.c

@@ -223,7 +223,7 @@ struct step_case {
 	const struct shape *shape;
 	bool recompute;
 	unsigned threads, groups;
-	bool sgd, evaluate;
+	bool sgd, evaluate, trace;
 	const char *plant;
 };
 
@@ -295,6 +295,7 @@ static int fill_training(const struct step_case *c, struct job *job)
 	job->eval_every = c->evaluate ? 1 : 0;
 	job->eval_samples = c->evaluate ? 3 : 0;
 	job->end_token = -1;
+	job->trace_steps = c->trace ? STEPS : 0;
 	if (strchr(c->schedule, ','))
 		rc = write_schedule(c->schedule, job->schedule);
 	else
@@ -435,13 +436,14 @@ static void expect_nothing(const struct step_case *c)
 		print_message("# io_uring is refused here\n");
 		skip();
 	}
-	print_message("# %s, %s, threads %u, groups %u%s%s: %u windows in %u "
+	print_message("# %s, %s, threads %u, groups %u%s%s%s: %u windows in %u "
 		      "processes, %llu allocations, %llu mappings%s "
 		      "(supervisor's thread: %llu)\n",
 		      c->place->name,
 		      strchr(c->schedule, ',') ? "I and W apart" : c->schedule,
 		      c->threads, c->groups, c->recompute ? ", recompute" : "",
-		      c->shape == &large ? ", large" : "", found.windows,
+		      c->shape == &large ? ", large" : "",
+		      c->trace ? ", traced" : "", found.windows,
 		      found.processes, found.calls, found.mappings,
 		      found.counting == found.processes ? "" : " (not counted)",
 		      found.left_out);
@@ -462,6 +464,7 @@ static void test_schedule(const struct place *place, const char *schedule)
 			.groups = i == 1 || i == 2 ? 2 : 1,
 			.sgd = i == 3,
 			.evaluate = i == 0,
+			.trace = i == 0 || i == 3,
 		};
 
 		expect_nothing(&c);
