@@ -21,6 +21,7 @@ engine_libengine_a_SOURCES = \
 	engine/metrics.c engine/metrics.h \
 	engine/optimizer.c engine/optimizer.h \
 	engine/partition.c engine/partition.h \
+	engine/partition_search.c engine/partition_search.h \
 	engine/pipeline.c engine/pipeline.h \
 	engine/reduce.c engine/reduce.h \
 	engine/route.c engine/route.h \

@@ -1,5 +1,6 @@
 #include "engine/partition.h"
 #include "base/log.h"
+#include "engine/partition_search.h"
 
 #include <errno.h>
 #include <math.h>
@@ -8,79 +9,198 @@
 
 static int check_counts(unsigned layers, unsigned stages)
 {
-	unsigned blocks = layers > 2 ? layers - 2 : 0;
-
 	if (stages == 0 || stages > PARTITION_STAGES_MAX)
 		return fail(-EINVAL, "stages must be between 1 and %d, not %u",
 			    PARTITION_STAGES_MAX, stages);
-	if (stages > blocks && stages > 1)
+	if (stages > layers)
 		return fail(
 			-EINVAL,
-			"%u stages need at least %u layers, the model has %u: use fewer --stages (or --chunks) or more --layers",
-			stages, stages, blocks);
+			"%u stages need at least %u layers, the model has %u, embedding and head included: use fewer --stages (or --chunks) or more --layers",
+			stages, stages, layers);
 	return 0;
 }
 
-/*
- * best[s][l]: the least possible cost of the costliest of s + 1 stages that
- * hold layers 0 .. l; cut[s][l]: where the last of them begins.
- */
-static void fill_tables(const double *prefix, unsigned layers, unsigned stages,
-			double *best, unsigned *cut)
+/* ---- one stage a rank ---- */
+
+/* The tables of one split: row s, column l: s + 1 stages hold 0 .. l. */
+struct tables {
+	const struct partition_problem *problem;
+	double *prefix; /* [layers + 1] sums of the costs */
+	double *best;   /* [stages][layers] */
+	unsigned *cut;  /* [stages][layers]: where the last stage begins */
+};
+
+/* What is made least over all splits, and how two parts of a split combine. */
+enum aim {
+	AIM_SLOWEST,  /* the largest cost of a stage, under the cap */
+	AIM_SQUARES,  /* sum of squared costs, none above a limit */
+	AIM_HEAVIEST, /* the largest bytes of a rank */
+};
+
+static double rank_bytes(const struct partition_problem *problem,
+			 unsigned stage, unsigned first, unsigned end)
 {
-	for (unsigned last = 0; last < layers; last++)
-		best[last] = prefix[last + 1];
-	for (unsigned s = 1; s < stages; s++) {
-		for (unsigned last = s; last < layers; last++) {
-			double least = INFINITY;
-			unsigned where = s;
+	unsigned rank =
+		problem->rank_of_stage ? problem->rank_of_stage[stage] : stage;
 
-			for (unsigned begin = s; begin <= last; begin++) {
-				double before =
-					best[(s - 1) * layers + begin - 1];
-				double own = prefix[last + 1] - prefix[begin];
-				double worst = MAX(before, own);
+	return problem->bytes(problem->argument, stage, first, end) +
+	       (problem->fixed_bytes ? problem->fixed_bytes[rank] : 0);
+}
 
-				if (worst < least) {
-					least = worst;
-					where = begin;
-				}
-			}
-			best[s * layers + last] = least;
-			cut[s * layers + last] = where;
+/*
+ * Of a stage alone; infinite where it may not be. *hopeless: with more layers
+ * it cannot become better than `least` either.
+ */
+static double value_of(const struct tables *tables, enum aim aim, double limit,
+		       unsigned stage, unsigned first, unsigned end,
+		       double least, bool *hopeless)
+{
+	const struct partition_problem *problem = tables->problem;
+	double cost = tables->prefix[end] - tables->prefix[first];
+	double value = aim == AIM_SQUARES ? cost * cost : cost;
+
+	if (aim == AIM_HEAVIEST)
+		value = rank_bytes(problem, stage, first, end);
+	*hopeless = value > least || (aim == AIM_SQUARES && cost > limit);
+	if (*hopeless || aim == AIM_HEAVIEST || !problem->bytes)
+		return *hopeless ? INFINITY : value;
+	*hopeless = rank_bytes(problem, stage, first, end) > problem->cap;
+	return *hopeless ? INFINITY : value;
+}
+
+/*
+ * Equal sums of squares come out different in the last digits, depending on the
+ * order; the rest is compared as it is.
+ */
+static bool is_no_worse(enum aim aim, double value, double least)
+{
+	return value <= (aim == AIM_SQUARES ? least * (1 + 1e-12) : least);
+}
+
+static void fill_cell(struct tables *tables, enum aim aim, double limit,
+		      unsigned stage, unsigned last)
+{
+	unsigned layers = tables->problem->layers;
+	double least = INFINITY;
+	unsigned where = stage;
+	bool hopeless = false;
+
+	/* Downwards, for the piece only grows; the first begins at layer 0. */
+	for (unsigned begin = stage ? last + 1 : 1; begin-- > stage;) {
+		double own = value_of(tables, aim, limit, stage, begin,
+				      last + 1, least, &hopeless);
+		double before = 0, value;
+
+		if (hopeless)
+			break;
+		if (stage)
+			before = tables->best[(stage - 1) * layers + begin - 1];
+		value = aim == AIM_SQUARES ? before + own : MAX(before, own);
+		if (value < INFINITY && is_no_worse(aim, value, least)) {
+			least = value;
+			where = begin;
 		}
 	}
+	tables->best[stage * layers + last] = least;
+	tables->cut[stage * layers + last] = where;
+}
+
+static double fill_tables(struct tables *tables, enum aim aim, double limit)
+{
+	unsigned layers = tables->problem->layers;
+	unsigned stages = tables->problem->stages;
+
+	for (unsigned stage = 0; stage < stages; stage++)
+		for (unsigned last = stage; last < layers; last++)
+			fill_cell(tables, aim, limit, stage, last);
+	return tables->best[stages * layers - 1];
+}
+
+static void read_tables(const struct tables *tables, struct partition *out)
+{
+	unsigned layers = tables->problem->layers;
+	unsigned stages = tables->problem->stages;
+
+	out->stages = stages;
+	out->first[stages] = layers;
+	for (unsigned s = stages; s-- > 0;)
+		out->first[s] = tables->cut[s * layers + out->first[s + 1] - 1];
+}
+
+static int find_single(struct tables *tables, struct partition *out,
+		       struct partition_result *result)
+{
+	double slowest = fill_tables(tables, AIM_SLOWEST, INFINITY);
+
+	*result = (struct partition_result){
+		.slowest_rank = slowest,
+		.slowest_stage = slowest,
+		.exact = true,
+	};
+	if (slowest == INFINITY) {
+		result->least_cap = fill_tables(tables, AIM_HEAVIEST, INFINITY);
+		return -ENOSPC;
+	}
+	fill_tables(tables, AIM_SQUARES, slowest);
+	read_tables(tables, out);
+	return 0;
+}
+
+static bool is_single(const struct partition_problem *problem)
+{
+	if (!problem->rank_of_stage)
+		return true;
+	for (unsigned a = 0; a < problem->stages; a++)
+		for (unsigned b = 0; b < a; b++)
+			if (problem->rank_of_stage[a] ==
+			    problem->rank_of_stage[b])
+				return false;
+	return true;
+}
+
+int partition_find(const struct partition_problem *problem,
+		   struct partition *out, struct partition_result *result)
+{
+	unsigned layers = problem->layers, stages = problem->stages;
+	struct tables tables = {.problem = problem};
+	int rc = check_counts(layers, stages);
+
+	if (rc)
+		return rc;
+	if (!is_single(problem))
+		return partition_search(problem, out, result);
+	tables.prefix = calloc(layers + 1, sizeof(*tables.prefix));
+	tables.best = calloc((size_t)stages * layers, sizeof(*tables.best));
+	tables.cut = calloc((size_t)stages * layers, sizeof(*tables.cut));
+	if (tables.prefix && tables.best && tables.cut) {
+		for (unsigned i = 0; i < layers; i++)
+			tables.prefix[i + 1] =
+				tables.prefix[i] + problem->costs[i];
+		rc = find_single(&tables, out, result);
+	} else {
+		rc = fail(-ENOMEM, "no memory to split %u layers", layers);
+	}
+	free(tables.prefix);
+	free(tables.best);
+	free(tables.cut);
+	return rc;
 }
 
 int partition_balance(const double *costs, unsigned layers, unsigned stages,
 		      struct partition *out)
 {
-	double *prefix, *best;
-	unsigned *cut;
-	int rc = check_counts(layers, stages);
+	struct partition_problem problem = {
+		.layers = layers,
+		.stages = stages,
+		.costs = costs,
+		.ranks = stages,
+	};
+	struct partition_result result;
 
-	if (rc)
-		return rc;
-	prefix = calloc(layers + 1, sizeof(*prefix));
-	best = calloc((size_t)stages * layers, sizeof(*best));
-	cut = calloc((size_t)stages * layers, sizeof(*cut));
-	if (!prefix || !best || !cut) {
-		rc = fail(-ENOMEM, "no memory to split %u layers", layers);
-		goto out;
-	}
-	for (unsigned i = 0; i < layers; i++)
-		prefix[i + 1] = prefix[i] + costs[i];
-	fill_tables(prefix, layers, stages, best, cut);
-	out->stages = stages;
-	out->first[stages] = layers;
-	for (unsigned s = stages; s-- > 0;)
-		out->first[s] = s ? cut[s * layers + out->first[s + 1] - 1] : 0;
-out:
-	free(prefix);
-	free(best);
-	free(cut);
-	return rc;
+	return partition_find(&problem, out, &result);
 }
+
+/* ---- as written ---- */
 
 int partition_explicit(const int64_t *blocks, size_t count, unsigned layers,
 		       unsigned stages, struct partition *out)

@@ -48,7 +48,7 @@ refuse 2 "prepare" train --out "$scratch/run"
 refuse 2 "no such" train --data "$scratch/nowhere" --out "$scratch/run"
 refuse 2 "exists" train --data "$scratch/data" --out "$scratch/there"
 refuse 2 "heads" train $new --width 64 --heads 5
-refuse 2 "5 stages.*4" train $new --layers 4 --stages 5
+refuse 2 "7 stages.*6" train $new --layers 4 --stages 7
 refuse 2 "adds up to 5" train $new --layers 4 --stages 2 --split 2,3
 refuse 2 "names 3 stages" train $new --layers 4 --stages 2 --split 1,1,2
 refuse 2 "--context|context|tokens" train $new --context 10000000

@@ -40,6 +40,12 @@ tests_unit_test_engine_stage_SOURCES = tests/unit/test-engine-stage.c
 tests_unit_test_engine_stage_CPPFLAGS = $(TEST_CPPFLAGS)
 tests_unit_test_engine_stage_LDADD = $(ENGINE_TEST_LIBS) $(CMOCKA_LIBS)
 
+check_PROGRAMS += tests/unit/test-partition
+TESTS += tests/unit/test-partition
+tests_unit_test_partition_SOURCES = tests/unit/test-partition.c
+tests_unit_test_partition_CPPFLAGS = $(TEST_CPPFLAGS)
+tests_unit_test_partition_LDADD = $(ENGINE_TEST_LIBS) $(CMOCKA_LIBS)
+
 check_PROGRAMS += tests/unit/test-engine-run
 TESTS += tests/unit/test-engine-run
 tests_unit_test_engine_run_SOURCES = tests/unit/test-engine-run.c

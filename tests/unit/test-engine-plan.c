@@ -1,14 +1,12 @@
 /*
- * What the engine works out before a run: the tree of sums, the split, the
- * slots, the order of messages.
+ * What the engine works out before a run: the tree of sums, the slots, the
+ * order of messages.
  */
 #include "base/log.h"
-#include "base/random.h"
 #include "engine/accumulator.h"
 #include "engine/ahead.h"
 #include "engine/flights.h"
 #include "engine/learning_rate.h"
-#include "engine/partition.h"
 #include "engine/route.h"
 #include "engine/slots.h"
 #include <errno.h>
@@ -109,103 +107,6 @@ static void accumulator_refuses(void **state)
 	(void)state;
 	for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
 		assert_int_equal(accumulation_check(&bad[i]), -EINVAL);
-}
-
-/* ---- partition ---- */
-
-static double worst_of(const double *costs, const struct partition *p)
-{
-	double worst = 0;
-
-	for (unsigned s = 0; s < p->stages; s++) {
-		double sum = 0;
-
-		for (unsigned i = p->first[s]; i < p->first[s + 1]; i++)
-			sum += costs[i];
-		worst = MAX(worst, sum);
-	}
-	return worst;
-}
-
-/* Least costliest stage of layers [first, layers) on `stages` stages. */
-static double brute_force(const double *costs, unsigned first, unsigned layers,
-			  unsigned stages)
-{
-	double best = INFINITY, sum = 0;
-
-	if (stages == 1) {
-		for (unsigned i = first; i < layers; i++)
-			sum += costs[i];
-		return sum;
-	}
-	for (unsigned end = first + 1; end + stages - 1 <= layers; end++) {
-		double rest = brute_force(costs, end, layers, stages - 1);
-
-		sum += costs[end - 1];
-		best = MIN(best, MAX(sum, rest));
-	}
-	return best;
-}
-
-static void partition_is_best(void **state)
-{
-	struct random_key key = random_key_named(3, "partition");
-	static struct partition p;
-	uint64_t drawn = 0;
-
-	(void)state;
-	for (unsigned layers = 3; layers <= 11; layers++) {
-		for (unsigned stages = 1; stages <= layers - 2; stages++) {
-			double costs[11], best;
-
-			/* Quarters, so that sums are exact. */
-			for (unsigned i = 0; i < layers; i++)
-				costs[i] = floor(random_uniform(key, drawn++) *
-						 20) /
-					   4;
-			assert_int_equal(
-				partition_balance(costs, layers, stages, &p),
-				0);
-			assert_int_equal(p.first[0], 0);
-			assert_int_equal(p.first[stages], layers);
-			for (unsigned s = 0; s < stages; s++)
-				assert_true(p.first[s] < p.first[s + 1]);
-			best = brute_force(costs, 0, layers, stages);
-			assert_true(worst_of(costs, &p) == best);
-		}
-	}
-}
-
-static void partition_as_written(void **state)
-{
-	static const int64_t good[] = {5, 4, 3}, edge[] = {0, 12, 0};
-	static const int64_t bad[][3] = {
-		{5, 4, 4},  {5, 0, 7},         {-1, 6, 7},
-		{5, 4, -3}, {INT64_MAX, 1, 1}, {6, INT64_MIN, 6},
-	};
-	static struct partition p;
-	char text[64];
-
-	(void)state;
-	assert_int_equal(partition_explicit(good, 3, 14, 3, &p), 0);
-	assert_int_equal(p.first[1], 6);
-	assert_int_equal(p.first[2], 10);
-	assert_int_equal(p.first[3], 14);
-	assert_string_equal(partition_text(&p, text, sizeof(text)), "5,4,3");
-	for (unsigned layer = 0; layer < 14; layer++)
-		assert_int_equal(partition_stage_of(&p, layer), layer < 6 ? 0
-								: layer < 10
-									? 1
-									: 2);
-	assert_int_equal(partition_explicit(edge, 3, 14, 3, &p), 0);
-	assert_int_equal(p.first[1], 1);
-	assert_int_equal(p.first[2], 13);
-	for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
-		assert_int_equal(partition_explicit(bad[i], 3, 14, 3, &p),
-				 -EINVAL);
-	assert_int_equal(partition_explicit(good, 3, 14, 2, &p), -EINVAL);
-	assert_int_equal(partition_explicit(good, 3, 4, 3, &p), -EINVAL);
-	assert_int_equal(partition_explicit(good, 3, 14, 0, &p), -EINVAL);
 }
 
 /* ---- learning rate, slots ---- */
@@ -640,8 +541,6 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(accumulator_sums_a_tree),
 		cmocka_unit_test(accumulator_refuses),
-		cmocka_unit_test(partition_is_best),
-		cmocka_unit_test(partition_as_written),
 		cmocka_unit_test(learning_rates),
 		cmocka_unit_test(slots_are_distinct),
 		cmocka_unit_test(flights_are_counted),
