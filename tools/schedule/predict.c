@@ -56,11 +56,20 @@ void schedule_prediction_fini(struct schedule_prediction *prediction)
 	*prediction = (struct schedule_prediction){0};
 }
 
-static int split_layers(const struct costs *costs, unsigned stages,
-			struct partition **out)
+/* As training splits them: by ranks, then by stages. */
+static int split_layers(const struct costs *costs,
+			const struct schedule *schedule, struct partition **out)
 {
 	double *total = calloc(costs->count, sizeof(*total));
 	struct partition *partition = calloc(1, sizeof(*partition));
+	struct partition_problem problem = {
+		.layers = costs->count,
+		.stages = schedule->stages,
+		.costs = total,
+		.ranks = schedule->ranks,
+		.rank_of_stage = schedule->rank_of_stage,
+	};
+	struct partition_result result;
 	int rc = total && partition
 			 ? 0
 			 : fail(-ENOMEM, "no memory to split %u layers",
@@ -70,7 +79,7 @@ static int split_layers(const struct costs *costs, unsigned stages,
 		total[i] = costs->rows[i].forward + costs->rows[i].input +
 			   costs->rows[i].weight;
 	if (!rc)
-		rc = partition_balance(total, costs->count, stages, partition);
+		rc = partition_find(&problem, partition, &result);
 	free(total);
 	if (rc)
 		free(partition);
@@ -124,6 +133,14 @@ static void stretch(struct schedule_costs *costs, double *values,
 	costs->vote *= by;
 }
 
+static bool knows_bytes(const struct costs *costs)
+{
+	for (unsigned i = 0; i < costs->count; i++)
+		if (costs->rows[i].activation_bytes > 0)
+			return true;
+	return false;
+}
+
 static int simulate(struct schedule_prediction *prediction,
 		    const struct schedule_setting *setting, bool times)
 {
@@ -153,7 +170,7 @@ static int simulate(struct schedule_prediction *prediction,
 		values[i] /= by;
 	if (!rc)
 		divide_times(&prediction->simulation, lowered, by);
-	if (costs.activation_bytes[0] <= 0)
+	if (!knows_bytes(&setting->costs))
 		prediction->activation_bytes = NULL;
 	return rc;
 }
@@ -191,7 +208,7 @@ int schedule_prediction_init(struct schedule_prediction *prediction,
 		log_error("schedule %s: %s", schedule->name,
 			  prediction->report.reason);
 	if (!rc && setting->costs.kind == COSTS_LAYERS)
-		rc = split_layers(&setting->costs, schedule->stages,
+		rc = split_layers(&setting->costs, schedule,
 				  &prediction->partition);
 	if (!rc)
 		rc = simulate(prediction, setting,
