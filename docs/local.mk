@@ -1,4 +1,5 @@
-EXTRA_DIST += docs/ARCHITECTURE.md docs/FORMATS.md
+EXTRA_DIST += docs/ARCHITECTURE.md docs/FORMATS.md \
+	docs/compare.png docs/compare-dark.png
 
 # The manual pages come from the option tables, by way of the program itself.
 MANUALS = \
@@ -23,3 +24,16 @@ $(MANUALS): stagecoach$(EXEEXT)
 	0) ./stagecoach help --manual ;; \
 	*) ./stagecoach "$$@" --manual ;; \
 	esac >$@.tmp && mv $@.tmp $@
+
+# The pictures of a comparison, made anew when its page changes; or, of another
+# page: make pictures PAGE=FILE.html
+PAGE = pictures.html
+CLEANFILES += pictures.html
+pictures.html: tests/e2e/make-compare-page$(EXEEXT)
+	tests/e2e/make-compare-page$(EXEEXT) -n -s 1f1b,zb-h1,zb-v -o $@
+.PHONY: pictures
+pictures: $(PAGE)
+	$(srcdir)/tests/e2e/make-picture.sh $(PAGE) \
+		$(srcdir)/docs/compare.png light
+	$(srcdir)/tests/e2e/make-picture.sh $(PAGE) \
+		$(srcdir)/docs/compare-dark.png dark

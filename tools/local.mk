@@ -1,10 +1,24 @@
 # Floor 3: the program.
 noinst_LIBRARIES += tools/libtools.a
 tools_libtools_a_SOURCES = \
+	tools/compare_page.c tools/compare_page.h tools/pages/pages.h \
 	tools/options.c tools/options.h tools/options_internal.h \
 	tools/options_help.c tools/options_json.c tools/options_parse.c \
 	tools/progress.c tools/progress.h
+nodist_tools_libtools_a_SOURCES = tools/pages/compare.html.c
 TOOLS_LIBS = tools/libtools.a
+
+# Pages as strings: page_compare_html of tools/pages/pages.h. Every line
+# becomes a literal, with its backslashes and quotes escaped.
+EXTRA_DIST += tools/pages/compare.html
+CLEANFILES += tools/pages/compare.html.c
+tools/pages/compare.html.c: $(srcdir)/tools/pages/compare.html
+	$(AM_V_GEN)$(MKDIR_P) tools/pages && { \
+	echo '#include "tools/pages/pages.h"' && \
+	echo 'const char page_compare_html[] =' && \
+	sed 's/\\/\\\\/g; s/"/\\"/g; s/.*/"&\\n"/' \
+		$(srcdir)/tools/pages/compare.html && \
+	echo ';'; } >$@.tmp && mv $@.tmp $@
 
 # One file a command, and what several of them share; schedule/ has one file a
 # subcommand.

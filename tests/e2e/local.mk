@@ -15,3 +15,14 @@ if !SANITIZED
 TESTS += $(E2E_TESTS)
 endif
 EXTRA_DIST += tests/e2e/lib.sh
+
+# The page of `schedule compare`, from the simulator alone.
+check_PROGRAMS += tests/e2e/make-compare-page tests/e2e/count-colours
+tests_e2e_make_compare_page_SOURCES = tests/e2e/make-compare-page.c
+tests_e2e_make_compare_page_LDADD = $(TOOLS_LIBS) $(ENGINE_TEST_LIBS)
+tests_e2e_count_colours_SOURCES = tests/e2e/count-colours.c
+tests_e2e_count_colours_CPPFLAGS = $(AM_CPPFLAGS) $(ISAL_CFLAGS)
+tests_e2e_count_colours_LDADD = $(BASE_LIBS)
+dist_check_SCRIPTS += tests/e2e/test-compare-page.sh
+TESTS += tests/e2e/test-compare-page.sh
+EXTRA_DIST += tests/e2e/compare-page-probe.js tests/e2e/make-picture.sh

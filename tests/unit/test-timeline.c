@@ -1,6 +1,6 @@
 /*
  * engine/timeline.c: a simulated step as a timeline, its shares, its JSON; and
- * tools/trace_json.c, whose traces are read back.
+ * engine/trace_json.c, whose traces are read back.
  */
 #include <errno.h>
 #include <math.h>

@@ -7,6 +7,14 @@ tests_unit_test_options_SOURCES = tests/unit/test-options.c \
 tests_unit_test_options_CPPFLAGS = $(TEST_CPPFLAGS)
 tests_unit_test_options_LDADD = $(TOOLS_LIBS) $(BASE_LIBS) $(CMOCKA_LIBS)
 
+check_PROGRAMS += tests/unit/test-compare-page
+TESTS += tests/unit/test-compare-page
+tests_unit_test_compare_page_SOURCES = tests/unit/test-compare-page.c \
+	tests/unit/cmocka-tap.h
+tests_unit_test_compare_page_CPPFLAGS = $(TEST_CPPFLAGS)
+tests_unit_test_compare_page_LDADD = $(TOOLS_LIBS) $(BASE_LIBS) \
+	$(CMOCKA_LIBS)
+
 check_PROGRAMS += tests/unit/test-timeline
 TESTS += tests/unit/test-timeline
 tests_unit_test_timeline_SOURCES = tests/unit/test-timeline.c \

@@ -1,6 +1,7 @@
 /* Where a comparison goes: see comparison_output.h. */
 #include "tools/schedule/comparison_output.h"
 #include "base/log.h"
+#include "tools/compare_page.h"
 #include "tools/schedule/common.h"
 #include <errno.h>
 #include <stdio.h>
@@ -52,6 +53,16 @@ static int print_json(const struct comparison *comparison)
 	return schedule_command_print(text_builder_finish(&text));
 }
 
+static int write_page(const struct comparison *comparison, const char *path)
+{
+	json_t *document = comparison_json(comparison, true);
+	int rc = document ? compare_page_write(path, document)
+			  : fail(-ENOMEM, "no memory for a page");
+
+	json_decref(document);
+	return rc;
+}
+
 /* A file's own sizes, where none were given. */
 static void complete_sizes(struct comparison *comparison)
 {
@@ -70,6 +81,7 @@ static void complete_sizes(struct comparison *comparison)
 int comparison_output(const struct options *options,
 		      struct comparison *comparison)
 {
+	const char *page = options_string(options, "html");
 	const char *trace = options_string(options, "trace");
 	int status;
 
@@ -79,6 +91,8 @@ int comparison_output(const struct options *options,
 			 ? print_json(comparison)
 			 : schedule_command_print(comparison_table(
 				   comparison, schedule_command_colour()));
+	if (page && write_page(comparison, page))
+		status = EXIT_FAILURE;
 	if (trace && comparison_trace(comparison, trace))
 		status = EXIT_FAILURE;
 	return status;

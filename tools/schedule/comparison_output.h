@@ -9,7 +9,9 @@
 
 /* clang-format off */
 #define COMPARISON_OUTPUT_OPTIONS                                              \
-	{"trace", 0, OPTION_STRING, .argument = "FILE", .group = "Output",     \
+	{"html", 0, OPTION_STRING, .argument = "FILE", .group = "Output",      \
+	 .help = "write one self-contained page with the timelines"},          \
+	{"trace", 0, OPTION_STRING, .argument = "FILE",                        \
 	 .help = "write the timelines as Chrome trace JSON, for Perfetto"},    \
 	{"json", 0, OPTION_FLAG, .help = "write JSON for scripts"}
 /* clang-format on */

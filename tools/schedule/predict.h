@@ -58,7 +58,7 @@ struct schedule_prediction {
 	struct schedule *lowered;
 	struct schedule_report report;
 	struct schedule_simulation simulation; /* in the costs' unit */
-	struct partition *partition; /* of costs by layer; NULL: none */
+	struct partition *partition;      /* of costs by layer; NULL: none */
 	double *forward, *input, *weight; /* [stages] as simulated */
 	double *activation_bytes;         /* [stages]; NULL: not known */
 };
