@@ -17,7 +17,7 @@ template=$source_folder/tools/pages/compare.html
 
 # ---- the files ----
 
-names=$("$stagecoach" schedule list | sed -n 's/^\([a-z0-9-]*\): .*/\1/p' |
+names=$("$stagecoach" schedule list --verbose | sed -n 's/^\([a-z0-9-]*\): .*/\1/p' |
 	grep -vx forward)
 missing=$(for name in $names; do
 	grep -q "\"name\":\"$name\"" "$scratch/page.html" || echo "$name"
