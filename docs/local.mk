@@ -1,4 +1,4 @@
-EXTRA_DIST += docs/ARCHITECTURE.md docs/FORMATS.md \
+EXTRA_DIST += docs/ARCHITECTURE.md docs/FORMATS.md docs/SCHEDULES.md \
 	docs/compare.png docs/compare-dark.png
 
 # The manual pages come from the option tables, by way of the program itself.
@@ -12,7 +12,9 @@ MANUALS = \
 	docs/stagecoach-schedule-list.1 \
 	docs/stagecoach-schedule-show.1 \
 	docs/stagecoach-schedule-check.1 \
-	docs/stagecoach-schedule-simulate.1
+	docs/stagecoach-schedule-simulate.1 \
+	docs/stagecoach-schedule-rehearse.1 \
+	docs/stagecoach-schedule-compare.1
 nodist_man1_MANS = $(MANUALS)
 CLEANFILES += $(MANUALS)
 

@@ -39,7 +39,7 @@ same() {
 	fi
 }
 
-echo 1..49
+echo 1..64
 same "$oracle/gpipe_p4_m8.csv" show gpipe --stages 4 --micro-batches 8 --csv
 same "$oracle/1f1b_p4_m8.csv" show 1f1b --stages 4 --micro-batches 8 --csv
 same "$oracle/dualpipev_p4_m8.csv" show dualpipe-v --stages 4 --micro-batches 8 --csv
@@ -104,6 +104,23 @@ expect 2 "did you mean 'show'" shov
 expect 2 'needs --stages and --micro-batches' show 1f1b
 expect 2 'needs the name or the file' check
 expect 1 "did you mean '1f1b'" show 1f1c --stages 2 --micro-batches 2
+
+costs="--costs 1ms,1ms,1ms"
+expect 2 'a rehearsal needs times: give a unit, as in 20ms,20ms,15ms' rehearse 1f1b --stages 2 --micro-batches 2 --costs 1,1,1
+expect 2 'all with a unit (20ms) or none' rehearse 1f1b --stages 2 --micro-batches 2 --costs 1ms,1,1
+expect 2 'needs --stages and --micro-batches' rehearse 1f1b $costs
+expect 1 "did you mean '1f1b'" rehearse 1f1c --stages 2 --micro-batches 2 $costs
+expect 0 '^1f1b .* [+-][0-9.]* %' rehearse 1f1b --stages 2 --micro-batches 2 $costs --steps 1
+expect 2 'schedule compare needs --stages and --micro-batches' compare --stages 2
+expect 2 "unexpected word '1f1b'" compare 1f1b --stages 2 --micro-batches 2
+expect 0 '^zb-v  *2  *25.5  *5.9 %' compare --stages 4 --micro-batches 8
+expect 0 '^dualpipe-v  *not compared: ' compare --stages 4 --micro-batches 7
+expect 0 '^gpipe  *not compared: a rank holds activations of 8 micro-batches, the cap is 4$' compare --stages 4 --micro-batches 8 --memory-cap 4
+expect 0 '^1f1b  *1  *33 ' compare --stages 4 --micro-batches 8 --chunks 2 --schedules 1f1b,interleaved
+expect 1 'names none' compare --stages 2 --micro-batches 2 --schedules ,
+expect 0 '"step_time": 33' compare --stages 4 --micro-batches 8 --schedules 1f1b --json
+expect 1 'cannot' compare --stages 2 --micro-batches 2 --html /nowhere/page.html
+expect 2 'there is no such file or folder' compare --stages 2 --micro-batches 2 --costs nowhere.json
 
 command="help schedule"
 expect 0 '^  simulate  *predict'

@@ -16,7 +16,8 @@ static const struct option_spec compare_specs[] = {
 	SCHEDULE_COSTS_OPTIONS,
 	SCHEDULE_BUFFERS_OPTION,
 	{"memory-cap", 0, OPTION_BYTES, .argument = "BYTES", .group = "Memory",
-	 .help = "leave out schedules whose activations need more on a rank"},
+	 .help = "leave out schedules whose activations need more on a rank; "
+		 "with costs that do not tell bytes, micro-batches"},
 	{"rehearse", 0, OPTION_FLAG, .group = "Measuring",
 	 .help = "rehearse each: real ranks and messages, compute asleep"},
 	{"rounds", 0, OPTION_INTEGER, .argument = "N", .fallback = "1",

@@ -62,19 +62,37 @@ static void find_peak(struct comparison_entry *entry)
 					prediction->simulation.peak_bytes[r]);
 }
 
+double comparison_peak_micro_batches(const struct comparison_entry *entry)
+{
+	const struct schedule_simulation *simulation =
+		&entry->prediction.simulation;
+	unsigned most = 0;
+
+	for (unsigned r = 0; r < simulation->ranks; r++)
+		most = MAX(most, simulation->peak_activations[r]);
+	return (double)most / entry->prediction.lowered->chunks;
+}
+
+/* In bytes where they are known, else in micro-batches. */
 static void hold_to_cap(const struct comparison *comparison,
 			struct comparison_entry *entry)
 {
-	char needs[32], cap[32];
+	bool bytes = entry->prediction.activation_bytes != NULL;
+	double peak = bytes ? entry->peak_bytes
+			    : comparison_peak_micro_batches(entry);
+	char needs[40], cap[40];
 
-	if (comparison->memory_cap <= 0 ||
-	    entry->peak_bytes <= comparison->memory_cap)
+	if (comparison->memory_cap <= 0 || peak <= comparison->memory_cap)
 		return;
-	text_bytes(needs, sizeof(needs), (uint64_t)entry->peak_bytes);
-	text_bytes(cap, sizeof(cap), (uint64_t)comparison->memory_cap);
+	if (bytes) {
+		text_bytes(needs, sizeof(needs), (uint64_t)peak);
+		text_bytes(cap, sizeof(cap), (uint64_t)comparison->memory_cap);
+	} else {
+		snprintf(needs, sizeof(needs), "%g micro-batches", peak);
+		snprintf(cap, sizeof(cap), "%g", comparison->memory_cap);
+	}
 	snprintf(entry->why, sizeof(entry->why),
-		 "its activations need %s on a rank, the cap is %s", needs,
-		 cap);
+		 "a rank holds activations of %s, the cap is %s", needs, cap);
 }
 
 /* Also once more, when better costs are known. */

@@ -26,7 +26,8 @@ struct comparison_entry {
 struct comparison {
 	struct schedule_setting setting;
 	unsigned ranks, micro_batches, chunks; /* as given; 0: a file's own */
-	double memory_cap;                     /* bytes; 0: none */
+	double memory_cap;   /* of a rank: bytes, or where the costs tell none,
+			      micro-batches; 0: none */
 	bool links_measured; /* latency and send come from comparison_measure() */
 	const char *title;
 	struct comparison_entry *entries;
@@ -61,6 +62,9 @@ int comparison_measure(struct comparison *comparison,
 /* The rehearsal of an entry, as a comparison_job_fn. */
 int comparison_rehearse(void *argument, const struct comparison *comparison,
 			const struct comparison_entry *entry, struct job *job);
+
+/* Most activations on a rank, in micro-batches through its slice. */
+double comparison_peak_micro_batches(const struct comparison_entry *entry);
 
 /* Median of what was measured; 0: nothing was. */
 double comparison_step_time(const struct comparison_entry *entry);

@@ -82,17 +82,6 @@ static double total_sent(const struct comparison *comparison,
 	return bytes;
 }
 
-static double peak_micro_batches(const struct comparison_entry *entry)
-{
-	const struct schedule_simulation *simulation =
-		&entry->prediction.simulation;
-	unsigned most = 0;
-
-	for (unsigned r = 0; r < simulation->ranks; r++)
-		most = MAX(most, simulation->peak_activations[r]);
-	return (double)most / entry->prediction.lowered->chunks;
-}
-
 static const char *size_text(char *buffer, size_t size, double bytes)
 {
 	return text_bytes(buffer, size, (uint64_t)bytes);
@@ -200,7 +189,7 @@ static void append_entry(struct text_builder *text,
 		size_text(peak, sizeof(peak), entry->peak_bytes);
 	else
 		schedule_command_number(peak, sizeof(peak),
-					peak_micro_batches(entry));
+					comparison_peak_micro_batches(entry));
 	text_builder_append(
 		text, " %10s %10s %7u%s\n", peak,
 		comparison->setting.costs.message_bytes > 1

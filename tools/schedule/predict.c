@@ -141,6 +141,31 @@ static bool knows_bytes(const struct costs *costs)
 	return false;
 }
 
+int schedule_setting_costs(const struct schedule_setting *setting,
+			   const struct schedule *schedule,
+			   struct partition **partition,
+			   struct schedule_costs *out, double **storage)
+{
+	int rc = 0;
+
+	*partition = NULL;
+	if (setting->costs.kind == COSTS_LAYERS)
+		rc = split_layers(&setting->costs, schedule, partition);
+	if (!rc)
+		rc = costs_of_stages(&setting->costs, schedule, *partition, out,
+				     storage);
+	if (rc) {
+		free(*partition);
+		*partition = NULL;
+		return rc;
+	}
+	out->loss_weight_in_forward = setting->loss_weight_in_forward;
+	out->buffers = setting->buffers;
+	if (!knows_bytes(&setting->costs))
+		out->activation_bytes = out->pending_bytes = NULL;
+	return 0;
+}
+
 static int simulate(struct schedule_prediction *prediction,
 		    const struct schedule_setting *setting, bool times)
 {
@@ -152,43 +177,52 @@ static int simulate(struct schedule_prediction *prediction,
 			    : lowered->chunks;
 	struct schedule_costs costs;
 	double *values;
-	int rc = costs_of_stages(&setting->costs, lowered,
-				 prediction->partition, &costs, &values);
+	int rc = schedule_setting_costs(
+		setting, lowered, &prediction->partition, &costs, &values);
 
 	if (rc)
 		return rc;
 	prediction->forward = values;
 	prediction->input = values + stages;
 	prediction->weight = values + 2 * stages;
-	prediction->activation_bytes = values + 3 * stages;
+	prediction->activation_bytes =
+		costs.activation_bytes ? values + 3 * stages : NULL;
 	if (by > 1)
 		stretch(&costs, values, lowered, by);
-	costs.loss_weight_in_forward = setting->loss_weight_in_forward;
-	costs.buffers = setting->buffers;
 	rc = schedule_simulate(lowered, &costs, times, &prediction->simulation);
 	for (size_t i = 0; by > 1 && i < 3 * stages; i++)
 		values[i] /= by;
 	if (!rc)
 		divide_times(&prediction->simulation, lowered, by);
-	if (!knows_bytes(&setting->costs))
-		prediction->activation_bytes = NULL;
 	return rc;
 }
 
-static int lower(struct schedule_prediction *prediction,
-		 const struct schedule *schedule, const struct costs *costs)
+void schedule_setting_lowering(const struct schedule_setting *setting,
+			       unsigned stages, struct schedule_tie *tie,
+			       struct schedule_lowering *out)
 {
-	const struct schedule_tie tie = {
+	const struct costs *costs = &setting->costs;
+
+	*tie = (struct schedule_tie){
 		.first_stage = 0,
-		.second_stage = (uint16_t)(schedule->stages - 1),
+		.second_stage = (uint16_t)(stages - 1),
 	};
-	struct schedule_lowering lowering = {
-		.ties = &tie,
+	*out = (struct schedule_lowering){
+		.ties = tie,
 		.tie_count = costs->tied_bytes > 0,
 		.train = costs->tied_bytes > 0 || costs->vote > 0 ||
 			 costs->step > 0,
 	};
+}
 
+static int lower(struct schedule_prediction *prediction,
+		 const struct schedule *schedule,
+		 const struct schedule_setting *setting)
+{
+	struct schedule_tie tie;
+	struct schedule_lowering lowering;
+
+	schedule_setting_lowering(setting, schedule->stages, &tie, &lowering);
 	return schedule_lower(schedule, &lowering, &prediction->lowered);
 }
 
@@ -200,16 +234,13 @@ int schedule_prediction_init(struct schedule_prediction *prediction,
 	int rc;
 
 	*prediction = (struct schedule_prediction){0};
-	rc = lower(prediction, schedule, &setting->costs);
+	rc = lower(prediction, schedule, setting);
 	if (!rc && !(flags & SCHEDULE_PREDICT_UNPROVEN))
 		rc = schedule_validate(prediction->lowered, setting->buffers,
 				       &prediction->report);
 	if (rc == -EINVAL && prediction->report.reason)
 		log_error("schedule %s: %s", schedule->name,
 			  prediction->report.reason);
-	if (!rc && setting->costs.kind == COSTS_LAYERS)
-		rc = split_layers(&setting->costs, schedule,
-				  &prediction->partition);
 	if (!rc)
 		rc = simulate(prediction, setting,
 			      flags & SCHEDULE_PREDICT_TIMES);

@@ -63,6 +63,26 @@ struct schedule_prediction {
 	double *activation_bytes;         /* [stages]; NULL: not known */
 };
 
+/*
+ * How schedules of so many stages are lowered under a setting: with what ends a
+ * step, if the costs know of it. *tie is pointed to.
+ */
+void schedule_setting_lowering(const struct schedule_setting *setting,
+			       unsigned stages, struct schedule_tie *tie,
+			       struct schedule_lowering *out);
+
+/*
+ * The costs of a schedule's stages, as the simulator takes them; of layers, the
+ * split goes to *partition (NULL: of other rows; the caller frees it). *storage
+ * holds the arrays and is the caller's to free. Of the schedule only the shape
+ * counts: ranks, chunks, stages, rank_of_stage.
+ */
+int schedule_setting_costs(const struct schedule_setting *setting,
+			   const struct schedule *schedule,
+			   struct partition **partition,
+			   struct schedule_costs *out,
+			   double **storage) MUST_CHECK;
+
 enum {
 	SCHEDULE_PREDICT_TIMES = 1,    /* keep each action's */
 	SCHEDULE_PREDICT_UNPROVEN = 2, /* built-in ones need no proof: `report`
