@@ -5,6 +5,7 @@
 #include "base/text.h"
 #include <errno.h>
 #include <math.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -95,16 +96,18 @@ static void hold_to_cap(const struct comparison *comparison,
 		 "a rank holds activations of %s, the cap is %s", needs, cap);
 }
 
-/* Also once more, when better costs are known. */
+/* Also once more, when better costs are known; the split stays. */
 static int predict(const struct comparison *comparison,
 		   struct comparison_entry *entry)
 {
+	struct partition *partition = entry->prediction.partition;
 	int rc;
 
+	entry->prediction.partition = NULL;
 	timeline_fini(&entry->predicted);
 	schedule_prediction_fini(&entry->prediction);
 	rc = schedule_prediction_init(&entry->prediction, entry->schedule,
-				      &comparison->setting,
+				      &comparison->setting, partition,
 				      SCHEDULE_PREDICT_TIMES);
 	if (!rc)
 		rc = timeline_from_simulation(entry->prediction.lowered,
@@ -196,9 +199,8 @@ struct measuring {
 	const struct options *options;
 	comparison_job_fn *fill;
 	void *argument;
-	double *latency; /* [rounds] of a message; NULL: the costs say it */
-	double *send;    /* [rounds] */
-	double *vote;    /* [rounds] */
+	/* [rounds] what runs of 1f1b cost; NULL: the costs given say it all */
+	struct costs *found;
 };
 
 static int measure_entry(const struct measuring *measuring,
@@ -221,30 +223,30 @@ static int measure_entry(const struct measuring *measuring,
 	return rc;
 }
 
-/* ---- what a message takes ---- */
+/* ---- what it costs, measured in runs of 1f1b ---- */
 
 /* Enough micro-batches to come into the swing, no more than are compared. */
-static unsigned link_micro_batches(const struct comparison *comparison)
+static unsigned calibration_micro_batches(const struct comparison *comparison)
 {
 	return MIN(comparison->micro_batches, 2 * comparison->ranks);
 }
 
-static int measure_links(const struct measuring *measuring, unsigned round)
+static int calibrate(const struct measuring *measuring, unsigned round)
 {
 	struct comparison_entry entry = {0};
 	struct schedule_measurement found = {0};
-	int rc = schedule_generate("1f1b", measuring->comparison->ranks,
-				   link_micro_batches(measuring->comparison), 1,
-				   &entry.schedule);
+	int rc = schedule_generate(
+		"1f1b", measuring->comparison->ranks,
+		calibration_micro_batches(measuring->comparison), 1,
+		&entry.schedule);
 
 	if (!rc)
 		rc = predict(measuring->comparison, &entry);
 	if (!rc)
 		rc = measure_entry(measuring, &entry, &found);
 	if (!rc) {
-		measuring->latency[round] = found.costs.latency;
-		measuring->send[round] = found.costs.send;
-		measuring->vote[round] = found.costs.vote;
+		measuring->found[round] = found.costs;
+		found.costs = (struct costs){0};
 	}
 	schedule_measurement_fini(&found);
 	timeline_fini(&entry.predicted);
@@ -253,42 +255,92 @@ static int measure_links(const struct measuring *measuring, unsigned round)
 	return rc;
 }
 
-static int begin_links(struct measuring *measuring, unsigned rounds)
+static bool wants_calibration(const struct comparison *comparison)
 {
-	const struct costs *costs = &measuring->comparison->setting.costs;
+	const struct costs *costs = &comparison->setting.costs;
 
-	if (measuring->comparison->ranks < 2 || costs->latency > 0 ||
-	    costs->bandwidth > 0)
-		return 0;
-	measuring->latency = calloc(3 * (size_t)rounds, sizeof(double));
-	if (!measuring->latency)
-		return fail(-ENOMEM, "no memory for %u rounds", rounds);
-	measuring->send = measuring->latency + rounds;
-	measuring->vote = measuring->send + rounds;
-	return 0;
+	if (comparison->costs_to_measure)
+		return true;
+	return comparison->ranks > 1 && costs->latency <= 0 &&
+	       costs->bandwidth <= 0;
+}
+
+/* The median over the rounds of a number at `offset` bytes into the costs. */
+static double median_number(const struct measuring *measuring, unsigned rounds,
+			    double *room, size_t offset)
+{
+	for (unsigned r = 0; r < rounds; r++)
+		memcpy(&room[r], (char *)&measuring->found[r] + offset,
+		       sizeof(*room));
+	return numbers_median(room, rounds);
+}
+
+static double median_row(const struct measuring *measuring, unsigned rounds,
+			 double *room, unsigned row, size_t offset)
+{
+	for (unsigned r = 0; r < rounds; r++)
+		memcpy(&room[r],
+		       (char *)&measuring->found[r].rows[row] + offset,
+		       sizeof(*room));
+	return numbers_median(room, rounds);
+}
+
+static void use_links(const struct measuring *measuring, unsigned rounds,
+		      double *room)
+{
+	struct costs *costs = &measuring->comparison->setting.costs;
+
+	costs->latency = median_number(measuring, rounds, room,
+				       offsetof(struct costs, latency));
+	costs->send = median_number(measuring, rounds, room,
+				    offsetof(struct costs, send));
+	costs->vote = median_number(measuring, rounds, room,
+				    offsetof(struct costs, vote));
+	measuring->comparison->links_measured = true;
+}
+
+/* Of real layers, the layers too, and what ends a step. */
+static void use_layers(const struct measuring *measuring, unsigned rounds,
+		       double *room)
+{
+	struct costs *costs = &measuring->comparison->setting.costs;
+
+	for (unsigned i = 0; i < costs->count; i++) {
+		struct costs_row *row = &costs->rows[i];
+
+		row->forward = median_row(measuring, rounds, room, i,
+					  offsetof(struct costs_row, forward));
+		row->input = median_row(measuring, rounds, room, i,
+					offsetof(struct costs_row, input));
+		row->weight = median_row(measuring, rounds, room, i,
+					 offsetof(struct costs_row, weight));
+	}
+	costs->step = median_number(measuring, rounds, room,
+				    offsetof(struct costs, step));
+	costs->reduce_tied = median_number(measuring, rounds, room,
+					   offsetof(struct costs, reduce_tied));
 }
 
 /* The predictions once more, with what the rounds found. */
-static int use_links(const struct measuring *measuring, unsigned rounds)
+static int use_calibration(const struct measuring *measuring, unsigned rounds)
 {
 	struct comparison *comparison = measuring->comparison;
-	struct costs *costs = &comparison->setting.costs;
+	double *room;
+	int rc = 0;
 
-	if (!measuring->latency)
+	if (!measuring->found)
 		return 0;
-	costs->latency = numbers_median(measuring->latency, rounds);
-	costs->send = numbers_median(measuring->send, rounds);
-	costs->vote = numbers_median(measuring->vote, rounds);
-	comparison->links_measured = true;
-	for (size_t i = 0; i < comparison->count; i++) {
-		int rc = comparison->entries[i].why[0]
-				 ? 0
-				 : predict(comparison, &comparison->entries[i]);
-
-		if (rc)
-			return rc;
-	}
-	return 0;
+	room = calloc(rounds, sizeof(*room));
+	if (!room)
+		return fail(-ENOMEM, "no memory for %u rounds", rounds);
+	use_links(measuring, rounds, room);
+	if (comparison->costs_to_measure)
+		use_layers(measuring, rounds, room);
+	free(room);
+	for (size_t i = 0; !rc && i < comparison->count; i++)
+		if (!comparison->entries[i].why[0])
+			rc = predict(comparison, &comparison->entries[i]);
+	return rc;
 }
 
 /* ---- rounds ---- */
@@ -296,7 +348,7 @@ static int use_links(const struct measuring *measuring, unsigned rounds)
 static int measure_round(const struct measuring *measuring, unsigned round)
 {
 	struct comparison *comparison = measuring->comparison;
-	int rc = measuring->latency ? measure_links(measuring, round) : 0;
+	int rc = measuring->found ? calibrate(measuring, round) : 0;
 
 	for (size_t i = 0; !rc && i < comparison->count; i++) {
 		struct comparison_entry *entry = &comparison->entries[i];
@@ -325,13 +377,20 @@ int comparison_measure(struct comparison *comparison,
 		.fill = job,
 		.argument = argument,
 	};
-	int rc = begin_links(&measuring, rounds);
+	int rc = 0;
 
+	if (wants_calibration(comparison)) {
+		measuring.found = calloc(rounds, sizeof(*measuring.found));
+		if (!measuring.found)
+			return fail(-ENOMEM, "no memory for %u rounds", rounds);
+	}
 	for (unsigned round = 0; !rc && round < rounds; round++)
 		rc = measure_round(&measuring, round);
 	if (!rc)
-		rc = use_links(&measuring, rounds);
-	free(measuring.latency);
+		rc = use_calibration(&measuring, rounds);
+	for (unsigned round = 0; measuring.found && round < rounds; round++)
+		costs_fini(&measuring.found[round]);
+	free(measuring.found);
 	return rc;
 }
 

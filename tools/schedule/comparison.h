@@ -26,9 +26,14 @@ struct comparison_entry {
 struct comparison {
 	struct schedule_setting setting;
 	unsigned ranks, micro_batches, chunks; /* as given; 0: a file's own */
-	double memory_cap;   /* of a rank: bytes, or where the costs tell none,
+	double memory_cap; /* of a rank: bytes, or where the costs tell none,
 			      micro-batches; 0: none */
-	bool links_measured; /* latency and send come from comparison_measure() */
+	/*
+	 * The layers are real, and their costs so far no more than a guess: to be
+	 * measured by comparison_measure() along with the links.
+	 */
+	bool costs_to_measure;
+	bool links_measured; /* latency and send are comparison_measure()'s */
 	const char *title;
 	struct comparison_entry *entries;
 	size_t count;
@@ -47,9 +52,9 @@ int comparison_add(struct comparison *comparison, const char *name,
  * again, so that what disturbs the machine disturbs them alike. `job` fills in
  * what an entry's job needs beyond the schedule.
  *
- * Where the costs say nothing of the links, each round first measures what a
- * message takes, in a run of 1f1b; the predictions are made anew with the
- * medians.
+ * Where the costs say nothing of the links, or are to be measured, each round
+ * begins with a run of 1f1b, which tells what a message takes, and what the layers
+ * take; the predictions are made anew with the medians.
  */
 typedef int comparison_job_fn(void *argument,
 			      const struct comparison *comparison,

@@ -88,7 +88,7 @@ static int measure_kind(const struct schedule_kind *kind,
 				  &schedule);
 	if (error)
 		return error;
-	error = schedule_prediction_init(&prediction, schedule, &unit,
+	error = schedule_prediction_init(&prediction, schedule, &unit, NULL,
 					 SCHEDULE_PREDICT_UNPROVEN);
 	schedule_destroy(schedule);
 	if (error)

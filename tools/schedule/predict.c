@@ -148,8 +148,7 @@ int schedule_setting_costs(const struct schedule_setting *setting,
 {
 	int rc = 0;
 
-	*partition = NULL;
-	if (setting->costs.kind == COSTS_LAYERS)
+	if (setting->costs.kind == COSTS_LAYERS && !*partition)
 		rc = split_layers(&setting->costs, schedule, partition);
 	if (!rc)
 		rc = costs_of_stages(&setting->costs, schedule, *partition, out,
@@ -229,11 +228,11 @@ static int lower(struct schedule_prediction *prediction,
 int schedule_prediction_init(struct schedule_prediction *prediction,
 			     const struct schedule *schedule,
 			     const struct schedule_setting *setting,
-			     unsigned flags)
+			     struct partition *partition, unsigned flags)
 {
 	int rc;
 
-	*prediction = (struct schedule_prediction){0};
+	*prediction = (struct schedule_prediction){.partition = partition};
 	rc = lower(prediction, schedule, setting);
 	if (!rc && !(flags & SCHEDULE_PREDICT_UNPROVEN))
 		rc = schedule_validate(prediction->lowered, setting->buffers,

@@ -73,9 +73,9 @@ void schedule_setting_lowering(const struct schedule_setting *setting,
 
 /*
  * The costs of a schedule's stages, as the simulator takes them; of layers, the
- * split goes to *partition (NULL: of other rows; the caller frees it). *storage
- * holds the arrays and is the caller's to free. Of the schedule only the shape
- * counts: ranks, chunks, stages, rank_of_stage.
+ * split is *partition, or if that is NULL made and left there (the caller frees
+ * it). *storage holds the arrays and is the caller's to free. Of the schedule only
+ * the shape counts: ranks, chunks, stages, rank_of_stage.
  */
 int schedule_setting_costs(const struct schedule_setting *setting,
 			   const struct schedule *schedule,
@@ -90,13 +90,15 @@ enum {
 };
 
 /*
- * Lowers, validates and simulates; costs by layer are split over the stages
- * so that the slowest is fastest. -EINVAL, logged, when the schedule is not
- * valid or the costs do not fit it.
+ * Lowers, validates and simulates. Costs by layer are split over the stages as
+ * training splits them, or as `partition` says if it is not NULL; that is taken
+ * over. -EINVAL, logged, when the schedule is not valid or the costs do not fit
+ * it.
  */
 int schedule_prediction_init(struct schedule_prediction *prediction,
 			     const struct schedule *schedule,
 			     const struct schedule_setting *setting,
+			     struct partition *partition,
 			     unsigned flags) MUST_CHECK;
 void schedule_prediction_fini(struct schedule_prediction *prediction);
 

@@ -101,7 +101,8 @@ static int run_simulate(const struct options *options)
 		return status;
 	}
 	status = EXIT_FAILURE;
-	if (schedule_prediction_init(&prediction, schedule, &setting, 0) == 0) {
+	if (schedule_prediction_init(&prediction, schedule, &setting, NULL,
+				     0) == 0) {
 		status = schedule_command_print(
 			options_flag(options, "json")
 				? prediction_json(&prediction)
