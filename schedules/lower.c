@@ -175,6 +175,11 @@ static int lower_row(struct lowering *lowering, unsigned rank)
 		const struct action *action = &from->actions[i];
 
 		count = 1;
+		if (wants_train(lowering) && action->op > ACTION_REDUCE_GRAD)
+			break;
+		if (action->op == ACTION_REDUCE_GRAD &&
+		    lowering->reduced[action->stage])
+			continue; /* added behind the last W */
 		while (keeps_pairs(lowering) && action->group != 0 &&
 		       i + count < from->count &&
 		       action[count].group == action->group)
@@ -184,31 +189,51 @@ static int lower_row(struct lowering *lowering, unsigned rank)
 	return error;
 }
 
-/* A row that has its messages already is taken as it is, less its tail. */
+/* REDUCE_GRAD of the rank's stages that have none yet. */
+static int add_missing_reduces(struct lowering *lowering, unsigned rank)
+{
+	const struct schedule *from = lowering->from;
+	int error = 0;
+
+	for (unsigned stage = 0;
+	     stage < from->stages && wants_reduce(lowering) && !error;
+	     stage++) {
+		if (lowering->reduced[stage] ||
+		    from->rank_of_stage[stage] != rank)
+			continue;
+		lowering->reduced[stage] = true;
+		error = schedule_row_append(&lowering->to->rows[rank],
+					    ACTION_REDUCE_GRAD, stage, 0, 0);
+	}
+	return error;
+}
+
+/*
+ * A row that has its messages already is taken as it is; what it lacks goes
+ * before its tail, which `train` makes anew.
+ */
 static int copy_row(struct lowering *lowering, unsigned rank)
 {
 	const struct schedule_row *from = &lowering->from->rows[rank];
 	struct schedule_row *row = &lowering->to->rows[rank];
+	size_t tail = from->count;
 	int error = 0;
 
+	while (tail > 0 && from->actions[tail - 1].op > ACTION_REDUCE_GRAD)
+		tail--;
 	for (size_t i = 0; i < from->count && !error; i++) {
 		const struct action *action = &from->actions[i];
 
-		if (wants_train(lowering) && action->op > ACTION_REDUCE_GRAD)
+		if (i == tail)
+			error = add_missing_reduces(lowering, rank);
+		if (error || (i >= tail && wants_train(lowering)))
 			break;
 		if (action->op == ACTION_REDUCE_GRAD)
 			lowering->reduced[action->stage] = true;
 		error = schedule_row_append(row, action->op, action->stage,
 					    action->micro_batch, action->group);
 	}
-	for (unsigned stage = 0;
-	     stage < lowering->from->stages && wants_reduce(lowering) && !error;
-	     stage++)
-		if (!lowering->reduced[stage] &&
-		    lowering->from->rank_of_stage[stage] == rank)
-			error = schedule_row_append(row, ACTION_REDUCE_GRAD,
-						    stage, 0, 0);
-	return error;
+	return error ? error : add_missing_reduces(lowering, rank);
 }
 
 static int add_ties(struct lowering *lowering, unsigned rank)

@@ -173,7 +173,9 @@ struct schedule_lowering {
 	 * Keep overlapped pairs together as PyTorch writes them: the receives of
 	 * both before, the sends of both behind. Otherwise a pair is taken apart
 	 * (its group becomes 0): F and its send, then what B needs, then B. On
-	 * ranks that compute one action at a time this is never later.
+	 * ranks that compute one action at a time this is never later. Kept
+	 * together, a pair whose second action waits for its first by way of
+	 * other ranks comes to a deadlock: validate what comes out.
 	 */
 	bool pairs;
 };

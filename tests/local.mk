@@ -24,4 +24,5 @@ include tests/transport/local.mk
 include tests/e2e/local.mk
 include tests/interop/local.mk
 include tests/bench/local.mk
+include tests/fuzz/local.mk
 include tests/sanitized.mk

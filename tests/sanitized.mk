@@ -28,4 +28,4 @@ SANITIZED_BUILD = CC='$(CC)' MAKE='$(MAKE)' \
 EXTRA_DIST += tests/build-sanitized
 
 distclean-local:
-	-rm -rf sanitized-address sanitized-thread
+	-rm -rf sanitized-address sanitized-thread fuzz-build

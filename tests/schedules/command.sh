@@ -39,7 +39,6 @@ same() {
 	fi
 }
 
-echo 1..64
 same "$oracle/gpipe_p4_m8.csv" show gpipe --stages 4 --micro-batches 8 --csv
 same "$oracle/1f1b_p4_m8.csv" show 1f1b --stages 4 --micro-batches 8 --csv
 same "$oracle/dualpipev_p4_m8.csv" show dualpipe-v --stages 4 --micro-batches 8 --csv
@@ -66,6 +65,9 @@ expect 0 '^0F0,0I0,0W0' show "$here/old.csv" --csv
 expect 0 '^0F0,0B0,0W0' show zb-h1 -P 1 -M 1 --csv --dialect old
 expect 0 '^1F0,1BW0' show 1f1b -P 2 -M 1 --csv --csv-dialect old
 expect 2 "csv-dialect" show 1f1b -P 2 -M 1 --csv --csv-dialect auto
+printf '0F0,(0F1;0B0)OVERLAP_F_B,0B1\n1F0,1F1,1B0,1B1\n' >"$here/pair.csv"
+expect 0 ': valid: ' check "$here/pair.csv"
+expect 1 'and so back to rank 0' show "$here/pair.csv" --csv=comms
 expect 1 'a second time' check "$here/old.csv" --dialect modern
 
 expect 0 '^{"makespan": 57, "bubble": 9, "idle": \[9, 9, 9, 9\], "peak_activations": \[5.5, 4.5, 3.5, 2.5\], "buffers_safe": 1, "buffers_full_speed": 1}$' simulate interleaved --stages 4 --micro-batches 8 --chunks 2 --costs 2,3,1 --json
@@ -126,3 +128,4 @@ command="help schedule"
 expect 0 '^  simulate  *predict'
 expect 0 '^Usage: stagecoach schedule simulate ' simulate
 expect 2 "did you mean 'simulate'" simulat
+echo "1..$number"

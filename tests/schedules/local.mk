@@ -11,7 +11,8 @@ SCHEDULES_TESTS = \
 check_PROGRAMS += $(SCHEDULES_TESTS)
 TESTS += $(SCHEDULES_TESTS)
 SCHEDULES_TEST_SUPPORT = \
-	tests/schedules/support.c tests/schedules/support.h
+	tests/schedules/support.c tests/schedules/support.h \
+	tests/schedules/brute-force.c tests/schedules/brute-force.h
 SCHEDULES_TEST_LIBS = $(SCHEDULES_LIBS) $(BASE_LIBS) $(CMOCKA_LIBS)
 
 tests_schedules_test_oracle_SOURCES = \

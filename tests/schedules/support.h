@@ -1,6 +1,5 @@
 /*
- * What the schedule tests share: the oracle's files, and an executor that
- * knows nothing of the validator or the walk.
+ * What the schedule tests share: the oracle's files, comparing rows.
  */
 #ifndef STAGECOACH_TESTS_SCHEDULES_SUPPORT_H
 #define STAGECOACH_TESTS_SCHEDULES_SUPPORT_H
@@ -17,6 +16,7 @@
 #include <cmocka.h>
 
 #include "schedules/schedule.h"
+#include "tests/schedules/brute-force.h"
 
 /* A schedule of tests/schedules/oracle; fails the test if it does not load. */
 struct schedule *oracle_load(const char *file);
@@ -24,19 +24,6 @@ char *oracle_path(const char *file); /* the caller frees */
 
 /* From text, modern dialect; fails the test if it does not parse. */
 struct schedule *schedule_from(const char *text);
-
-/* A small seeded generator of its own. */
-uint64_t test_random(uint64_t *state);
-
-/*
- * Runs a lowered schedule by brute force: queues of at most k messages a
- * link, ranks polled in random order, every action checked against what has
- * happened. k = 0: a message passes when both ends stand at it.
- * NULL when all rows end and every F, I and W was done once; else what
- * went wrong (a static string).
- */
-const char *brute_force(const struct schedule *schedule, unsigned k,
-			uint64_t seed);
 
 /* Fails unless both rows hold the same actions; group numbers may differ. */
 void assert_rows_equal(const struct schedule *a, const struct schedule *b);

@@ -263,6 +263,50 @@ static void test_tail(void **state)
 	schedule_destroy(schedule);
 }
 
+static void expect_lowered(const char *from, bool train, const char *to)
+{
+	struct schedule_lowering options = {.reduce = true, .train = train};
+	struct schedule *schedule = schedule_from(from);
+	struct schedule *want = schedule_from(to);
+	struct schedule *lowered = NULL;
+	struct schedule_report report;
+
+	assert_int_equal(schedule_lower(schedule, &options, &lowered), 0);
+	if (schedule_validate(lowered, SCHEDULE_BUFFERS_ANY, &report))
+		fail_msg("%s: %s", from, report.reason);
+	assert_rows_equal(lowered, want);
+	schedule_report_fini(&report);
+	schedule_destroy(lowered);
+	schedule_destroy(want);
+	schedule_destroy(schedule);
+}
+
+/* A schedule that has some of what is added keeps it, and gets the rest. */
+static void test_partly_lowered(void **state)
+{
+	static const char all[] =
+		"0F0,0SEND_F0,0RECV_B0,0B0,0REDUCE_GRAD,0VOTE,0STEP\n"
+		"1RECV_F0,1F0,1B0,1SEND_B0,1REDUCE_GRAD,1VOTE,1STEP\n";
+
+	(void)state;
+	for (int train = 0; train < 2; train++) {
+		/* a tail, but no REDUCE_GRAD before it */
+		expect_lowered("0F0,0SEND_F0,0RECV_B0,0B0,0VOTE,0STEP\n"
+			       "1RECV_F0,1F0,1B0,1SEND_B0,1VOTE,1STEP\n",
+			       train, all);
+		/* the same without messages */
+		expect_lowered("0F0,0B0,0VOTE,0STEP\n1F0,1B0,1VOTE,1STEP\n",
+			       train, all);
+		expect_lowered("0F0,0B0,0REDUCE_GRAD,0VOTE,0STEP\n"
+			       "1F0,1B0,1VOTE,1STEP\n",
+			       train, all);
+		expect_lowered(all, train, all);
+	}
+	/* REDUCE_GRAD without messages, as PyTorch tells of its GPipe */
+	expect_lowered("0F0,0B0,0REDUCE_GRAD\n1F0,1B0,1REDUCE_GRAD\n", true,
+		       all);
+}
+
 static void expect_refusal(const char *name, unsigned ranks, unsigned count,
 			   unsigned chunks, const char *why)
 {
@@ -304,6 +348,7 @@ int main(void)
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_all_sizes),
 		cmocka_unit_test(test_tail),
+		cmocka_unit_test(test_partly_lowered),
 		cmocka_unit_test(test_refusals),
 	};
 

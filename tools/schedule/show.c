@@ -82,8 +82,12 @@ static int show_csv(const struct options *options,
 	if (messages ? schedule_lower(schedule, &lowering, &part)
 		     : schedule_compute_part(schedule, &part))
 		return EXIT_FAILURE;
-	status = schedule_command_print(
-		schedule_text_as(part, written_dialect(options)));
+	/* Written as PyTorch does, overlapped pairs may wait for themselves. */
+	status = EXIT_FAILURE;
+	if (!messages ||
+	    schedule_command_check(part, SCHEDULE_BUFFERS_ANY) == 0)
+		status = schedule_command_print(
+			schedule_text_as(part, written_dialect(options)));
 	schedule_destroy(part);
 	return status;
 }

@@ -1,0 +1,39 @@
+# Fuzz targets, a name each: tests/fuzz/fuzz-NAME.c, its seeds in
+# tests/fuzz/corpus/NAME/, its words in tests/fuzz/NAME.dict.
+FUZZ_TARGETS = schedule-text
+FUZZERS = tests/fuzz/fuzz-schedule-text
+EXTRA_DIST += tests/fuzz/corpus tests/fuzz/schedule-text.dict
+
+tests_fuzz_fuzz_schedule_text_SOURCES = \
+	tests/fuzz/fuzz-schedule-text.c $(FUZZ_MAIN) \
+	tests/schedules/brute-force.c tests/schedules/brute-force.h
+tests_fuzz_fuzz_schedule_text_LDADD = $(SCHEDULES_LIBS) $(BASE_LIBS)
+tests_fuzz_fuzz_schedule_text_LDFLAGS = $(FUZZ_LINK)
+
+# main(): libFuzzer's (configure --enable-fuzzer), or ours.
+if LIBFUZZER
+FUZZ_MAIN = tests/fuzz/fuzz.h
+FUZZ_LINK = $(AM_LDFLAGS) -fsanitize=fuzzer
+else
+FUZZ_MAIN = tests/fuzz/fuzz.h tests/fuzz/driver.c
+FUZZ_LINK = $(AM_LDFLAGS)
+endif
+
+# Proves that the driver finds what is planted.
+tests_fuzz_fuzz_planted_SOURCES = tests/fuzz/fuzz-planted.c $(FUZZ_MAIN)
+tests_fuzz_fuzz_planted_LDFLAGS = $(FUZZ_LINK)
+
+check_PROGRAMS += $(FUZZERS) tests/fuzz/fuzz-planted
+dist_check_SCRIPTS += tests/fuzz/replay.sh
+TESTS += tests/fuzz/replay.sh
+
+# make fuzz: a build of its own with sanitizers, and with libFuzzer where clang
+# has it; then FUZZ_RUNS inputs a target.
+FUZZ_RUNS = 10000000
+FUZZ_CC = clang
+EXTRA_DIST += tests/fuzz/run-fuzz
+.PHONY: fuzz
+fuzz:
+	$(AM_V_at)CC='$(CC)' MAKE='$(MAKE)' FUZZ_CC='$(FUZZ_CC)' \
+		FUZZ_RUNS='$(FUZZ_RUNS)' \
+		$(SHELL) $(srcdir)/tests/fuzz/run-fuzz $(abs_srcdir) $(FUZZ_TARGETS)
