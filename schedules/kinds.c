@@ -76,8 +76,10 @@ static const struct schedule_kind kinds[] = {
 		.name = "interleaved",
 		.title = "1F1B over several chunks a rank",
 		.placement = SCHEDULE_PLACEMENT_LOOP,
-		.bubble = "(P-1)(F+B)/V",
-		.memory = "((V-1)P + 2(P-1-r) + 1)/V, at most M",
+		.bubble = "(P-1)(F+B)/V, if M >= P",
+		.bubble_brief = "(P-1)(F+B)/V",
+		.memory =
+			"((V-1)R + 2(P-1-r) + 1)/V, at most M, in rounds of R micro-batches (P if it divides M)",
 		.memory_brief = "P + (P-1)/V",
 		.restrictions = EQUAL_ROUNDS,
 		.restrictions_brief = "M in equal rounds",
@@ -91,7 +93,8 @@ static const struct schedule_kind kinds[] = {
 		.name = "looped-bfs",
 		.title = "all micro-batches through one chunk, then the next",
 		.placement = SCHEDULE_PLACEMENT_LOOP,
-		.bubble = "(P-1)(F+B)/V",
+		.bubble = "(P-1)(F+B)/V, if M >= P",
+		.bubble_brief = "(P-1)(F+B)/V",
 		.memory = "M",
 		.restrictions = "none",
 		.paper =
@@ -104,9 +107,9 @@ static const struct schedule_kind kinds[] = {
 		.name = "zb-h1",
 		.title = "zero-bubble at the memory of 1F1B: W apart, behind I",
 		.placement = SCHEDULE_PLACEMENT_LOOP,
-		.bubble = "(P-1)(F+I-W), if W <= min(F, I)",
+		.bubble = "(P-1)(F+I-W), if W <= min(F, I) and M >= P",
 		.bubble_brief = "(P-1)(F+I-W)",
-		.memory = "P",
+		.memory = "min(M, P)",
 		.restrictions = "V = 1",
 		.paper =
 			"Qi et al., Zero Bubble Pipeline Parallelism, ICLR 2024",
@@ -119,9 +122,9 @@ static const struct schedule_kind kinds[] = {
 		.title = "zero-bubble at twice the memory",
 		.placement = SCHEDULE_PLACEMENT_LOOP,
 		.bubble =
-			"(P-1) max(F, F+I-2W), if W <= min(F, I); inside a rank's own window 0, if F = I = W",
+			"(P-1) max(F, F+I-2W), if W <= min(F, I) and M >= 2P-1; inside a rank's own window 0, if F = I = W",
 		.bubble_brief = "(P-1) max(F, F+I-2W)",
-		.memory = "2P-1 (P where M < 2P-1: ZB-H1's rows)",
+		.memory = "2P-1 (min(M, P) where M < 2P-1: ZB-H1's rows)",
 		.memory_brief = "2P-1",
 		.restrictions = "V = 1",
 		.paper =
@@ -134,9 +137,11 @@ static const struct schedule_kind kinds[] = {
 		.name = "interleaved-zb",
 		.title = "zero-bubble over several chunks a rank",
 		.placement = SCHEDULE_PLACEMENT_LOOP,
-		.bubble = "(P-1)(F+I-W)/V, if W <= min(F, I)",
+		.bubble = "(P-1)(F+I-W)/V, if W <= min(F, I) and M >= P",
 		.bubble_brief = "(P-1)(F+I-W)/V",
-		.memory = "about P",
+		.memory =
+			"((V-1)R + P)/V, at most M, in rounds of R micro-batches (P if it divides M)",
+		.memory_brief = "P",
 		.restrictions = EQUAL_ROUNDS,
 		.restrictions_brief = "M in equal rounds",
 		.paper =
@@ -152,7 +157,8 @@ static const struct schedule_kind kinds[] = {
 		.bubble =
 			"(P-1) max(I/2, I-W), of it (P-1)(I-W) inside a rank's own window, if W <= F <= I and M >= 2P-1",
 		.bubble_brief = "(P-1) max(I/2, I-W)",
-		.memory = "P",
+		.memory = "P, less where M < 2P-1",
+		.memory_brief = "P",
 		.restrictions = "V = 2",
 		.paper =
 			"Qi et al., Pipeline Parallelism with Controllable Memory, NeurIPS 2024",
@@ -223,7 +229,8 @@ static const struct schedule_kind kinds[] = {
 		.name = "forward",
 		.title = "forward passes only: evaluation, generation",
 		.placement = SCHEDULE_PLACEMENT_LOOP,
-		.bubble = "(P-1)F/V",
+		.bubble = "(P-1)F/V, if V = 1 or M >= P",
+		.bubble_brief = "(P-1)F/V",
 		.memory = "0",
 		.restrictions = "none",
 		.paper = "-",

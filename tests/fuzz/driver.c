@@ -51,9 +51,17 @@ static const uint8_t *volatile at_work;
 static volatile size_t at_work_bytes;
 static char kept_path[4096];
 
-/* ASan and UBSan call it when they end the process; absent without them. */
+/* ASan calls it when it ends the process; absent without sanitizers. */
 void __sanitizer_set_death_callback(void (*callback)(void))
 	__attribute__((weak));
+
+/* GCC's UBSan does not call ASan's callback, but this ends in a signal. */
+const char *__ubsan_default_options(void)
+	__attribute__((visibility("default")));
+const char *__ubsan_default_options(void)
+{
+	return "abort_on_error=1:print_stacktrace=1";
+}
 
 static void die(const char *what, const char *which)
 {

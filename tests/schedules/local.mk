@@ -1,5 +1,5 @@
 # Schedules: against the oracle's rows, over all sizes, broken ones, text.
-EXTRA_DIST += tests/schedules/oracle
+EXTRA_DIST += tests/schedules/oracle tests/schedules/compare-with-torch.py
 dist_check_SCRIPTS += tests/schedules/command.sh
 TESTS += tests/schedules/command.sh
 if HAVE_CMOCKA

@@ -5,6 +5,7 @@
  */
 #include "tests/schedules/support.h"
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,17 +13,19 @@
 #define MOST_MICRO_BATCHES 64
 #define MOST_CHUNKS        4
 
-/*
- * Peaks of rank r in micro-batches through one stage, and from how many
- * micro-batches on (and whether in whole rounds of P) they hold exactly.
- */
+/* Peaks of rank r in micro-batches through one stage. */
 struct property {
 	const char *name;
 	unsigned (*peak)(unsigned p, unsigned r, unsigned m, unsigned v);
-	unsigned from_ranks; /* holds for M >= this times P */
-	bool rounds;         /* and M a multiple of P */
-	bool bound;          /* at most, not exactly */
+	bool bound;         /* at most, not exactly */
+	bool exact_from_2p; /* exactly from M = 2P - 1 on, below at most */
 };
+
+/* Micro-batches a round: P, or about P where M is no multiple. */
+static unsigned round_of(unsigned p, unsigned m)
+{
+	return m / MAX(1u, m / p);
+}
 
 static unsigned peak_all(unsigned p, unsigned r, unsigned m, unsigned v)
 {
@@ -48,22 +51,27 @@ static unsigned peak_none(unsigned p, unsigned r, unsigned m, unsigned v)
 
 static unsigned peak_interleaved(unsigned p, unsigned r, unsigned m, unsigned v)
 {
-	return MIN(m * v, (v - 1) * p + 2 * (p - 1 - r) + 1);
+	return MIN(m * v, (v - 1) * round_of(p, m) + 2 * (p - 1 - r) + 1);
+}
+
+static unsigned peak_interleaved_zb(unsigned p, unsigned r, unsigned m,
+				    unsigned v)
+{
+	(void)r;
+	return MIN(m * v, (v - 1) * round_of(p, m) + p);
 }
 
 static unsigned peak_ranks(unsigned p, unsigned r, unsigned m, unsigned v)
 {
 	(void)r;
-	(void)m;
-	return p * v;
+	return MIN(m, p) * v;
 }
 
 static unsigned peak_zb_h2(unsigned p, unsigned r, unsigned m, unsigned v)
 {
 	(void)r;
-	(void)m;
 	(void)v;
-	return 2 * p - 1;
+	return m >= 2 * p - 1 ? 2 * p - 1 : MIN(m, p);
 }
 
 static unsigned peak_dualpipe_v(unsigned p, unsigned r, unsigned m, unsigned v)
@@ -100,19 +108,19 @@ static unsigned peak_1f1b_v(unsigned p, unsigned r, unsigned m, unsigned v)
 }
 
 static const struct property properties[] = {
-	{"gpipe", peak_all, 0, false, false},
-	{"1f1b", peak_1f1b, 0, false, false},
-	{"forward", peak_none, 0, false, false},
-	{"interleaved", peak_interleaved, 1, true, false},
-	{"looped-bfs", peak_all, 0, false, false},
-	{"zb-h1", peak_ranks, 1, false, false},
-	{"zb-h2", peak_zb_h2, 2, false, false},
-	{"interleaved-zb", peak_ranks, 1, true, false},
-	{"zb-v", peak_ranks, 2, false, false},
-	{"dualpipe-v", peak_dualpipe_v, 2, false, false},
-	{"v-half", peak_v_half, 0, false, true},
-	{"v-min", peak_v_min, 0, false, true},
-	{"1f1b-v", peak_1f1b_v, 0, false, true},
+	{"gpipe", peak_all, false, false},
+	{"1f1b", peak_1f1b, false, false},
+	{"forward", peak_none, false, false},
+	{"interleaved", peak_interleaved, false, false},
+	{"looped-bfs", peak_all, false, false},
+	{"zb-h1", peak_ranks, false, false},
+	{"zb-h2", peak_zb_h2, false, false},
+	{"interleaved-zb", peak_interleaved_zb, false, false},
+	{"zb-v", peak_ranks, false, true},
+	{"dualpipe-v", peak_dualpipe_v, false, false},
+	{"v-half", peak_v_half, true, false},
+	{"v-min", peak_v_min, true, false},
+	{"1f1b-v", peak_1f1b_v, true, false},
 };
 
 static void check_round_trip(const struct schedule *schedule)
@@ -135,11 +143,14 @@ static void check_round_trip(const struct schedule *schedule)
 
 static bool fits(const char *name, unsigned p, unsigned m, unsigned v)
 {
-	char why[256] = "";
+	char why[160] = "";
 
-	if (schedule_kind_find(name)->check(p, m, v, why, sizeof(why)) == 0)
+	if (schedule_kind_check(schedule_kind_find(name), p, m, v, why,
+				sizeof(why)) == 0)
 		return true;
 	assert_true(why[0] != '\0');
+	/* Not cut short. */
+	assert_true(strlen(why) < sizeof(why) - 1);
 	return false;
 }
 
@@ -147,13 +158,14 @@ static void check_peaks(const struct property *property,
 			const struct schedule_report *report, unsigned p,
 			unsigned m, unsigned v)
 {
-	if (m < property->from_ranks * p || (property->rounds && m % p != 0))
-		return;
+	bool bound =
+		property->bound || (property->exact_from_2p && m < 2 * p - 1);
+
 	for (unsigned rank = 0; rank < p; rank++) {
 		unsigned want = property->peak(p, rank, m, v);
 		unsigned got = report->peak_of_rank[rank];
 
-		if (property->bound ? got > want : got != want)
+		if (bound ? got > want : got != want)
 			fail_msg("%s P=%u M=%u V=%u rank %u: peak %u, not %u",
 				 property->name, p, m, v, rank, got, want);
 	}
@@ -209,6 +221,69 @@ static void test_all_sizes(void **state)
 					if (fits(properties[i].name, p, m, v))
 						check_one(&properties[i], p, m,
 							  v);
+}
+
+/* The rules of PyTorch's generators, and of those it lacks. */
+static bool should_fit(const char *name, unsigned p, unsigned m, unsigned v)
+{
+	static const char *const single[] = {"gpipe", "1f1b", "zb-h1", "zb-h2"};
+	static const char *const two[] = {"zb-v", "v-half", "v-min", "1f1b-v"};
+
+	for (size_t i = 0; i < ARRAY_SIZE(single); i++)
+		if (strcmp(name, single[i]) == 0)
+			return v == 1;
+	for (size_t i = 0; i < ARRAY_SIZE(two); i++)
+		if (strcmp(name, two[i]) == 0)
+			return v == 2;
+	if (strcmp(name, "dualpipe-v") == 0)
+		return v == 2 && m >= 2 * p;
+	if (strncmp(name, "interleaved", 11) == 0)
+		return m % MAX(1u, m / p) == 0;
+	return true; /* looped-bfs, forward */
+}
+
+/* A refusal of M names the nearest that fit; here, from its text. */
+static void check_nearest(const char *name, unsigned p, unsigned m, unsigned v)
+{
+	unsigned below;
+	unsigned above;
+	const char *text = strstr(log_last_error(), "nearest that do are ");
+
+	if (strncmp(name, "interleaved", 11) != 0)
+		return;
+	assert_non_null(text);
+	assert_int_equal(
+		sscanf(text, "nearest that do are %u and %u", &below, &above),
+		2);
+	assert_true(below < m && m < above);
+	for (unsigned other = below; other <= above; other++)
+		assert_int_equal(should_fit(name, p, other, v),
+				 other == below || other == above);
+}
+
+static void test_restrictions(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < schedule_kind_count(); i++) {
+		const char *name = schedule_kind_at(i)->name;
+
+		for (unsigned p = 1; p <= MOST_RANKS; p++)
+			for (unsigned m = 1; m <= MOST_MICRO_BATCHES; m++)
+				for (unsigned v = 1; v <= MOST_CHUNKS; v++) {
+					struct schedule *schedule = NULL;
+					bool fit = should_fit(name, p, m, v);
+
+					assert_int_equal(fits(name, p, m, v),
+							 fit);
+					if (fit)
+						continue;
+					assert_int_equal(
+						schedule_generate(name, p, m, v,
+								  &schedule),
+						-EINVAL);
+					check_nearest(name, p, m, v);
+				}
+	}
 }
 
 static unsigned count_op(const struct schedule *schedule, unsigned rank,
@@ -347,6 +422,7 @@ int main(void)
 {
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_all_sizes),
+		cmocka_unit_test(test_restrictions),
 		cmocka_unit_test(test_tail),
 		cmocka_unit_test(test_partly_lowered),
 		cmocka_unit_test(test_refusals),

@@ -231,68 +231,166 @@ static void check_bubble(const char *name, unsigned p, unsigned m, unsigned v,
 	run_fini(&run);
 }
 
-/* In units of a chunk, hence times V. */
-static void check_forms(unsigned p, unsigned m, double f, double i, double w)
+/*
+ * The closed forms, in units of a chunk, hence times V. They hold for all M where
+ * nothing else is said.
+ */
+static void check_forms_of_one(unsigned p, unsigned m, double f, double i,
+			       double w)
 {
 	double b = (p - 1) * (f + i + w);
 	double h1 = (p - 1) * (f + i - w);
 	double h2 = (p - 1) * MAX(f, f + i - 2 * w);
 
 	check_bubble("gpipe", p, m, 1, f, i, w, b);
-	if (m < p)
-		return;
 	check_bubble("1f1b", p, m, 1, f, i, w, b);
-	for (unsigned v = 1; v <= 4; v++) {
-		if (m % p == 0)
-			check_bubble("interleaved", p, m, v, f, i, w, b);
-		check_bubble("looped-bfs", p, m, v, f, i, w, b);
-		if (m % p == 0 && w <= MIN(f, i))
-			check_bubble("interleaved-zb", p, m, v, f, i, w, h1);
-	}
-	if (w <= MIN(f, i))
+	if (w <= MIN(f, i) && m >= p)
 		check_bubble("zb-h1", p, m, 1, f, i, w, h1);
-	if (w <= MIN(f, i) && m >= 2 * p)
+	if (w <= MIN(f, i) && m >= 2 * p - 1)
 		check_bubble("zb-h2", p, m, 1, f, i, w, h2);
 }
 
+static void check_forms_of_v(unsigned p, unsigned m, double f, double i,
+			     double w)
+{
+	if (w <= f && f <= i && m >= 2 * p - 1)
+		check_bubble("zb-v", p, m, 2, f, i, w,
+			     2 * (p - 1) * MAX(i / 2, i - w));
+	if (w <= f && f == i && m >= 2 * p)
+		check_bubble("dualpipe-v", p, m, 2, f, i, w,
+			     (p - 1) * (f + i - w));
+}
+
+static void check_forms_of_loops(unsigned p, unsigned m, unsigned v, double f,
+				 double i, double w)
+{
+	double b = (p - 1) * (f + i + w);
+	double h1 = (p - 1) * (f + i - w);
+	bool rounds = m % MAX(1u, m / p) == 0;
+
+	if (m < p && v > 1)
+		return;
+	check_bubble("looped-bfs", p, m, v, f, i, w, b);
+	if (rounds)
+		check_bubble("interleaved", p, m, v, f, i, w, b);
+	if (rounds && w <= MIN(f, i) && m >= p)
+		check_bubble("interleaved-zb", p, m, v, f, i, w, h1);
+}
+
+static void check_forward(unsigned p, unsigned m, unsigned v, double f)
+{
+	struct schedule *schedule = NULL;
+	struct run run;
+
+	if (m < p && v > 1)
+		return;
+	assert_int_equal(schedule_generate("forward", p, m, v, &schedule), 0);
+	assert_int_equal(run_init(&run, schedule, f, 7, 7, NULL), 0);
+	assert_true(run.result.makespan == (v * m + p - 1) * f);
+	run_fini(&run);
+}
+
+static void check_forms(unsigned p, unsigned m, const double *cost)
+{
+	check_forms_of_one(p, m, cost[0], cost[1], cost[2]);
+	check_forms_of_v(p, m, cost[0], cost[1], cost[2]);
+	for (unsigned v = 1; v <= 4; v++) {
+		check_forms_of_loops(p, m, v, cost[0], cost[1], cost[2]);
+		check_forward(p, m, v, cost[0]);
+	}
+}
+
+/* All sizes with the first two costs, every third with the others. */
 static void test_closed_forms(void **state)
 {
-	static const double costs[][3] = {
-		{1, 1, 1}, {2, 3, 1}, {5, 1, 7}, {3, 3, 2}};
+	static const double costs[][3] = {{1, 1, 1}, {2, 3, 1}, {5, 1, 7},
+					  {3, 3, 2}, {4, 6, 0}, {5, 4, 3}};
 
 	(void)state;
 	for (size_t c = 0; c < ARRAY_SIZE(costs); c++)
 		for (unsigned p = 1; p <= 16; p++)
-			for (unsigned m = 1; m <= 64; m += m < 20 ? 1 : 4)
-				check_forms(p, m, costs[c][0], costs[c][1],
-					    costs[c][2]);
+			for (unsigned m = 1; m <= 64; m++)
+				if (c < 2 || (p + m + c) % 3 == 0)
+					check_forms(p, m, costs[c]);
 }
 
-/* Idle inside a rank's own window: ZB-V (P-1)(I-W), where W <= F <= I. */
+/* The most idle time within a rank's own window, in units of a chunk. */
+static void check_window(const char *name, unsigned p, unsigned m, unsigned v,
+			 const double *cost, double want)
+{
+	struct schedule *schedule = NULL;
+	double most = 0;
+	struct run run;
+
+	assert_int_equal(schedule_generate(name, p, m, v, &schedule), 0);
+	assert_int_equal(
+		run_init(&run, schedule, cost[0], cost[1], cost[2], NULL), 0);
+	for (unsigned rank = 0; rank < p; rank++)
+		most = MAX(most, run.result.window[rank]);
+	if (most != want)
+		fail_msg("%s P=%u M=%u F=%g I=%g W=%g: %g idle in a window, "
+			 "not %g",
+			 name, p, m, cost[0], cost[1], cost[2], most, want);
+	run_fini(&run);
+}
+
+/*
+ * ZB-V (P-1)(I-W), where W <= F <= I; ZB-H1 (P-1)(I + max(0, F-W)), where W <=
+ * min(F, I); ZB-H2 0, where F = I = W.
+ */
 static void test_windows(void **state)
 {
-	static const double costs[][3] = {{1, 1, 1}, {2, 3, 1}, {3, 3, 2}};
+	static const double costs[][3] = {{1, 1, 1}, {2, 3, 1}, {3, 3, 2},
+					  {4, 6, 0}, {5, 4, 3}, {4, 4, 4}};
 
 	(void)state;
 	for (size_t c = 0; c < ARRAY_SIZE(costs); c++)
-		for (unsigned p = 1; p <= 16; p++) {
-			struct schedule *schedule = NULL;
-			double most = 0;
-			struct run run;
+		for (unsigned p = 1; p <= 16; p++)
+			for (unsigned m = p; m <= 64; m++) {
+				const double *cost = costs[c];
+				double f = cost[0], i = cost[1], w = cost[2];
 
-			assert_int_equal(schedule_generate("zb-v", p, 3 * p, 2,
-							   &schedule),
-					 0);
-			assert_int_equal(run_init(&run, schedule, costs[c][0],
-						  costs[c][1], costs[c][2],
-						  NULL),
-					 0);
-			for (unsigned rank = 0; rank < p; rank++)
-				most = MAX(most, run.result.window[rank]);
-			assert_true(most ==
-				    2 * (p - 1) * (costs[c][1] - costs[c][2]));
-			run_fini(&run);
-		}
+				check_window("zb-h1", p, m, 1, cost,
+					     (p - 1) * (i + MAX(0, f - w)));
+				if (m < 2 * p - 1)
+					continue;
+				if (f <= i)
+					check_window("zb-v", p, m, 2, cost,
+						     2 * (p - 1) * (i - w));
+				if (f == i && i == w)
+					check_window("zb-h2", p, m, 1, cost, 0);
+			}
+}
+
+/*
+ * With less memory than 1F1B, less of its bubble too: F = I = W, M >= 2P. What
+ * 'schedule list' calls about half, two thirds and four fifths.
+ */
+static void test_v_bubbles(void **state)
+{
+	static const struct {
+		const char *name;
+		double share;
+	} kinds[] = {{"v-half", 0.5}, {"v-min", 0.66}, {"1f1b-v", 0.84}};
+
+	(void)state;
+	for (size_t k = 0; k < ARRAY_SIZE(kinds); k++)
+		for (unsigned p = 2; p <= 16; p++)
+			for (unsigned m = 2 * p; m <= 64; m++) {
+				struct schedule *schedule = NULL;
+				struct run run;
+
+				assert_int_equal(
+					schedule_generate(kinds[k].name, p, m,
+							  2, &schedule),
+					0);
+				assert_int_equal(
+					run_init(&run, schedule, 1, 1, 1, NULL),
+					0);
+				assert_true(run.result.bubble <=
+					    kinds[k].share * 2 * 3 * (p - 1));
+				run_fini(&run);
+			}
 }
 
 static double start_of(const struct run *run, unsigned rank, unsigned op,
@@ -439,6 +537,7 @@ int main(void)
 		cmocka_unit_test(test_oracle),
 		cmocka_unit_test(test_closed_forms),
 		cmocka_unit_test(test_windows),
+		cmocka_unit_test(test_v_bubbles),
 		cmocka_unit_test(test_wire),
 		cmocka_unit_test(test_rendezvous),
 		cmocka_unit_test(test_deadlock),

@@ -316,12 +316,215 @@ static void test_shuffled(void **state)
 	assert_true(accepted < rounds - rounds / 50);
 }
 
+/* Every generated schedule, broken in every way at every action. */
+
+enum breakage {
+	BREAK_REMOVE,
+	BREAK_DOUBLE,
+	BREAK_MICRO_BATCH,
+	BREAK_STAGE,
+	BREAK_RANK, /* the action goes to the end of another row */
+	BREAK_COUNT
+};
+
+static void insert(struct schedule_row *row, size_t position,
+		   struct action action)
+{
+	struct action *actions = malloc((row->count + 1) * sizeof(*actions));
+
+	assert_non_null(actions);
+	for (size_t i = 0; i <= row->count; i++)
+		actions[i] = i < position    ? row->actions[i]
+			     : i == position ? action
+					     : row->actions[i - 1];
+	free(row->actions);
+	row->actions = actions;
+	row->count++;
+}
+
+static void take_out(struct schedule_row *row, size_t position)
+{
+	memmove(&row->actions[position], &row->actions[position + 1],
+		(row->count - position - 1) * sizeof(*row->actions));
+	row->count--;
+}
+
+static void break_action(struct schedule *schedule, unsigned rank,
+			 size_t position, enum breakage how)
+{
+	struct schedule_row *row = &schedule->rows[rank];
+	struct schedule_row *other =
+		&schedule->rows[(rank + 1) % schedule->ranks];
+	struct action *action = &row->actions[position];
+	struct action copy = *action;
+
+	switch (how) {
+	case BREAK_REMOVE:
+		take_out(row, position);
+		break;
+	case BREAK_DOUBLE:
+		insert(row, position, copy);
+		break;
+	case BREAK_MICRO_BATCH:
+		action->micro_batch = (uint16_t)((copy.micro_batch + 1) %
+						 schedule->micro_batches);
+		break;
+	case BREAK_STAGE:
+		action->stage = (uint16_t)((copy.stage + 1) % schedule->stages);
+		break;
+	default:
+		take_out(row, position);
+		copy.group = 0;
+		insert(other, other->count, copy);
+		break;
+	}
+}
+
+static struct schedule *fresh(const char *name, unsigned ranks, unsigned count,
+			      bool lowered)
+{
+	struct schedule *schedule = NULL;
+	struct schedule *messages = NULL;
+
+	assert_int_equal(schedule_generate(name, ranks, count, 0, &schedule),
+			 0);
+	if (!lowered)
+		return schedule;
+	assert_int_equal(schedule_lower(schedule, NULL, &messages), 0);
+	schedule_destroy(schedule);
+	return messages;
+}
+
+static void expect_refused(struct schedule *schedule, const char *what)
+{
+	struct schedule_report report;
+	char *text = schedule_text(schedule);
+
+	assert_non_null(text);
+	if (schedule_validate(schedule, ANY, &report) != -EINVAL ||
+	    report.valid || !report.reason || !report.reason[0])
+		fail_msg("%s passes:\n%s", what, text);
+	free(text);
+	schedule_report_fini(&report);
+	schedule_destroy(schedule);
+}
+
+/* Exchanged with the next: refused or not, as brute force finds. */
+static void check_exchanged(struct schedule *schedule, unsigned rank,
+			    size_t position, unsigned *accepted)
+{
+	struct action *action = &schedule->rows[rank].actions[position];
+	struct action first = action[0];
+	struct schedule_report report;
+	const char *wrong;
+	int error;
+
+	/* Brute force does not look at pairs. */
+	if (first.group == 0 && action[1].group == 0) {
+		action[0] = action[1];
+		action[1] = first;
+		error = schedule_validate(schedule, ANY, &report);
+		wrong = brute_force(schedule, 1u << 20, position + 1);
+		if ((error == 0) != (wrong == NULL))
+			fail_msg("rank %u, %zu exchanged: %s; brute force: %s",
+				 rank, position,
+				 report.reason ? report.reason : "valid",
+				 wrong ? wrong : "valid");
+		*accepted += error == 0;
+		schedule_report_fini(&report);
+	}
+	schedule_destroy(schedule);
+}
+
+static void break_everywhere(const char *name, unsigned ranks, unsigned count,
+			     bool lowered, unsigned *accepted)
+{
+	struct schedule *whole = fresh(name, ranks, count, lowered);
+
+	for (unsigned rank = 0; rank < ranks; rank++)
+		for (size_t i = 0; i < whole->rows[rank].count; i++) {
+			for (unsigned how = 0; how < BREAK_COUNT; how++) {
+				struct schedule *broken =
+					fresh(name, ranks, count, lowered);
+
+				break_action(broken, rank, i, how);
+				expect_refused(broken, name);
+			}
+			if (i + 1 < whole->rows[rank].count)
+				check_exchanged(
+					fresh(name, ranks, count, lowered),
+					rank, i, accepted);
+		}
+	schedule_destroy(whole);
+}
+
+static void test_every_break(void **state)
+{
+	static const unsigned sizes[][2] = {{2, 4}, {3, 6}, {4, 8}};
+	unsigned accepted = 0;
+
+	(void)state;
+	for (size_t k = 0; k < schedule_kind_count(); k++)
+		for (size_t i = 0; i < ARRAY_SIZE(sizes); i++)
+			for (int lowered = 0; lowered < 2; lowered++)
+				break_everywhere(schedule_kind_at(k)->name,
+						 sizes[i][0], sizes[i][1],
+						 lowered, &accepted);
+	/* Both verdicts were put to the test. */
+	assert_true(accepted > 100);
+}
+
+/* One posted receive too few, wherever one is needed. */
+static void test_one_receive_too_few(void **state)
+{
+	unsigned refused = 0;
+
+	(void)state;
+	for (size_t k = 0; k < schedule_kind_count(); k++)
+		for (unsigned ranks = 2; ranks <= 6; ranks++) {
+			struct schedule *schedule =
+				fresh(schedule_kind_at(k)->name, ranks,
+				      3 * ranks, false);
+			struct schedule_report report;
+			struct schedule_report fewer;
+
+			assert_int_equal(
+				schedule_validate(schedule, ANY, &report), 0);
+			assert_int_equal(schedule_validate(schedule,
+							   report.buffers_safe,
+							   &fewer),
+					 0);
+			schedule_report_fini(&fewer);
+			if (report.buffers_safe > 0) {
+				refused++;
+				assert_int_equal(
+					schedule_validate(schedule,
+							  report.buffers_safe -
+								  1,
+							  &fewer),
+					-EINVAL);
+				assert_non_null(
+					strstr(fewer.reason, "deadlock with "));
+				assert_non_null(strstr(fewer.reason,
+						       "and so back to rank "));
+				schedule_report_fini(&fewer);
+			}
+			schedule_report_fini(&report);
+			schedule_destroy(schedule);
+		}
+	assert_true(refused > 20);
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_corpus),   cmocka_unit_test(test_mended),
-		cmocka_unit_test(test_bits),     cmocka_unit_test(test_peaks),
+		cmocka_unit_test(test_corpus),
+		cmocka_unit_test(test_mended),
+		cmocka_unit_test(test_bits),
+		cmocka_unit_test(test_peaks),
 		cmocka_unit_test(test_shuffled),
+		cmocka_unit_test(test_every_break),
+		cmocka_unit_test(test_one_receive_too_few),
 	};
 
 	log_silence();
