@@ -63,7 +63,7 @@ const char *__ubsan_default_options(void)
 	return "abort_on_error=1:print_stacktrace=1";
 }
 
-static void die(const char *what, const char *which)
+_Noreturn static void die(const char *what, const char *which)
 {
 	fprintf(stderr, "%s: %s%s%s\n", what, which, errno ? ": " : "",
 		errno ? strerror(errno) : "");
