@@ -87,20 +87,31 @@ static bool read_line(const char *text, struct line *line)
 		      line->peaks) == 11;
 }
 
+/* The peak of a rank as the line has it, in micro-batches through one stage. */
+static double peak_of(const struct line *line, unsigned rank)
+{
+	const char *word = line->peaks;
+
+	for (; rank > 0; rank--) {
+		word = strchr(word, ' ');
+		assert_non_null(word);
+		word++;
+	}
+	return fraction(word) * line->chunks;
+}
+
 static void check_peaks(const struct line *line,
 			const struct schedule_simulation *result)
 {
-	char *rest = NULL;
-	char peaks[80];
-	char *word;
-	unsigned rank = 0;
+	unsigned words = 1;
 
-	memcpy(peaks, line->peaks, sizeof(peaks));
-	for (word = strtok_r(peaks, " ", &rest); word;
-	     word = strtok_r(NULL, " ", &rest), rank++)
-		assert_true(fraction(word) * line->chunks ==
+	assert_int_equal(result->ranks, line->ranks);
+	for (unsigned rank = 0; rank < line->ranks; rank++)
+		assert_true(peak_of(line, rank) ==
 			    result->peak_activations[rank]);
-	assert_int_equal(rank, result->ranks);
+	for (const char *c = line->peaks; *c != '\0'; c++)
+		words += *c == ' ';
+	assert_int_equal(words, line->ranks);
 }
 
 /*
@@ -136,7 +147,7 @@ static void check_line(const struct line *line)
 
 /*
  * Schedules for which the oracle's rows are no rule but a mark: ours are within
- * their makespan and within the highest of their peaks.
+ * their makespan and within their peak on every rank, but for the marks missed.
  */
 static const char *generator_of(const char *line)
 {
@@ -153,26 +164,60 @@ static const char *generator_of(const char *line)
 	return NULL;
 }
 
-static double highest_peak(const struct line *line)
+/*
+ * The rows of ZB-H2 hold more on some rank than the 2P - 1 micro-batches of
+ * ZB-H2: 2P, at P = 2, M = 8 even 7. With F = I = W that gains nothing; with
+ * F/I/W = 2/3/1 ours come to what the closed form says, and miss the rows. 0:
+ * the mark is not missed.
+ */
+static double missed_makespan(const struct line *line)
 {
-	double highest = 0;
-	char *rest = NULL;
-	char peaks[80];
+	double f = line->f, i = line->i, w = line->w;
 
-	memcpy(peaks, line->peaks, sizeof(peaks));
-	for (char *word = strtok_r(peaks, " ", &rest); word;
-	     word = strtok_r(NULL, " ", &rest))
-		highest = MAX(highest, fraction(word));
-	return highest * line->chunks;
+	if (strcmp(line->name, "sail_zbh2_mem2p") != 0 || f == i ||
+	    line->micro_batches < 2 * line->ranks - 1)
+		return 0;
+	return line->micro_batches * (f + i + w) +
+	       (line->ranks - 1) * MAX(f, f + i - 2 * w);
+}
+
+/*
+ * V-Min on two ranks fills the first up to the peak of the second, half a
+ * micro-batch above the row's, and is faster for it.
+ */
+static bool may_miss_peak(const struct line *line, unsigned rank)
+{
+	return strcmp(line->name, "sail_vmin") == 0 && line->ranks == 2 &&
+	       rank == 0;
+}
+
+static void check_marked_peaks(const struct line *line,
+			       const struct schedule_simulation *result)
+{
+	for (unsigned rank = 0; rank < line->ranks; rank++) {
+		double got = result->peak_activations[rank];
+		double want = peak_of(line, rank);
+
+		if (may_miss_peak(line, rank)) {
+			assert_true(got == want + 1);
+			want = peak_of(line, rank + 1);
+		}
+		if (got > want)
+			fail_msg("%s P=%u M=%u rank %u: peak %g/%u, above %s",
+				 line->name, line->ranks, line->micro_batches,
+				 rank, got, line->chunks, line->peaks);
+	}
 }
 
 static unsigned check_mark(const struct line *line)
 {
 	const char *name = generator_of(line->name);
+	double want = fraction(line->makespan) * line->chunks;
+	double missed = missed_makespan(line);
 	struct schedule *schedule = NULL;
 	struct run run;
 
-	if (name == NULL || line->f != 1)
+	if (name == NULL)
 		return 0;
 	assert_int_equal(schedule_generate(name, line->ranks,
 					   line->micro_batches, line->chunks,
@@ -180,13 +225,13 @@ static unsigned check_mark(const struct line *line)
 			 0);
 	assert_int_equal(
 		run_init(&run, schedule, line->f, line->i, line->w, NULL), 0);
-	if (run.result.makespan > fraction(line->makespan) * line->chunks)
-		fail_msg("%s P=%u M=%u: makespan %g/%u, above %s", name,
-			 line->ranks, line->micro_batches, run.result.makespan,
-			 line->chunks, line->makespan);
-	for (unsigned rank = 0; rank < line->ranks; rank++)
-		assert_true(run.result.peak_activations[rank] <=
-			    highest_peak(line));
+	if (missed > 0)
+		assert_true(missed > want && run.result.makespan == missed);
+	else if (run.result.makespan > want)
+		fail_msg("%s P=%u M=%u F=%g: makespan %g/%u, above %s", name,
+			 line->ranks, line->micro_batches, line->f,
+			 run.result.makespan, line->chunks, line->makespan);
+	check_marked_peaks(line, &run.result);
 	run_fini(&run);
 	return 1;
 }
@@ -213,7 +258,7 @@ static void test_oracle(void **state)
 	fclose(file);
 	free(path);
 	assert_int_equal(checked, 126);
-	assert_int_equal(marks, 16);
+	assert_int_equal(marks, 32);
 }
 
 static void check_bubble(const char *name, unsigned p, unsigned m, unsigned v,
@@ -363,20 +408,28 @@ static void test_windows(void **state)
 }
 
 /*
- * With less memory than 1F1B, less of its bubble too: F = I = W, M >= 2P. What
- * 'schedule list' calls about half, two thirds and four fifths.
+ * With less memory than 1F1B, less of its bubble too, M >= 2P: with F = I = W
+ * what 'schedule list' calls about half, two thirds and four fifths. V-Half
+ * stays below it where I is the longest and W the shortest.
  */
 static void test_v_bubbles(void **state)
 {
 	static const struct {
 		const char *name;
+		double f, i, w;
 		double share;
-	} kinds[] = {{"v-half", 0.5}, {"v-min", 0.66}, {"1f1b-v", 0.84}};
+	} kinds[] = {{"v-half", 1, 1, 1, 0.5},
+		     {"v-half", 2, 3, 1, 0.84},
+		     {"v-half", 1, 2, 1, 0.78},
+		     {"v-min", 1, 1, 1, 0.66},
+		     {"1f1b-v", 1, 1, 1, 0.84}};
 
 	(void)state;
 	for (size_t k = 0; k < ARRAY_SIZE(kinds); k++)
 		for (unsigned p = 2; p <= 16; p++)
 			for (unsigned m = 2 * p; m <= 64; m++) {
+				double f = kinds[k].f, i = kinds[k].i,
+				       w = kinds[k].w;
 				struct schedule *schedule = NULL;
 				struct run run;
 
@@ -385,10 +438,11 @@ static void test_v_bubbles(void **state)
 							  2, &schedule),
 					0);
 				assert_int_equal(
-					run_init(&run, schedule, 1, 1, 1, NULL),
+					run_init(&run, schedule, f, i, w, NULL),
 					0);
 				assert_true(run.result.bubble <=
-					    kinds[k].share * 2 * 3 * (p - 1));
+					    kinds[k].share * 2 * (f + i + w) *
+						    (p - 1));
 				run_fini(&run);
 			}
 }
