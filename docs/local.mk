@@ -6,6 +6,7 @@ MANUALS = \
 	docs/stagecoach.1 \
 	docs/stagecoach-prepare.1 \
 	docs/stagecoach-train.1 \
+	docs/stagecoach-plan.1 \
 	docs/stagecoach-eval.1 \
 	docs/stagecoach-generate.1 \
 	docs/stagecoach-inspect.1 \

@@ -27,7 +27,10 @@
 #define TOKENS_LEAST 256u
 #define PROBE_TOKENS 32u
 #define PASSES_MAX   9u
-#define CORES_MAX    4096
+/* So many will do, once they have taken this long together. */
+#define PASSES_ENOUGH    3u
+#define PASSES_ENOUGH_NS (4 * NS_PER_MS)
+#define CORES_MAX        4096
 
 /* ---- where ---- */
 
@@ -247,23 +250,39 @@ static void choose_shape(struct bench *bench, struct rig *rig, double *estimate)
 	bench->used = shape;
 }
 
+static bool wants_another(const struct bench *bench, int64_t begin_ns,
+			  int64_t pass_ns)
+{
+	int64_t now_ns = clock_now_ns();
+
+	if (bench->passes == PASSES_MAX ||
+	    clock_seconds(now_ns - pass_ns) >= remaining(bench))
+		return false;
+	return bench->passes < PASSES_ENOUGH || bench->calibration->optimizer ||
+	       now_ns - begin_ns < PASSES_ENOUGH_NS;
+}
+
 static void time_layers(struct bench *bench, struct rig *rig,
 			struct rig_stamps *stamps)
 {
 	unsigned width = 3 * model_layer_count(bench->sample);
 	double estimate;
-	int64_t begin_ns;
+	int64_t begin_ns, pass_ns;
 
 	choose_shape(bench, rig, &estimate);
-	/* The first pass of a size touches new memory. */
-	if (3 * estimate < remaining(bench))
+	/*
+	 * The first pass of a size touches new memory. Among many it does not
+	 * move the median.
+	 */
+	if (3 * estimate < remaining(bench) &&
+	    PASSES_ENOUGH * 3 * estimate > remaining(bench))
 		run_pass(bench, rig, bench->used, NULL, NULL);
+	begin_ns = clock_now_ns();
 	do {
-		begin_ns = clock_now_ns();
+		pass_ns = clock_now_ns();
 		run_pass(bench, rig, bench->used, stamps,
 			 bench->seconds + bench->passes++ * width);
-	} while (bench->passes < PASSES_MAX &&
-		 clock_seconds(clock_now_ns() - begin_ns) < remaining(bench));
+	} while (wants_another(bench, begin_ns, pass_ns));
 }
 
 /* The optimizer's step twice: the first touches its memory. */
@@ -597,19 +616,22 @@ static void operations_of(const struct layer *layer, struct shape shape,
 		out[1] += cost.forward;
 }
 
-/* What has no products is as many tokens' work. */
-static double scale(const struct bench *bench, const struct layer *layer,
-		    const struct layer *sample_layer, unsigned which)
+/*
+ * How much longer a layer's F, I or W takes than one alike did in another
+ * shape. What has no products is as many tokens' work.
+ */
+static double ratio(const struct layer *layer, struct shape shape,
+		    const struct layer *other, struct shape other_shape,
+		    bool recompute, unsigned which)
 {
-	bool recompute = bench->calibration->recompute;
 	double wanted[3], measured[3];
 
-	operations_of(layer, bench->most, recompute, wanted);
-	operations_of(sample_layer, bench->used, recompute, measured);
+	operations_of(layer, shape, recompute, wanted);
+	operations_of(other, other_shape, recompute, measured);
 	if (measured[which] > 0)
 		return wanted[which] / measured[which];
-	return (double)(bench->most.batch * bench->most.time) /
-	       (double)(bench->used.batch * bench->used.time);
+	return (double)(shape.batch * shape.time) /
+	       (double)(other_shape.batch * other_shape.time);
 }
 
 static int fill_times(const struct bench *bench, const struct model *model,
@@ -627,7 +649,9 @@ static int fill_times(const struct bench *bench, const struct model *model,
 		for (unsigned which = 0; which < 3; which++) {
 			times[which] =
 				median(bench, layer, which, room, &other);
-			times[which] *= scale(bench, layer, other, which);
+			times[which] *=
+				ratio(layer, bench->most, other, bench->used,
+				      bench->calibration->recompute, which);
 		}
 		out->rows[i].forward = times[0];
 		out->rows[i].input = times[1];
@@ -717,6 +741,36 @@ int calibrate_by_operations(const struct model *model,
 		out->rows[i].weight = counts[2];
 	}
 	return rc;
+}
+
+void calibrate_rescale(const struct model *model,
+		       const struct calibration *calibration,
+		       struct costs *costs)
+{
+	struct shape now = {calibration->micro_batch_size,
+			    calibration->context};
+	struct shape then = {costs->micro_batch_size, costs->context};
+	bool again = calibration->recompute;
+
+	if (then.batch == 0 || then.time == 0 ||
+	    (then.batch == now.batch && then.time == now.time))
+		return;
+	for (unsigned i = 0; i < costs->count; i++) {
+		const struct layer *layer = model_layer(model, i);
+		struct costs_row *row = &costs->rows[i];
+
+		row->forward *= ratio(layer, now, layer, then, again, 0);
+		row->input *= ratio(layer, now, layer, then, again, 1);
+		row->weight *= ratio(layer, now, layer, then, again, 2);
+		fill_bytes(calibration, layer, row);
+	}
+	costs->message_bytes *= (double)(now.batch * now.time) /
+				(double)(then.batch * then.time);
+	costs->micro_batch_size = calibration->micro_batch_size;
+	costs->context = calibration->context;
+	log_info(
+		"%s: measured with micro-batches of %zu x %zu tokens, scaled by operations to %zu x %zu",
+		costs->origin, then.batch, then.time, now.batch, now.time);
 }
 
 int calibrate_layers(const struct model *model,

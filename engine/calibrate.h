@@ -76,6 +76,15 @@ int calibrate_by_operations(const struct model *model,
 			    struct costs *out) MUST_CHECK;
 
 /*
+ * Costs of this model's layers (costs_check_model) that were taken with other
+ * micro-batches, as they say: scaled by operations to the calibration's, and its
+ * bytes. Those that do not say stay as they are.
+ */
+void calibrate_rescale(const struct model *model,
+		       const struct calibration *calibration,
+		       struct costs *costs);
+
+/*
  * What a message of costs->message_bytes costs on this machine's links: fills
  * in latency, bandwidth, send and receive. `transport` and `io` as in
  * transport/transport.h, "auto" for tcp's. Takes a few ten milliseconds.

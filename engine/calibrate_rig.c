@@ -9,7 +9,7 @@
 #include <string.h>
 
 /* Values that are drawn; what is longer repeats them. */
-#define DRAWN 16384
+#define DRAWN 1024
 
 static unsigned layer_count(const struct rig *rig)
 {
@@ -114,6 +114,7 @@ static int create_stage(struct rig *rig)
 {
 	const struct rig_config *config = &rig->config;
 	struct stage_config stage = {
+		.model = config->model,
 		.store = rig->store,
 		.first_layer = config->first_layer,
 		.end_layer = config->end_layer,
@@ -163,7 +164,7 @@ int rig_create(struct rig *rig, const struct rig_config *config)
 	threads_set_float_state();
 	rc = threads_create(config->threads, config->cores, &rig->team);
 	if (!rc)
-		rc = gemm_prepare(rig->team);
+		rc = gemm_prepare_untouched(rig->team);
 	if (!rc)
 		rc = create_store(rig);
 	if (!rc)

@@ -23,6 +23,7 @@ engine_libengine_a_SOURCES = \
 	engine/partition.c engine/partition.h \
 	engine/partition_search.c engine/partition_search.h \
 	engine/pipeline.c engine/pipeline.h \
+	engine/plan.c engine/plan.h \
 	engine/reduce.c engine/reduce.h \
 	engine/route.c engine/route.h \
 	engine/run.c engine/run.h \

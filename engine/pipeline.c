@@ -313,8 +313,8 @@ static int create_store(struct pipeline *p)
 	return rc;
 }
 
-static void stage_config(const struct pipeline *p, unsigned stage,
-			 struct stage_config *out)
+void pipeline_stage_config(const struct pipeline *p, unsigned stage,
+			   struct stage_config *out)
 {
 	const struct job *job = p->job;
 	struct flights flights, more;
@@ -325,6 +325,7 @@ static void stage_config(const struct pipeline *p, unsigned stage,
 		flights_merge(&flights, &more);
 	}
 	*out = (struct stage_config){
+		.model = p->model,
 		.store = p->store,
 		.index = stage,
 		.first_layer = p->partition->first[stage],
@@ -367,6 +368,19 @@ static void cut_sender(struct cutter *cutter, struct pipeline_sender *sender,
 		sender->slots[i].own = cut(cutter, bytes);
 }
 
+/* Only the two ranks that share a tied parameter stage its pieces. */
+static size_t tie_staging_bytes(const struct pipeline *p)
+{
+	const unsigned *rank_of = p->train_schedule->rank_of_stage;
+	unsigned first = rank_of[p->tie.first_stage];
+	unsigned second = rank_of[p->tie.second_stage];
+	bool shares = p->world->rank == first || p->world->rank == second;
+
+	if (p->tie_count == 0 || first == second || !shares)
+		return 0;
+	return p->ahead * PIPELINE_TIE_PIECE_BYTES;
+}
+
 /* Everything messages are read from or written to, but the accumulators. */
 static int cut_region(struct pipeline *p, struct cutter *cutter)
 {
@@ -383,7 +397,7 @@ static int cut_region(struct pipeline *p, struct cutter *cutter)
 
 		if (!is_held(p, s))
 			continue;
-		stage_config(p, s, &config);
+		pipeline_stage_config(p, s, &config);
 		stage_sizes(&config, &sizes);
 		messages = cut(cutter, sizes.message_region_bytes);
 		if (s + 1 < stage_count(p))
@@ -402,7 +416,7 @@ static int cut_region(struct pipeline *p, struct cutter *cutter)
 	p->token = cut(cutter, sizeof(int32_t));
 	if (!p->train_schedule || rc)
 		return rc;
-	p->tie_staging = cut(cutter, p->ahead * PIPELINE_TIE_PIECE_BYTES);
+	p->tie_staging = cut(cutter, tie_staging_bytes(p));
 	{
 		void *votes = cut(cutter, vote_region_bytes(p));
 
@@ -412,12 +426,8 @@ static int cut_region(struct pipeline *p, struct cutter *cutter)
 	return rc;
 }
 
-static int create_region(struct pipeline *p)
+static int create_tables(struct pipeline *p)
 {
-	struct cutter cutter = {0};
-	void *base;
-	int rc;
-
 	p->stages = calloc(stage_count(p), sizeof(*p->stages));
 	p->forward_senders =
 		calloc(stage_count(p), sizeof(*p->forward_senders));
@@ -427,14 +437,28 @@ static int create_region(struct pipeline *p)
 	if (!p->stages || !p->forward_senders || !p->backward_senders ||
 	    !p->batch_busy)
 		return fail(-ENOMEM, "no memory for the pipeline");
-	rc = cut_region(p, &cutter);
-	if (rc)
-		return rc;
-	rc = transport_create_region(p->world->endpoint, cutter.used, &base);
+	return 0;
+}
+
+size_t pipeline_region_bytes(struct pipeline *p)
+{
+	struct cutter cutter = {0};
+
+	(void)!cut_region(p, &cutter); /* cannot fail without memory to cut */
+	return cutter.used;
+}
+
+static int create_region(struct pipeline *p)
+{
+	struct cutter cutter = {0};
+	void *base;
+	int rc = transport_create_region(p->world->endpoint,
+					 pipeline_region_bytes(p), &base);
+
 	if (rc)
 		return rc;
 	p->region = base;
-	cutter = (struct cutter){.base = base};
+	cutter.base = base;
 	return cut_region(p, &cutter);
 }
 
@@ -614,7 +638,7 @@ static int check_job(const struct world *world, const struct job *job,
 	return 0;
 }
 
-int pipeline_create(struct world *world, const struct job *job,
+int pipeline_sketch(struct world *world, const struct job *job,
 		    const struct model *model, struct pipeline **out)
 {
 	struct pipeline *p = calloc(1, sizeof(*p));
@@ -641,7 +665,23 @@ int pipeline_create(struct world *world, const struct job *job,
 	if (!rc)
 		rc = create_routes(p);
 	if (!rc)
-		rc = create_store(p);
+		rc = create_tables(p);
+	if (rc)
+		pipeline_destroy(p);
+	else
+		*out = p;
+	return rc;
+}
+
+int pipeline_create(struct world *world, const struct job *job,
+		    const struct model *model, struct pipeline **out)
+{
+	struct pipeline *p;
+	int rc = pipeline_sketch(world, job, model, &p);
+
+	if (rc)
+		return rc;
+	rc = create_store(p);
 	if (!rc)
 		rc = connect_links(p);
 	if (!rc)

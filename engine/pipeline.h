@@ -91,6 +91,19 @@ int pipeline_create(struct world *world, const struct job *job,
 		    struct pipeline **out) MUST_CHECK;
 void pipeline_destroy(struct pipeline *pipeline);
 
+/*
+ * The same without links and memory: schedules, routes and sizes, for `plan`.
+ * Of the world only rank, size and team are looked at; the rank may be changed
+ * between the two questions below.
+ */
+int pipeline_sketch(struct world *world, const struct job *job,
+		    const struct model *model,
+		    struct pipeline **out) MUST_CHECK;
+/* How a stage is made (store NULL in a sketch); the rank's message region. */
+void pipeline_stage_config(const struct pipeline *pipeline, unsigned stage,
+			   struct stage_config *out);
+size_t pipeline_region_bytes(struct pipeline *pipeline);
+
 /* True on the rank that holds the last stage. */
 bool pipeline_holds_loss(const struct pipeline *pipeline);
 

@@ -44,7 +44,7 @@ struct stage {
 static const struct layer *layer_at(const struct stage_config *config,
 				    unsigned i)
 {
-	return model_layer(config->store->model, config->first_layer + i);
+	return model_layer(config->model, config->first_layer + i);
 }
 
 static unsigned layer_count(const struct stage_config *config)

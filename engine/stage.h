@@ -26,7 +26,8 @@
 #include "model/model.h"
 
 struct stage_config {
-	struct store *store;
+	const struct model *model;
+	struct store *store;  /* the layers' weights; stage_sizes(): NULL */
 	unsigned index;       /* global stage number */
 	unsigned first_layer; /* layers [first_layer, end_layer) */
 	unsigned end_layer;

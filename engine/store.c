@@ -16,12 +16,7 @@ static bool is_alias(const struct store_config *config,
 	       config->holds_layer[all[parameter->tied_to].layer];
 }
 
-struct store_sizes {
-	unsigned rows;
-	size_t weights, gradients, moments;
-};
-
-static void measure(const struct store_config *config, struct store_sizes *out)
+void store_sizes(const struct store_config *config, struct store_sizes *out)
 {
 	unsigned count;
 	const struct parameter *all = model_parameters(config->model, &count);
@@ -42,14 +37,6 @@ static void measure(const struct store_config *config, struct store_sizes *out)
 		if (!alias)
 			out->moments += bytes * config->moments;
 	}
-}
-
-size_t store_bytes(const struct store_config *config)
-{
-	struct store_sizes sizes;
-
-	measure(config, &sizes);
-	return sizes.weights + sizes.gradients + sizes.moments;
 }
 
 static int allocate_tables(struct store *store, unsigned parameters)
@@ -135,7 +122,7 @@ int store_create(const struct store_config *config, struct store **out)
 
 	if (!store)
 		return fail(-ENOMEM, "no memory for the parameter table");
-	measure(config, &sizes);
+	store_sizes(config, &sizes);
 	store->model = config->model;
 	store->count = sizes.rows;
 	store->levels = config->levels;

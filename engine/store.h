@@ -53,7 +53,13 @@ int store_create(const struct store_config *config,
 void store_destroy(struct store *store);
 
 /* Bytes store_create() will take, for `plan`. */
-size_t store_bytes(const struct store_config *config);
+struct store_sizes {
+	unsigned rows;
+	size_t weights;
+	size_t gradients;
+	size_t moments;
+};
+void store_sizes(const struct store_config *config, struct store_sizes *out);
 
 /* True when this rank updates and saves the row's parameter: it is not an
  * alias; a remote copy of a tied one is updated here but not saved. */

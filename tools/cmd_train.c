@@ -4,13 +4,12 @@
 #include "base/text.h"
 #include "data/corpus.h"
 #include "data/tokenizer.h"
-#include "engine/accumulator.h"
 #include "engine/checkpoint.h"
 #include "model/io/hf_config.h"
-#include "schedules/schedule.h"
 #include "tools/commands.h"
 #include "tools/job_options.h"
 #include "tools/progress.h"
+#include "tools/train_options.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -42,97 +41,10 @@ static const struct option_spec table[] = {
 	 .argument = "DIR",
 	 .help = "start from this Hugging Face model folder"},
 	JOB_OPTIONS_PIPELINE,
-	{.name = "schedule",
-	 .letter = 's',
-	 .kind = OPTION_STRING,
-	 .argument = "NAME|FILE",
-	 .fallback = "1f1b",
-	 .help = "order of the work: see `stagecoach schedule list`, or a CSV file"},
-	{.name = "chunks",
-	 .letter = 'V',
-	 .kind = OPTION_INTEGER,
-	 .argument = "V",
-	 .fallback = "0",
-	 .minimum = 0,
-	 .maximum = 256,
-	 .help = "pieces each stage's layers are cut into, for interleaved and V schedules; 0: as the schedule likes"},
-	{.name = "recompute",
-	 .kind = OPTION_FLAG,
-	 .help = "keep layer inputs only and run forward again for the backward: less memory, about a third more time"},
-	{.name = "arch",
-	 .kind = OPTION_CHOICE,
-	 .argument = "NAME",
-	 .choices = "gpt2",
-	 .fallback = "gpt2",
-	 .group = "New model",
-	 .help = "family of a model with random weights"},
-	{.name = "layers",
-	 .letter = 'L',
-	 .kind = OPTION_INTEGER,
-	 .argument = "L",
-	 .fallback = "4",
-	 .minimum = 1,
-	 .maximum = 10000,
-	 .help = "blocks"},
-	{.name = "width",
-	 .letter = 'C',
-	 .kind = OPTION_INTEGER,
-	 .argument = "C",
-	 .fallback = "256",
-	 .minimum = 1,
-	 .maximum = 1 << 20,
-	 .help = "channels"},
-	{.name = "heads",
-	 .letter = 'H',
-	 .kind = OPTION_INTEGER,
-	 .argument = "H",
-	 .fallback = "4",
-	 .minimum = 1,
-	 .maximum = 4096,
-	 .help = "attention heads; must divide the width"},
-	{.name = "vocab-size",
-	 .kind = OPTION_INTEGER,
-	 .argument = "V",
-	 .minimum = 2,
-	 .maximum = 1 << 24,
-	 .help = "tokens the model knows (default: what the data says)"},
-	{.name = "dropout",
-	 .kind = OPTION_REAL,
-	 .argument = "P",
-	 .minimum = 0,
-	 .maximum = 0.99,
-	 .help = "probability, at all sites (default: 0, or the model folder's)"},
-	{.name = "context",
-	 .letter = 'T',
-	 .kind = OPTION_INTEGER,
-	 .argument = "T",
-	 .minimum = 1,
-	 .maximum = 1 << 24,
-	 .group = "Batch",
-	 .help = "tokens a sequence (default: 256, or the model's if less)"},
-	{.name = "micro-batches",
-	 .letter = 'M',
-	 .kind = OPTION_INTEGER,
-	 .argument = "M",
-	 .fallback = "8",
-	 .minimum = 1,
-	 .maximum = 65535,
-	 .help = "micro-batches a step, all in all"},
-	{.name = "micro-batch-size",
-	 .letter = 'B',
-	 .kind = OPTION_INTEGER,
-	 .argument = "B",
-	 .fallback = "2",
-	 .minimum = 1,
-	 .maximum = 65535,
-	 .help = "sequences a micro-batch"},
-	{.name = "gradient-groups",
-	 .kind = OPTION_INTEGER,
-	 .argument = "G",
-	 .fallback = "1",
-	 .minimum = 1,
-	 .maximum = 65536,
-	 .help = "sum micro-batches in G groups, and those as a binary tree; a power of two; changes the last bits"},
+	TRAIN_OPTIONS_SCHEDULE,
+	TRAIN_OPTIONS_BALANCE,
+	TRAIN_OPTIONS_MODEL,
+	TRAIN_OPTIONS_BATCH,
 	{.name = "seed",
 	 .kind = OPTION_INTEGER,
 	 .argument = "S",
@@ -149,12 +61,7 @@ static const struct option_spec table[] = {
 	 .maximum = SAMPLES_MAX,
 	 .group = "Optimizer",
 	 .help = "steps in all, those before a resume included"},
-	{.name = "optimizer",
-	 .kind = OPTION_CHOICE,
-	 .argument = "NAME",
-	 .choices = "adamw|sgd",
-	 .fallback = "adamw",
-	 .help = "update rule"},
+	TRAIN_OPTION_OPTIMIZER,
 	{.name = "lr",
 	 .kind = OPTION_REAL,
 	 .argument = "X",
@@ -207,13 +114,7 @@ static const struct option_spec table[] = {
 	 .minimum = 0,
 	 .maximum = 1,
 	 .help = "adamw: added to the denominator"},
-	{.name = "momentum",
-	 .kind = OPTION_REAL,
-	 .argument = "X",
-	 .fallback = "0.9",
-	 .minimum = 0,
-	 .maximum = 0.999999,
-	 .help = "sgd: momentum"},
+	TRAIN_OPTION_MOMENTUM,
 	{.name = "nesterov",
 	 .kind = OPTION_FLAG,
 	 .help = "sgd: Nesterov's form of it"},
@@ -304,6 +205,8 @@ static const char *const resume_may_change[] = {
 	"keep-checkpoints",
 	"trace",
 	"trace-steps",
+	"costs",
+	"memory-cap",
 	NULL,
 };
 
@@ -314,6 +217,7 @@ struct train {
 	struct corpus *corpus;
 	struct checkpoint checkpoint;
 	bool resume;
+	struct train_split split;
 	struct progress progress;
 	bool progress_begun;
 	double first_loss, last_loss, validation_loss;
@@ -345,7 +249,9 @@ static int read_run(struct train *t, const char *run)
 	if (!rc &&
 	    (options_is_typed(t->options, "stages") ||
 	     options_is_typed(t->options, "chunks") ||
-	     options_is_typed(t->options, "schedule")) &&
+	     options_is_typed(t->options, "schedule") ||
+	     options_is_typed(t->options, "costs") ||
+	     options_is_typed(t->options, "memory-cap")) &&
 	    !options_is_typed(t->options, "split"))
 		json_object_del(options, "split");
 	/* Recording is asked for each time: it would write over what there is. */
@@ -446,58 +352,22 @@ static int end_of_text(const struct corpus *corpus, int *id)
 
 static int new_model_config(struct train *t)
 {
-	const struct options *o = t->options;
 	struct model_config *config = &t->job.config;
-	size_t vocab = corpus_vocab_size(t->corpus);
-	int rc = model_config_default(options_string(o, "arch"), config);
+	int rc = train_options_model(t->options, corpus_vocab_size(t->corpus),
+				     t->job.data, &t->job);
 
-	if (rc)
+	if (rc || t->job.model[0])
 		return rc;
-	if (options_is_set(o, "vocab-size"))
-		vocab = (size_t)options_integer(o, "vocab-size");
-	if (vocab == 0)
-		return fail(
-			-EINVAL,
-			"%s does not say how many tokens there are: give --vocab-size (GPT-2: 50257)",
-			t->job.data);
-	config->vocab_size = (unsigned)vocab;
-	config->layers = (unsigned)options_integer(o, "layers");
-	config->width = (unsigned)options_integer(o, "width");
-	config->heads = (unsigned)options_integer(o, "heads");
-	config->context = 256;
-	if (options_is_set(o, "context"))
-		config->context = (unsigned)options_integer(o, "context");
-	config->embedding_dropout = 0;
-	config->residual_dropout = 0;
-	config->attention_dropout = 0;
 	rc = end_of_text(t->corpus, &config->eos_id);
 	config->bos_id = config->eos_id;
 	return rc;
 }
 
-static int old_model_config(struct train *t, const char *folder)
-{
-	static const char *const new_only[] = {"layers", "width", "heads",
-					       "vocab-size", "arch"};
-	int rc;
-
-	for (size_t i = 0; i < ARRAY_SIZE(new_only); i++)
-		if (options_is_set(t->options, new_only[i]))
-			return fail(
-				-EINVAL,
-				"--%s is for new models; the one in %s has its own",
-				new_only[i], folder);
-	rc = job_options_path(t->job.model, folder);
-	return rc ? rc : hf_config_read(folder, &t->job.config);
-}
-
 static int choose_config(struct train *t)
 {
-	const char *folder = options_string(t->options, "model");
-
 	if (t->resume)
 		return hf_config_read(t->checkpoint.folder, &t->job.config);
-	return folder ? old_model_config(t, folder) : new_model_config(t);
+	return new_model_config(t);
 }
 
 static int make_model(struct train *t)
@@ -522,19 +392,11 @@ static int make_model(struct train *t)
 	return rc;
 }
 
-static void fill_batch(struct train *t)
+static int fill_batch(struct train *t)
 {
 	const struct options *o = t->options;
 	struct job *job = &t->job;
 
-	job->context = MIN(job->config.context, 256u);
-	if (options_is_set(o, "context"))
-		job->context = (unsigned)options_integer(o, "context");
-	job->micro_batches = (unsigned)options_integer(o, "micro-batches");
-	job->micro_batch_size =
-		(unsigned)options_integer(o, "micro-batch-size");
-	job->gradient_groups = (unsigned)options_integer(o, "gradient-groups");
-	job->recompute = options_flag(o, "recompute");
 	job->seed = (uint64_t)options_integer(o, "seed");
 	job->steps = (uint64_t)options_integer(o, "steps");
 	job->checkpoint_every =
@@ -544,6 +406,7 @@ static void fill_batch(struct train *t)
 	job->eval_every = (uint64_t)options_integer(o, "eval-every");
 	if (options_flag(o, "trace"))
 		job->trace_steps = (unsigned)options_integer(o, "trace-steps");
+	return train_options_batch(o, job);
 }
 
 static void fill_optimizer(struct train *t)
@@ -554,17 +417,14 @@ static void fill_optimizer(struct train *t)
 	const char *decay = options_string(o, "decay");
 
 	*optimizer = (struct optimizer_config){
-		.kind = strcmp(options_string(o, "optimizer"), "sgd") == 0
-				? OPTIMIZER_SGD
-				: OPTIMIZER_ADAMW,
 		.beta1 = options_real(o, "beta1"),
 		.beta2 = options_real(o, "beta2"),
 		.epsilon = options_real(o, "epsilon"),
-		.momentum = options_real(o, "momentum"),
 		.nesterov = options_flag(o, "nesterov"),
 		.weight_decay = options_real(o, "weight-decay"),
 		.clip = options_real(o, "clip"),
 	};
+	train_options_optimizer(o, optimizer);
 	rate->peak = options_real(o, "lr");
 	rate->floor = options_is_set(o, "min-lr") ? options_real(o, "min-lr")
 						  : rate->peak / 10;
@@ -598,43 +458,6 @@ static int check_data(struct train *t)
 	rc = job_options_windows(t->corpus, CORPUS_VALIDATION, t->job.context,
 				 &windows);
 	t->job.eval_samples = MIN(wanted, windows);
-	return rc;
-}
-
-/* Found here rather than on every rank: one clear line. */
-static int check_schedule(struct train *t)
-{
-	struct job *job = &t->job;
-	struct accumulation accumulation = {.micro_batches = job->micro_batches,
-					    .groups = job->gradient_groups};
-	struct schedule *schedule;
-	struct schedule_report report;
-	int rc = accumulation_check(&accumulation);
-
-	if (!rc)
-		rc = job_options_path(job->schedule,
-				      options_string(t->options, "schedule"));
-	if (!rc)
-		rc = schedule_open(
-			job->schedule, job->ranks, job->micro_batches,
-			(unsigned)options_integer(t->options, "chunks"),
-			SCHEDULE_DIALECT_AUTO, &schedule);
-	if (rc)
-		return rc;
-	job->chunks = schedule->chunks;
-	rc = schedule_validate(schedule, SCHEDULE_BUFFERS_ANY, &report);
-	if (rc == -EINVAL)
-		fail(rc, "schedule %s: %s", schedule->name, report.reason);
-	else if (!rc && schedule->forward_only)
-		rc = fail(-EINVAL,
-			  "schedule %s has no backward: it cannot train",
-			  schedule->name);
-	else if (!rc && !report.bit_identical)
-		log_warning(
-			"schedule %s does not give the same bits as others: %s",
-			schedule->name, report.bit_reason);
-	schedule_report_fini(&report);
-	schedule_destroy(schedule);
 	return rc;
 }
 
@@ -700,6 +523,21 @@ static int apply_resume(struct train *t)
 	return rc ? rc : job_options_path(job->resume, t->checkpoint.folder);
 }
 
+/* Of the plan only its warnings and refusals are of interest here. */
+static int split_layers(struct train *t)
+{
+	struct plan *plan;
+	int rc = train_options_split(t->options, t->model, false, &t->job,
+				     &t->split);
+
+	if (!rc)
+		rc = train_options_plan(t->options, &t->job, t->model,
+					&t->split, &plan);
+	if (!rc)
+		plan_destroy(plan);
+	return rc;
+}
+
 static int plan(struct train *t)
 {
 	const char *run = options_string(t->options, "resume");
@@ -718,18 +556,15 @@ static int plan(struct train *t)
 		return rc;
 	t->job.kind = JOB_TRAIN;
 	job_options_pipeline(t->options, &t->job);
-	fill_batch(t);
+	rc = fill_batch(t);
+	if (rc)
+		return rc;
 	fill_optimizer(t);
-	if (t->job.context > t->job.config.context)
-		return fail(
-			-EINVAL,
-			"--context %u is longer than the model's positions (%u)",
-			t->job.context, t->job.config.context);
 	rc = check_data(t);
 	if (!rc)
-		rc = check_schedule(t);
+		rc = train_options_schedule(t->options, &t->job);
 	if (!rc)
-		rc = job_options_partition(t->options, t->model, &t->job);
+		rc = split_layers(t);
 	if (!rc)
 		rc = find_tokenizer(t);
 	return rc ? rc : apply_resume(t);
@@ -789,6 +624,8 @@ static void introduce(const struct train *t)
 			 partition_text(&job->partition, split, 8192),
 			 job->schedule,
 			 job->recompute ? ", recomputing activations" : "");
+	if (split && job->partition.stages > 1)
+		log_info("layers %s: %s", split, t->split.reason);
 	log_info(
 		"step: %u micro-batches x %u sequences x %u tokens = %s tokens; %" PRIu64
 		" steps",
@@ -915,6 +752,7 @@ int cmd_train(int argc, char **argv)
 		rc = run(t);
 		status = rc ? 1 : 0;
 	}
+	train_split_fini(&t->split);
 	model_destroy(t->model);
 	corpus_close(t->corpus);
 	checkpoint_fini(&t->checkpoint);

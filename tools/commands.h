@@ -9,6 +9,7 @@
 
 int cmd_prepare(int argc, char **argv);
 int cmd_train(int argc, char **argv);
+int cmd_plan(int argc, char **argv);
 int cmd_eval(int argc, char **argv);
 int cmd_generate(int argc, char **argv);
 int cmd_schedule(int argc, char **argv);
@@ -18,6 +19,7 @@ int cmd_rank(int argc,
 
 /* For --help, the manual and completion. */
 extern const struct option_command train_command;
+extern const struct option_command plan_command;
 extern const struct option_command eval_command;
 extern const struct option_command generate_command;
 extern const struct option_command inspect_command;

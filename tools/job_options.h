@@ -24,7 +24,7 @@
 		 .argument = "N,N,...",                                                                                              \
 		 .minimum = 0,                                                                                                       \
 		 .maximum = 100000,                                                                                                  \
-		 .help = "layers a stage, e.g. 5,4,3 (default: balanced by operations)"},                                            \
+		 .help = "layers a stage, e.g. 5,4,3 (default: balanced)"},                                                          \
 		{.name = "transport",                                                                                                \
 		 .kind = OPTION_CHOICE,                                                                                              \
 		 .argument = "KIND",                                                                                                 \

@@ -27,6 +27,7 @@ stagecoach_SOURCES = tools/main.c tools/commands.h \
 	tools/cmd_eval.c \
 	tools/cmd_generate.c \
 	tools/cmd_inspect.c tools/inspect_corpus.c tools/inspect_corpus.h \
+	tools/cmd_plan.c \
 	tools/cmd_prepare.c \
 	tools/cmd_rank.c \
 	tools/cmd_train.c \
@@ -44,6 +45,7 @@ stagecoach_SOURCES = tools/main.c tools/commands.h \
 	tools/schedule/comparison_output.h \
 	tools/schedule/comparison_output.c \
 	tools/schedule/rehearse.c \
-	tools/schedule/compare.c
+	tools/schedule/compare.c \
+	tools/train_options.c tools/train_options.h
 stagecoach_LDADD = $(TOOLS_LIBS) $(ENGINE_LIBS) $(DATA_LIBS) $(MODEL_LIBS) \
 	$(SCHEDULES_LIBS) $(TRANSPORT_LIBS) $(BASE_LIBS)

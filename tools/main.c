@@ -22,6 +22,8 @@ struct command {
 static const struct command commands[] = {
 	{"prepare", "turn text into a tokenizer and token shards", cmd_prepare},
 	{"train", "train a model, its layers split over stages", cmd_train},
+	{"plan", "say what each stage will hold and how long a step will take",
+	 cmd_plan},
 	{"eval", "measure the loss of a model on a corpus", cmd_eval},
 	{"generate", "continue a prompt with a model", cmd_generate},
 	{"schedule", "show and check pipeline schedules", cmd_schedule},

@@ -116,9 +116,9 @@ out_free:
 	return error;
 }
 
-int gemm_prepare_thread(void)
+static int prepare_thread(bool touch)
 {
-	int error = gemm_memory_prepare();
+	int error = gemm_memory_prepare(touch);
 
 	if (error != 0)
 		return error;
@@ -126,23 +126,43 @@ int gemm_prepare_thread(void)
 	return library_try();
 }
 
+int gemm_prepare_thread(void)
+{
+	return prepare_thread(true);
+}
+
+struct preparation {
+	bool touch;
+	atomic_int error;
+};
+
 static void prepare_task(void *argument, size_t index, unsigned thread)
 {
-	atomic_int *first_error = argument;
-	int error = gemm_prepare_thread();
+	struct preparation *preparation = argument;
+	int error = prepare_thread(preparation->touch);
 
 	(void)index;
 	(void)thread;
 	if (error != 0)
-		atomic_store(first_error, error);
+		atomic_store(&preparation->error, error);
+}
+
+static int prepare_team(struct threads *threads, bool touch)
+{
+	struct preparation preparation = {.touch = touch};
+
+	threads_run_each(threads, prepare_task, &preparation);
+	return atomic_load(&preparation.error);
 }
 
 int gemm_prepare(struct threads *threads)
 {
-	atomic_int error = 0;
+	return prepare_team(threads, true);
+}
 
-	threads_run_each(threads, prepare_task, &error);
-	return atomic_load(&error);
+int gemm_prepare_untouched(struct threads *threads)
+{
+	return prepare_team(threads, false);
 }
 
 /* ---- one product, one thread ---- */

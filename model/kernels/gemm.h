@@ -66,6 +66,8 @@ void gemm_block(enum gemm_transpose transpose_a,
  */
 int gemm_prepare(struct threads *threads) MUST_CHECK;
 int gemm_prepare_thread(void) MUST_CHECK; /* the calling thread alone */
+/* The same but for touching the memory: for a team that lives shortly. */
+int gemm_prepare_untouched(struct threads *threads) MUST_CHECK;
 
 /* The size of the tiles of an (m, n, k) product; at the edges less. */
 struct gemm_tile {

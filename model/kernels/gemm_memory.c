@@ -104,7 +104,7 @@ static struct buffer *buffer_find(void)
 	return buffer_map();
 }
 
-int gemm_memory_prepare(void)
+int gemm_memory_prepare(bool touch)
 {
 	struct buffer *buffer = buffer_find();
 
@@ -113,9 +113,9 @@ int gemm_memory_prepare(void)
 			    "no %zu MiB of address space for the work memory "
 			    "of matrix products (see ulimit -v)",
 			    BUFFER_BYTES >> 20);
-	if (!buffer->touched)
+	if (touch && !buffer->touched)
 		memset(buffer_memory(buffer), 0, TOUCHED_BYTES);
-	buffer->touched = true;
+	buffer->touched |= touch;
 	return 0;
 }
 

@@ -15,10 +15,10 @@
 #include "base/compiler.h"
 
 /*
- * Maps the calling thread's buffer, if it has none, and touches what products
- * of our tiles use. Freed when the thread ends. -ENOMEM.
+ * Maps the calling thread's buffer, if it has none, and where asked to touches
+ * what products of our tiles use. Freed when the thread ends. -ENOMEM.
  */
-int gemm_memory_prepare(void) MUST_CHECK;
+int gemm_memory_prepare(bool touch) MUST_CHECK;
 
 /*
  * How often OpenBLAS asked this thread's buffer: unchanged by a product that

@@ -46,6 +46,12 @@ tests_unit_test_partition_SOURCES = tests/unit/test-partition.c
 tests_unit_test_partition_CPPFLAGS = $(TEST_CPPFLAGS)
 tests_unit_test_partition_LDADD = $(ENGINE_TEST_LIBS) $(CMOCKA_LIBS)
 
+check_PROGRAMS += tests/unit/test-plan
+TESTS += tests/unit/test-plan
+tests_unit_test_plan_SOURCES = tests/unit/test-plan.c
+tests_unit_test_plan_CPPFLAGS = $(TEST_CPPFLAGS)
+tests_unit_test_plan_LDADD = $(ENGINE_TEST_LIBS) $(CMOCKA_LIBS)
+
 check_PROGRAMS += tests/unit/test-engine-run
 TESTS += tests/unit/test-engine-run
 tests_unit_test_engine_run_SOURCES = tests/unit/test-engine-run.c

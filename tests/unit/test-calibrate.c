@@ -211,10 +211,8 @@ static void stage_bytes(struct model *model, const struct calibration *c,
 			unsigned first, unsigned end, bool split,
 			double *activation, double *pending)
 {
-	bool holds[16] = {false};
-	struct store_config config = {
-		.model = model, .holds_layer = holds, .levels = 1};
 	struct stage_config stage = {
+		.model = model,
 		.first_layer = first,
 		.end_layer = end,
 		.batch = c->micro_batch_size,
@@ -226,15 +224,11 @@ static void stage_bytes(struct model *model, const struct calibration *c,
 	};
 	struct stage_sizes sizes;
 
-	for (unsigned i = first; i < end; i++)
-		holds[i] = true;
-	assert_int_equal(store_create(&config, &stage.store), 0);
 	assert_int_equal(threads_create(1, NULL, &stage.threads), 0);
 	stage_sizes(&stage, &sizes);
 	*activation = (double)(sizes.activation_bytes + sizes.input_bytes);
 	*pending = (double)(sizes.pending_bytes + sizes.output_gradient_bytes);
 	threads_destroy(stage.threads);
-	store_destroy(stage.store);
 }
 
 static void bytes_add_up_to_a_stage(void **state)

@@ -86,6 +86,7 @@ static void create_stages(struct rig *rig, const struct variant *v,
 	rig->count = v->stages;
 	for (unsigned s = 0; s < v->stages; s++) {
 		struct stage_config config = {
+			.model = rig->model,
 			.store = rig->store,
 			.index = s,
 			.first_layer = cuts[v->stages][s],

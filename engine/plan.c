@@ -1,0 +1,481 @@
+#include "engine/plan.h"
+#include "base/log.h"
+#include "engine/pipeline.h"
+#include "model/kernels/optimizer.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+/*
+ * Measured, in a rank of the smallest model on x86-64 with glibc and OpenBLAS:
+ * data of the program and its libraries, heap, and the job (PROGRAM); the work
+ * memory of the matrix library that gemm_prepare() touches, and a stack
+ * (THREAD).
+ */
+#define PROGRAM_BYTES ((size_t)1 << 20)
+#define THREAD_BYTES  (((size_t)12 << 20) + ((size_t)192 << 10))
+
+/* Largest table of stage bytes, in entries. */
+#define MEMO_MAX ((size_t)4 << 20)
+
+struct plan_sketch {
+	const struct job *job;
+	const struct model *model;
+	struct world world; /* of which only rank, size and team mean anything*/
+	struct pipeline *pipeline;
+	bool *holds;   /* [layers] */
+	double *fixed; /* [ranks] or NULL */
+	double *memo;  /* [stages][layers][layers + 1] bytes; 0: not known */
+};
+
+/* ---- memory ---- */
+
+static size_t table_bytes(const struct schedule *schedule)
+{
+	size_t cells = (size_t)schedule->stages * schedule->micro_batches;
+	size_t actions = 0;
+
+	for (unsigned r = 0; r < schedule->ranks; r++)
+		actions += schedule->rows[r].count;
+	/* Its rows, which every rank has all of, and the index of its route. */
+	return actions * sizeof(struct action) +
+	       2 * cells * sizeof(struct message *);
+}
+
+static size_t other_bytes(const struct plan *plan)
+{
+	const struct pipeline *p = plan->sketch->pipeline;
+
+	return PROGRAM_BYTES + plan->threads * THREAD_BYTES +
+	       table_bytes(p->forward_schedule) +
+	       table_bytes(p->train_schedule);
+}
+
+static void store_config(const struct plan_sketch *sketch,
+			 struct store_config *out)
+{
+	*out = (struct store_config){
+		.model = sketch->model,
+		.holds_layer = sketch->holds,
+		.levels = accumulation_levels(&sketch->pipeline->accumulation),
+		.moments = optimizer_moments(&sketch->job->optimizer),
+	};
+}
+
+static void hold_layers(struct plan_sketch *sketch, unsigned first,
+			unsigned end, bool held)
+{
+	for (unsigned i = first; i < end; i++)
+		sketch->holds[i] = held;
+}
+
+/* Parameters of held layers, and the most that the vote works with. */
+static void measure_parameters(const struct plan_sketch *sketch,
+			       uint64_t *parameters, size_t *vote_scratch)
+{
+	unsigned count;
+	const struct parameter *all = model_parameters(sketch->model, &count);
+
+	*parameters = 0;
+	*vote_scratch = 0;
+	for (unsigned i = 0; i < count; i++) {
+		int tied = all[i].tied_to;
+
+		if (!sketch->holds[all[i].layer])
+			continue;
+		*vote_scratch = MAX(*vote_scratch,
+				    square_sum_scratch_bytes(all[i].count));
+		if (tied == PARAMETER_NOT_TIED ||
+		    !sketch->holds[all[tied].layer])
+			*parameters += all[i].count;
+	}
+}
+
+static void measure_stage(struct plan *plan, unsigned stage,
+			  struct plan_rank *rank)
+{
+	struct stage_config config;
+	struct stage_sizes sizes;
+	size_t slots;
+
+	pipeline_stage_config(plan->sketch->pipeline, stage, &config);
+	stage_sizes(&config, &sizes);
+	slots = config.activations * sizes.activation_bytes +
+		config.pendings * sizes.pending_bytes;
+	rank->activations += slots;
+	rank->scratch += sizes.private_bytes - slots;
+	rank->stages++;
+	rank->layers += config.end_layer - config.first_layer;
+	hold_layers(plan->sketch, config.first_layer, config.end_layer, true);
+	plan->stage[stage].in_flight = config.activations;
+}
+
+static void measure_rank(struct plan *plan, unsigned number)
+{
+	struct plan_sketch *sketch = plan->sketch;
+	struct plan_rank *rank = &plan->rank[number];
+	struct store_config config;
+	struct store_sizes store;
+	size_t vote_scratch;
+
+	sketch->world.rank = number;
+	hold_layers(sketch, 0, model_layer_count(sketch->model), false);
+	for (unsigned s = 0; s < plan->stages; s++)
+		if (plan->stage[s].rank == number)
+			measure_stage(plan, s, rank);
+	store_config(sketch, &config);
+	store_sizes(&config, &store);
+	measure_parameters(sketch, &rank->parameters, &vote_scratch);
+	rank->weights = store.weights;
+	rank->gradients = store.gradients;
+	rank->optimizer = store.moments;
+	rank->messages = pipeline_region_bytes(sketch->pipeline);
+	rank->scratch += arena_piece_bytes(vote_scratch);
+	rank->other = other_bytes(plan);
+	rank->total = rank->weights + rank->gradients + rank->optimizer +
+		      rank->activations + rank->messages + rank->scratch +
+		      rank->other;
+}
+
+static void measure_all(struct plan *plan)
+{
+	const struct pipeline *p = plan->sketch->pipeline;
+
+	for (unsigned s = 0; s < plan->stages; s++)
+		plan->stage[s] = (struct plan_stage){
+			.rank = p->train_schedule->rank_of_stage[s],
+			.first_layer = p->partition->first[s],
+			.end_layer = p->partition->first[s + 1],
+		};
+	for (unsigned r = 0; r < plan->ranks; r++) {
+		measure_rank(plan, r);
+		if (plan->rank[r].total > plan->rank[plan->largest_rank].total)
+			plan->largest_rank = r;
+	}
+}
+
+/* ---- life ---- */
+
+static int create_sketch(struct plan *plan, const struct job *job,
+			 const struct model *model)
+{
+	struct plan_sketch *sketch = calloc(1, sizeof(*sketch));
+	int rc;
+
+	if (!sketch)
+		return fail(-ENOMEM, "no memory for a plan");
+	plan->sketch = sketch;
+	sketch->job = job;
+	sketch->model = model;
+	sketch->world.size = job->ranks;
+	sketch->holds = calloc(model_layer_count(model), sizeof(bool));
+	if (!sketch->holds)
+		return fail(-ENOMEM, "no memory for a plan");
+	rc = threads_create(plan->threads, NULL, &sketch->world.team);
+	return rc ? rc
+		  : pipeline_sketch(&sketch->world, job, model,
+				    &sketch->pipeline);
+}
+
+int plan_create(const struct job *job, const struct model *model,
+		unsigned threads, struct plan **out)
+{
+	struct plan *plan = calloc(1, sizeof(*plan));
+	int rc = -ENOMEM;
+
+	if (!plan)
+		return fail(rc, "no memory for a plan");
+	plan->ranks = job->ranks;
+	plan->stages = job->partition.stages;
+	plan->threads = threads;
+	plan->rank = calloc(plan->ranks, sizeof(*plan->rank));
+	plan->stage = calloc(plan->stages, sizeof(*plan->stage));
+	if (plan->rank && plan->stage)
+		rc = create_sketch(plan, job, model);
+	else
+		fail(rc, "no memory for a plan of %u ranks", plan->ranks);
+	if (rc) {
+		plan_destroy(plan);
+		return rc;
+	}
+	measure_all(plan);
+	*out = plan;
+	return 0;
+}
+
+void plan_destroy(struct plan *plan)
+{
+	struct plan_sketch *sketch = plan ? plan->sketch : NULL;
+
+	if (!plan)
+		return;
+	if (sketch) {
+		pipeline_destroy(sketch->pipeline);
+		threads_destroy(sketch->world.team);
+		free(sketch->holds);
+		free(sketch->fixed);
+		free(sketch->memo);
+		free(sketch);
+	}
+	free(plan->rank);
+	free(plan->stage);
+	free(plan);
+}
+
+/* ---- other splits ---- */
+
+const unsigned *plan_rank_of_stage(const struct plan *plan)
+{
+	return plan->sketch->pipeline->train_schedule->rank_of_stage;
+}
+
+/* What engine/pipeline.c cuts out of its region for a stage. */
+static size_t region_of_stage(const struct stage_sizes *sizes, bool first,
+			      bool last)
+{
+	size_t bytes = arena_piece_bytes(sizes->message_region_bytes);
+
+	bytes += (last ? 1 : PIPELINE_OUTGOING) *
+		 arena_piece_bytes(sizes->output_bytes);
+	if (!first)
+		bytes += PIPELINE_OUTGOING *
+			 arena_piece_bytes(sizes->input_gradient_bytes);
+	return bytes;
+}
+
+/* Of its parameters: the sums for the vote, and what they are made with. */
+static size_t vote_of_stage(const struct plan_sketch *sketch, unsigned first,
+			    unsigned end)
+{
+	unsigned count;
+	const struct parameter *all = model_parameters(sketch->model, &count);
+	size_t squares = 0, scratch = 0;
+
+	for (unsigned i = 0; i < count; i++) {
+		if (all[i].layer < first || all[i].layer >= end)
+			continue;
+		squares += sizeof(double);
+		scratch = MAX(scratch, square_sum_scratch_bytes(all[i].count));
+	}
+	return arena_piece_bytes(squares) + arena_piece_bytes(scratch);
+}
+
+static double bytes_of_stage(struct plan *plan, unsigned stage, unsigned first,
+			     unsigned end)
+{
+	struct plan_sketch *sketch = plan->sketch;
+	struct stage_config config;
+	struct stage_sizes sizes;
+	struct store_config parameters;
+	struct store_sizes store;
+
+	pipeline_stage_config(sketch->pipeline, stage, &config);
+	config.first_layer = first;
+	config.end_layer = end;
+	stage_sizes(&config, &sizes);
+	hold_layers(sketch, 0, model_layer_count(sketch->model), false);
+	hold_layers(sketch, first, end, true);
+	store_config(sketch, &parameters);
+	store_sizes(&parameters, &store);
+	return (double)(store.weights + store.gradients + store.moments +
+			sizes.private_bytes +
+			region_of_stage(&sizes, stage == 0,
+					stage + 1 == plan->stages) +
+			vote_of_stage(sketch, first, end));
+}
+
+double plan_stage_bytes(void *argument, unsigned stage, unsigned first,
+			unsigned end)
+{
+	struct plan *plan = argument;
+	struct plan_sketch *sketch = plan->sketch;
+	size_t layers = model_layer_count(sketch->model);
+	size_t entries = plan->stages * layers * (layers + 1);
+	double *known;
+
+	if (!sketch->memo && entries <= MEMO_MAX)
+		sketch->memo = calloc(entries, sizeof(*sketch->memo));
+	if (!sketch->memo)
+		return bytes_of_stage(plan, stage, first, end);
+	known = &sketch->memo[(stage * layers + first) * (layers + 1) + end];
+	if (*known == 0)
+		*known = bytes_of_stage(plan, stage, first, end);
+	return *known;
+}
+
+/*
+ * What the vote may take on a rank beside what plan_stage_bytes() counts: the
+ * rounding of its own ballot, and on the root of all ballots, whose sum no split
+ * changes.
+ */
+static double vote_slack(const struct plan *plan, unsigned rank)
+{
+	unsigned parameters;
+
+	if (rank != ROUTE_ROOT)
+		return 2 * CACHE_LINE_BYTES;
+	(void)model_parameters(plan->sketch->model, &parameters);
+	return (double)(parameters * sizeof(double) +
+			(plan->ranks + 1) * (size_t)CACHE_LINE_BYTES);
+}
+
+const double *plan_fixed_bytes(struct plan *plan)
+{
+	double *fixed = plan->sketch->fixed;
+
+	if (fixed)
+		return fixed;
+	fixed = calloc(plan->ranks, sizeof(*fixed));
+	if (!fixed)
+		return NULL;
+	for (unsigned r = 0; r < plan->ranks; r++)
+		fixed[r] = (double)plan->rank[r].total + vote_slack(plan, r);
+	for (unsigned s = 0; s < plan->stages; s++)
+		fixed[plan->stage[s].rank] -=
+			plan_stage_bytes(plan, s, plan->stage[s].first_layer,
+					 plan->stage[s].end_layer);
+	plan->sketch->fixed = fixed;
+	return fixed;
+}
+
+/* ---- time ---- */
+
+/* Weights of the rank that has the most to add up, or to update. */
+static double most_weights(const struct plan *plan)
+{
+	uint64_t most = 0;
+
+	for (unsigned r = 0; r < plan->ranks; r++)
+		most = MAX(most, plan->rank[r].parameters);
+	return (double)most;
+}
+
+/*
+ * The two gradients of a tied parameter become one. On one rank: added, and
+ * one cleared. On two: each sends its own and adds the other's, a message's
+ * worth after the other.
+ */
+static double tie_seconds(const struct plan *plan, const struct costs *costs,
+			  const struct calibration_rates *rates)
+{
+	const struct pipeline *p = plan->sketch->pipeline;
+	double weights = costs->tied_bytes / sizeof(float);
+	double adding = weights * rates->add, wire = 0, own = 0;
+
+	if (p->tie_count == 0)
+		return 0;
+	if (plan->stage[p->tie.first_stage].rank ==
+	    plan->stage[p->tie.second_stage].rank)
+		return 2 * adding;
+	if (costs->bandwidth > 0)
+		wire = costs->tied_bytes / costs->bandwidth;
+	if (costs->message_bytes > 0)
+		own = costs->tied_bytes / costs->message_bytes *
+		      (costs->send + costs->receive);
+	return costs->latency + MAX(wire, own + adding);
+}
+
+static void complete_costs(const struct plan *plan,
+			   const struct calibration_rates *rates,
+			   struct costs *costs)
+{
+	if (!rates || !costs->seconds)
+		return;
+	if (costs->reduce_tied == 0)
+		costs->reduce_tied = tie_seconds(plan, costs, rates);
+	if (costs->vote == 0)
+		costs->vote = most_weights(plan) * rates->square +
+			      (plan->ranks > 1 ? 2 * costs->latency : 0);
+	if (costs->step == 0)
+		costs->step = most_weights(plan) * rates->update;
+}
+
+static void read_stages(struct plan *plan, const struct schedule_costs *costs)
+{
+	double slowest = 0;
+
+	for (unsigned s = 0; s < plan->stages; s++) {
+		struct plan_stage *stage = &plan->stage[s];
+		double own;
+
+		stage->forward = costs->forward[s];
+		stage->input = costs->input[s];
+		stage->weight = costs->weight[s];
+		own = stage->forward + stage->input + stage->weight;
+		if (own > slowest) {
+			slowest = own;
+			plan->slowest_stage = s;
+		}
+	}
+}
+
+static void read_ranks(struct plan *plan,
+		       const struct schedule_simulation *simulation)
+{
+	for (unsigned r = 0; r < plan->ranks; r++) {
+		plan->rank[r].busy = simulation->busy[r];
+		if (simulation->busy[r] > plan->rank[plan->slowest_rank].busy)
+			plan->slowest_rank = r;
+	}
+}
+
+/*
+ * The optimizer's step comes after all else on every rank. Where ranks share
+ * cores, a step takes no less than all their work on those.
+ */
+static void conclude(struct plan *plan, const struct costs *costs,
+		     const struct schedule_simulation *simulation,
+		     unsigned copies)
+{
+	const struct job *job = plan->sketch->job;
+	double work = 0;
+
+	for (unsigned r = 0; r < plan->ranks; r++) {
+		plan->rank[r].busy += costs->step;
+		work += plan->rank[r].busy;
+	}
+	plan->step = simulation->makespan + costs->step;
+	plan->cores_shared = false;
+	if (copies && work / copies > plan->step) {
+		plan->cores_shared = true;
+		plan->step = work / copies;
+	}
+	plan->bubble = plan->step > 0 ? 1 - work / plan->ranks / plan->step : 0;
+	for (unsigned r = 0; r < plan->ranks; r++)
+		plan->rank[r].idle = plan->step - plan->rank[r].busy;
+	plan->seconds = costs->seconds;
+	plan->tokens_per_second = 0;
+	if (plan->seconds && plan->step > 0)
+		plan->tokens_per_second = (double)job->micro_batches *
+					  job->micro_batch_size * job->context /
+					  plan->step;
+}
+
+int plan_predict(struct plan *plan, const struct costs *given,
+		 const struct calibration_rates *rates, unsigned copies)
+{
+	const struct pipeline *p = plan->sketch->pipeline;
+	struct schedule_simulation simulation;
+	struct costs costs = *given, simulated;
+	struct schedule_costs stages;
+	double *storage;
+	int rc;
+
+	plan->slowest_rank = plan->slowest_stage = 0;
+	complete_costs(plan, rates, &costs);
+	simulated = costs;
+	simulated.step = 0; /* conclude() adds it */
+	rc = costs_of_stages(&simulated, p->train_schedule, p->partition,
+			     &stages, &storage);
+	if (rc)
+		return rc;
+	read_stages(plan, &stages);
+	rc = schedule_simulate(p->train_schedule, &stages, false, &simulation);
+	free(storage);
+	if (rc)
+		return rc;
+	read_ranks(plan, &simulation);
+	conclude(plan, &costs, &simulation, copies);
+	schedule_simulation_fini(&simulation);
+	return 0;
+}

@@ -1,0 +1,197 @@
+/*
+ * What train and plan share: from the command line to a job that trains, and
+ * the split of its layers.
+ */
+#ifndef STAGECOACH_TOOLS_TRAIN_OPTIONS_H
+#define STAGECOACH_TOOLS_TRAIN_OPTIONS_H
+
+#include "engine/calibrate.h"
+#include "engine/job.h"
+#include "engine/plan.h"
+#include "tools/options.h"
+
+#define TRAIN_OPTIONS_SCHEDULE                                                                                                  \
+	{.name = "schedule",                                                                                                    \
+	 .letter = 's',                                                                                                         \
+	 .kind = OPTION_STRING,                                                                                                 \
+	 .argument = "NAME|FILE",                                                                                               \
+	 .fallback = "1f1b",                                                                                                    \
+	 .help = "order of the work: see `stagecoach schedule list`, or a CSV file"},                                           \
+		{.name = "chunks",                                                                                              \
+		 .letter = 'V',                                                                                                 \
+		 .kind = OPTION_INTEGER,                                                                                        \
+		 .argument = "V",                                                                                               \
+		 .fallback = "0",                                                                                               \
+		 .minimum = 0,                                                                                                  \
+		 .maximum = 256,                                                                                                \
+		 .help = "pieces each stage's layers are cut into, for interleaved and V schedules; 0: as the schedule likes"}, \
+	{                                                                                                                       \
+		.name = "recompute", .kind = OPTION_FLAG,                                                                       \
+		.help = "keep layer inputs only and run forward again for the backward: less memory, about a third more time"   \
+	}
+
+#define TRAIN_OPTIONS_MODEL                                                             \
+	{.name = "arch",                                                                \
+	 .kind = OPTION_CHOICE,                                                         \
+	 .argument = "NAME",                                                            \
+	 .choices = "gpt2",                                                             \
+	 .fallback = "gpt2",                                                            \
+	 .group = "New model",                                                          \
+	 .help = "family of a model with random weights"},                              \
+		{.name = "layers",                                                      \
+		 .letter = 'L',                                                         \
+		 .kind = OPTION_INTEGER,                                                \
+		 .argument = "L",                                                       \
+		 .fallback = "4",                                                       \
+		 .minimum = 1,                                                          \
+		 .maximum = 10000,                                                      \
+		 .help = "blocks"},                                                     \
+		{.name = "width",                                                       \
+		 .letter = 'C',                                                         \
+		 .kind = OPTION_INTEGER,                                                \
+		 .argument = "C",                                                       \
+		 .fallback = "256",                                                     \
+		 .minimum = 1,                                                          \
+		 .maximum = 1 << 20,                                                    \
+		 .help = "channels"},                                                   \
+		{.name = "heads",                                                       \
+		 .letter = 'H',                                                         \
+		 .kind = OPTION_INTEGER,                                                \
+		 .argument = "H",                                                       \
+		 .fallback = "4",                                                       \
+		 .minimum = 1,                                                          \
+		 .maximum = 4096,                                                       \
+		 .help = "attention heads; must divide the width"},                     \
+		{.name = "vocab-size",                                                  \
+		 .kind = OPTION_INTEGER,                                                \
+		 .argument = "V",                                                       \
+		 .minimum = 2,                                                          \
+		 .maximum = 1 << 24,                                                    \
+		 .help = "tokens the model knows (default: what the data says)"},       \
+	{                                                                               \
+		.name = "dropout", .kind = OPTION_REAL, .argument = "P",                \
+		.minimum = 0, .maximum = 0.99,                                          \
+		.help = "probability, at all sites (default: 0, or the model folder's)" \
+	}
+
+#define TRAIN_OPTIONS_BATCH                                                                                                \
+	{.name = "context",                                                                                                \
+	 .letter = 'T',                                                                                                    \
+	 .kind = OPTION_INTEGER,                                                                                           \
+	 .argument = "T",                                                                                                  \
+	 .minimum = 1,                                                                                                     \
+	 .maximum = 1 << 24,                                                                                               \
+	 .group = "Batch",                                                                                                 \
+	 .help = "tokens a sequence (default: 256, or the model's if less)"},                                              \
+		{.name = "micro-batches",                                                                                  \
+		 .letter = 'M',                                                                                            \
+		 .kind = OPTION_INTEGER,                                                                                   \
+		 .argument = "M",                                                                                          \
+		 .fallback = "8",                                                                                          \
+		 .minimum = 1,                                                                                             \
+		 .maximum = 65535,                                                                                         \
+		 .help = "micro-batches a step, all in all"},                                                              \
+		{.name = "micro-batch-size",                                                                               \
+		 .letter = 'B',                                                                                            \
+		 .kind = OPTION_INTEGER,                                                                                   \
+		 .argument = "B",                                                                                          \
+		 .fallback = "2",                                                                                          \
+		 .minimum = 1,                                                                                             \
+		 .maximum = 65535,                                                                                         \
+		 .help = "sequences a micro-batch"},                                                                       \
+	{                                                                                                                  \
+		.name = "gradient-groups", .kind = OPTION_INTEGER,                                                         \
+		.argument = "G", .fallback = "1", .minimum = 1,                                                            \
+		.maximum = 65536,                                                                                          \
+		.help = "sum micro-batches in G groups, and those as a binary tree; a power of two; changes the last bits" \
+	}
+
+#define TRAIN_OPTION_OPTIMIZER                                                 \
+	{                                                                      \
+		.name = "optimizer", .kind = OPTION_CHOICE,                    \
+		.argument = "NAME", .choices = "adamw|sgd",                    \
+		.fallback = "adamw", .group = "Optimizer",                     \
+		.help = "update rule"                                          \
+	}
+
+#define TRAIN_OPTION_MOMENTUM                                                  \
+	{                                                                      \
+		.name = "momentum", .kind = OPTION_REAL, .argument = "X",      \
+		.fallback = "0.9", .minimum = 0, .maximum = 0.999999,          \
+		.group = "Optimizer", .help = "sgd: momentum"                  \
+	}
+
+/* How layers are divided over stages, where --split does not say it. */
+#define TRAIN_OPTIONS_BALANCE                                                                                                     \
+	{.name = "costs",                                                                                                         \
+	 .kind = OPTION_STRING,                                                                                                   \
+	 .argument = "HOW|FILE|RUN",                                                                                              \
+	 .fallback = "measure",                                                                                                   \
+	 .minimum = 1,                                                                                                            \
+	 .help = "what layers cost: `measure` them now, count `operations`, or read a file or the folder of a run with --trace"}, \
+	{                                                                                                                         \
+		.name = "memory-cap", .kind = OPTION_BYTES,                                                                       \
+		.argument = "BYTES",                                                                                              \
+		.help = "most that a rank may hold, everything counted (e.g. 900M): the split respects it, or the run is refused" \
+	}
+
+/*
+ * The model's configuration: that of --model DIR, or of a new one with a
+ * vocabulary of `vocab_size` (0: not known) unless --vocab-size says another.
+ * `source` is what did not say it, for the message: "--data corpus".
+ */
+int train_options_model(const struct options *options, size_t vocab_size,
+			const char *source, struct job *job) MUST_CHECK;
+
+/* Micro-batches, context, groups, recompute; checks the context. */
+int train_options_batch(const struct options *options,
+			struct job *job) MUST_CHECK;
+
+/* --optimizer and --momentum. */
+void train_options_optimizer(const struct options *options,
+			     struct optimizer_config *out);
+
+/*
+ * --schedule and --chunks: opened, validated and found fit to train, once and
+ * with one clear line, rather than on every rank.
+ */
+int train_options_schedule(const struct options *options,
+			   struct job *job) MUST_CHECK;
+
+/* Threads a rank, and the ranks that compute at once, as launched. */
+void train_options_place(const struct options *options, const struct job *job,
+			 struct calibration *out);
+
+/* How the layers came to be split, and what that was based on. */
+struct train_split {
+	struct calibration calibration;
+	struct costs costs; /* count 0: none were needed */
+	struct calibration_rates rates;
+	struct partition_result result; /* of a balance */
+	char reason[256]; /* "balanced by measured costs: slowest stage ..." */
+};
+
+/*
+ * The split of model over job->ranks * job->chunks stages, into
+ * job->partition: --split, or balanced by --costs under --memory-cap. Costs are
+ * measured only where the split depends on them, or (`everything`) also the
+ * optimizer and the links, for a prediction, within a longer time. -EINVAL,
+ * logged, when nothing fits the cap, with what would. The caller's to
+ * train_split_fini(), in any case.
+ */
+int train_options_split(const struct options *options,
+			const struct model *model, bool everything,
+			struct job *job, struct train_split *out) MUST_CHECK;
+void train_split_fini(struct train_split *split);
+
+/*
+ * The plan of a job whose split is chosen: -EINVAL, logged, where a rank holds
+ * more than --memory-cap. Warns where the ranks together need more memory than
+ * this machine has free.
+ */
+int train_options_plan(const struct options *options, const struct job *job,
+		       const struct model *model,
+		       const struct train_split *split,
+		       struct plan **out) MUST_CHECK;
+
+#endif
