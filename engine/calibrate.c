@@ -1,5 +1,6 @@
 #include "engine/calibrate.h"
 #include "base/log.h"
+#include "base/numbers.h"
 #include "base/text.h"
 #include "engine/calibrate_rig.h"
 #include "engine/cores.h"
@@ -573,13 +574,6 @@ static int run_bench(struct bench *bench)
 
 /* ---- from the sample to the model ---- */
 
-static int compare(const void *a, const void *b)
-{
-	double x = *(const double *)a, y = *(const double *)b;
-
-	return (x > y) - (x < y);
-}
-
 /* The median over all passes of the sample's layers alike to this one. */
 static double median(const struct bench *bench, const struct layer *layer,
 		     unsigned which, double *room,
@@ -599,8 +593,7 @@ static double median(const struct bench *bench, const struct layer *layer,
 				bench->seconds[(pass * layers + k) * 3 + which];
 	}
 	ASSERT(count > 0);
-	qsort(room, count, sizeof(*room), compare);
-	return (room[count / 2] + room[(count - 1) / 2]) / 2;
+	return numbers_median(room, count);
 }
 
 static void operations_of(const struct layer *layer, struct shape shape,
@@ -661,65 +654,19 @@ static int fill_times(const struct bench *bench, const struct model *model,
 	return 0;
 }
 
-/*
- * As engine/stage.c lays a stage out, message slots included: a stage's bytes
- * are the sum of its layers'.
- */
-static void fill_bytes(const struct calibration *calibration,
-		       const struct layer *layer, struct costs_row *out)
-{
-	size_t batch = calibration->micro_batch_size;
-	size_t time = calibration->context;
-	size_t input = edge_bytes(&layer->input, batch, time);
-	size_t gradient = edge_gradient_bytes(&layer->output, batch, time);
-	bool again = calibration->recompute && layer->recomputable;
-	struct layer_memory memory;
-
-	layer_memory(layer, batch, time, LAYER_TRAIN, calibration->threads,
-		     &memory);
-	out->activation_bytes = (double)arena_piece_bytes(input);
-	out->pending_bytes = (double)(arena_piece_bytes(gradient) +
-				      arena_piece_bytes(memory.pending_bytes));
-	*(again ? &out->pending_bytes : &out->activation_bytes) +=
-		(double)arena_piece_bytes(memory.saved_bytes);
-}
-
 /* A row a layer, times still 0, and what does not need to be measured. */
 static int describe(const struct model *model,
 		    const struct calibration *calibration, const char *origin,
 		    struct costs *out)
 {
-	unsigned layers = model_layer_count(model), parameters;
-	const struct parameter *all = model_parameters(model, &parameters);
-	size_t message = 0;
+	int rc = costs_describe_model(
+		model, calibration->micro_batch_size, calibration->context,
+		calibration->recompute, calibration->threads, out);
 
-	*out = (struct costs){
-		.kind = COSTS_LAYERS,
-		.count = layers,
-		.rows = calloc(layers, sizeof(*out->rows)),
-		.micro_batch_size = calibration->micro_batch_size,
-		.context = calibration->context,
-		.threads = calibration->threads,
-	};
-	if (!out->rows)
-		return fail(-ENOMEM, "no memory for the costs of %u layers",
-			    layers);
+	if (rc)
+		return rc;
+	out->seconds = false;
 	snprintf(out->origin, sizeof(out->origin), "%s", origin);
-	for (unsigned i = 0; i < layers; i++) {
-		const struct layer *layer = model_layer(model, i);
-
-		snprintf(out->rows[i].name, sizeof(out->rows[i].name), "%s",
-			 layer->name);
-		fill_bytes(calibration, layer, &out->rows[i]);
-		message = MAX(message, edge_bytes(&layer->output,
-						  calibration->micro_batch_size,
-						  calibration->context));
-	}
-	out->message_bytes = (double)message;
-	for (unsigned i = 0; i < parameters; i++)
-		if (all[i].tied_to != PARAMETER_NOT_TIED && all[i].trainable)
-			out->tied_bytes =
-				(double)(all[i].count * sizeof(float));
 	return 0;
 }
 
@@ -762,7 +709,8 @@ void calibrate_rescale(const struct model *model,
 		row->forward *= ratio(layer, now, layer, then, again, 0);
 		row->input *= ratio(layer, now, layer, then, again, 1);
 		row->weight *= ratio(layer, now, layer, then, again, 2);
-		fill_bytes(calibration, layer, row);
+		costs_describe_layer(layer, now.batch, now.time, again,
+				     calibration->threads, row);
 	}
 	costs->message_bytes *= (double)(now.batch * now.time) /
 				(double)(then.batch * then.time);

@@ -7,6 +7,7 @@
  * threads that sleep while they wait.
  */
 #include "base/log.h"
+#include "base/numbers.h"
 #include "engine/calibrate.h"
 #include "transport/transport.h"
 
@@ -225,13 +226,6 @@ static int open_pair(struct pair *pair, const char *transport, const char *io,
 	return rc ? rc : run_both(pair, connect_end);
 }
 
-static int compare(const void *a, const void *b)
-{
-	double x = *(const double *)a, y = *(const double *)b;
-
-	return (x > y) - (x < y);
-}
-
 /* The median of a round with so many bytes there. */
 static int time_rounds(struct pair *pair, size_t bytes, double *seconds)
 {
@@ -243,8 +237,7 @@ static int time_rounds(struct pair *pair, size_t bytes, double *seconds)
 	rc = run_both(pair, run_end);
 	if (rc)
 		return rc;
-	qsort(pair->seconds, pair->rounds, sizeof(*pair->seconds), compare);
-	*seconds = pair->seconds[pair->rounds / 2];
+	*seconds = numbers_median(pair->seconds, pair->rounds);
 	return 0;
 }
 

@@ -103,6 +103,12 @@ int costs_describe_model(const struct model *model, unsigned micro_batch_size,
 			 unsigned context, bool recompute, unsigned threads,
 			 struct costs *out) MUST_CHECK;
 
+/* One of those rows: name and bytes are set, times left as they are. */
+struct layer;
+void costs_describe_layer(const struct layer *layer, size_t batch, size_t time,
+			  bool recompute, unsigned threads,
+			  struct costs_row *out);
+
 /*
  * What the simulator takes, for the stages of a schedule: sums over the
  * partition's layers for COSTS_LAYERS (partition NULL: -EINVAL), else the row's

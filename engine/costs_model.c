@@ -1,6 +1,7 @@
 /*
  * What a model's layers hold and send, as costs: names and bytes, no times.
  */
+#include "base/arena.h"
 #include "base/log.h"
 #include "base/text.h"
 #include "engine/costs.h"
@@ -9,10 +10,18 @@
 #include <errno.h>
 #include <stdlib.h>
 
-/* As engine/stage.c lays a stage out: a layer's input stays until W. */
-static void describe_layer(const struct layer *layer, size_t batch, size_t time,
-			   bool recompute, unsigned threads,
-			   struct costs_row *out)
+static double piece(size_t bytes)
+{
+	return (double)arena_piece_bytes(bytes);
+}
+
+/*
+ * As engine/stage.c lays a stage out, message slots included: a stage's bytes
+ * are the sum of its layers'. A layer's input stays until W.
+ */
+void costs_describe_layer(const struct layer *layer, size_t batch, size_t time,
+			  bool recompute, unsigned threads,
+			  struct costs_row *out)
 {
 	struct layer_memory memory;
 	bool again = recompute && layer->recomputable;
@@ -20,12 +29,12 @@ static void describe_layer(const struct layer *layer, size_t batch, size_t time,
 	layer_memory(layer, batch, time, LAYER_TRAIN, threads, &memory);
 	/* A layer's name has room: both have 48 bytes. */
 	(void)!text_copy(out->name, sizeof(out->name), layer->name);
-	out->activation_bytes = (double)edge_bytes(&layer->input, batch, time) +
-				(again ? 0 : (double)memory.saved_bytes);
+	out->activation_bytes = piece(edge_bytes(&layer->input, batch, time));
 	out->pending_bytes =
-		(double)memory.pending_bytes +
-		(double)edge_gradient_bytes(&layer->output, batch, time) +
-		(again ? (double)memory.saved_bytes : 0);
+		piece(edge_gradient_bytes(&layer->output, batch, time)) +
+		piece(memory.pending_bytes);
+	*(again ? &out->pending_bytes : &out->activation_bytes) +=
+		piece(memory.saved_bytes);
 }
 
 static double tied_bytes(const struct model *model)
@@ -62,8 +71,8 @@ int costs_describe_model(const struct model *model, unsigned micro_batch_size,
 	for (unsigned i = 0; i < count; i++) {
 		const struct layer *layer = model_layer(model, i);
 
-		describe_layer(layer, micro_batch_size, context, recompute,
-			       threads, &out->rows[i]);
+		costs_describe_layer(layer, micro_batch_size, context,
+				     recompute, threads, &out->rows[i]);
 		message = MAX(message,
 			      (double)edge_bytes(&layer->input,
 						 micro_batch_size, context));

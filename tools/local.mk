@@ -45,6 +45,7 @@ stagecoach_SOURCES = tools/main.c tools/commands.h \
 	tools/schedule/comparison_output.h \
 	tools/schedule/comparison_output.c \
 	tools/schedule/rehearse.c \
+	tools/schedule/real_model.h tools/schedule/real_model.c \
 	tools/schedule/compare.c \
 	tools/train_options.c tools/train_options.h
 stagecoach_LDADD = $(TOOLS_LIBS) $(ENGINE_LIBS) $(DATA_LIBS) $(MODEL_LIBS) \
