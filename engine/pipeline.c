@@ -313,6 +313,24 @@ static int create_store(struct pipeline *p)
 	return rc;
 }
 
+/* Two neighbouring stages between which messages pass. */
+bool pipeline_has_link(const struct pipeline *p, unsigned from, unsigned to)
+{
+	const unsigned *rank_of = p->forward_schedule->rank_of_stage;
+
+	return from < stage_count(p) && to < stage_count(p) &&
+	       rank_of[from] != rank_of[to];
+}
+
+/* Those in use, and those posted ahead; at most one a micro-batch. */
+static unsigned message_slots(const struct pipeline *p, unsigned stage,
+			      unsigned from, unsigned in_use)
+{
+	unsigned ahead = pipeline_has_link(p, from, stage) ? p->ahead : 0;
+
+	return MIN(in_use + ahead, p->job->micro_batches);
+}
+
 void pipeline_stage_config(const struct pipeline *p, unsigned stage,
 			   struct stage_config *out)
 {
@@ -341,9 +359,9 @@ void pipeline_stage_config(const struct pipeline *p, unsigned stage,
 		.split_backward = flights.split_backward,
 		.activations = flights.activations,
 		.pendings = flights.pendings,
-		/* Those in use, and those posted ahead. */
-		.inputs = flights.inputs + p->ahead,
-		.output_gradients = flights.output_gradients + p->ahead,
+		.inputs = message_slots(p, stage, stage - 1, flights.inputs),
+		.output_gradients = message_slots(p, stage, stage + 1,
+						  flights.output_gradients),
 	};
 }
 
@@ -400,12 +418,12 @@ static int cut_region(struct pipeline *p, struct cutter *cutter)
 		pipeline_stage_config(p, s, &config);
 		stage_sizes(&config, &sizes);
 		messages = cut(cutter, sizes.message_region_bytes);
-		if (s + 1 < stage_count(p))
+		if (pipeline_has_link(p, s, s + 1))
 			cut_sender(cutter, &p->forward_senders[s],
 				   sizes.output_bytes);
-		else
+		else if (s + 1 == stage_count(p))
 			p->logits = cut(cutter, sizes.output_bytes);
-		if (s > 0)
+		if (pipeline_has_link(p, s, s - 1))
 			cut_sender(cutter, &p->backward_senders[s],
 				   sizes.input_gradient_bytes);
 		if (create)

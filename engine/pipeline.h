@@ -103,6 +103,9 @@ int pipeline_sketch(struct world *world, const struct job *job,
 void pipeline_stage_config(const struct pipeline *pipeline, unsigned stage,
 			   struct stage_config *out);
 size_t pipeline_region_bytes(struct pipeline *pipeline);
+/* Neighbouring stages on different ranks; no stage (-1u, stages): false. */
+bool pipeline_has_link(const struct pipeline *pipeline, unsigned from,
+		       unsigned to);
 
 /* True on the rank that holds the last stage. */
 bool pipeline_holds_loss(const struct pipeline *pipeline);

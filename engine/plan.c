@@ -230,14 +230,16 @@ const unsigned *plan_rank_of_stage(const struct plan *plan)
 }
 
 /* What engine/pipeline.c cuts out of its region for a stage. */
-static size_t region_of_stage(const struct stage_sizes *sizes, bool first,
-			      bool last)
+static size_t region_of_stage(const struct plan *plan, unsigned stage,
+			      const struct stage_sizes *sizes)
 {
+	const struct pipeline *p = plan->sketch->pipeline;
 	size_t bytes = arena_piece_bytes(sizes->message_region_bytes);
 
-	bytes += (last ? 1 : PIPELINE_OUTGOING) *
-		 arena_piece_bytes(sizes->output_bytes);
-	if (!first)
+	if (pipeline_has_link(p, stage, stage + 1))
+		bytes += PIPELINE_OUTGOING *
+			 arena_piece_bytes(sizes->output_bytes);
+	if (pipeline_has_link(p, stage, stage - 1))
 		bytes += PIPELINE_OUTGOING *
 			 arena_piece_bytes(sizes->input_gradient_bytes);
 	return bytes;
@@ -279,8 +281,7 @@ static double bytes_of_stage(struct plan *plan, unsigned stage, unsigned first,
 	store_sizes(&parameters, &store);
 	return (double)(store.weights + store.gradients + store.moments +
 			sizes.private_bytes +
-			region_of_stage(&sizes, stage == 0,
-					stage + 1 == plan->stages) +
+			region_of_stage(plan, stage, &sizes) +
 			vote_of_stage(sketch, first, end));
 }
 
