@@ -35,6 +35,12 @@ int walk_create(const struct schedule *schedule, struct walk **out) MUST_CHECK;
 void walk_destroy(struct walk *walk);
 
 /*
+ * From now on a run ends, unfinished, when a rank has waited for messages longer
+ * than this in all: [ranks], the caller's; NULL: never.
+ */
+void walk_limit(struct walk *walk, const double *most_waiting);
+
+/*
  * Runs to the end or until no rank can move; may be called again with other
  * costs. times: [ranks][actions of the row], written as far as the run comes;
  * or NULL. 0: *finished says whether it came to the end. -ENOMEM, logged.
