@@ -15,7 +15,8 @@ MANUALS = \
 	docs/stagecoach-schedule-check.1 \
 	docs/stagecoach-schedule-simulate.1 \
 	docs/stagecoach-schedule-rehearse.1 \
-	docs/stagecoach-schedule-compare.1
+	docs/stagecoach-schedule-compare.1 \
+	docs/stagecoach-schedule-search.1
 nodist_man1_MANS = $(MANUALS)
 CLEANFILES += $(MANUALS)
 

@@ -7,6 +7,7 @@
 #include "data/corpus.h"
 #include "engine/host.h"
 #include "engine/plan.h"
+#include "tools/auto_schedule.h"
 #include "tools/commands.h"
 #include "tools/job_options.h"
 #include "tools/train_options.h"
@@ -64,6 +65,7 @@ struct planning {
 	struct job job;
 	struct model *model;
 	struct train_split split;
+	struct auto_schedule chosen;
 	struct plan *plan;
 	uint64_t free_bytes; /* of this machine; 0: not known */
 	uint64_t all_bytes;  /* of all ranks */
@@ -133,7 +135,11 @@ static int make_plan(struct planning *p)
 	train_options_optimizer(p->options, optimizer);
 	rc = train_options_batch(p->options, &p->job);
 	if (!rc)
-		rc = train_options_schedule(p->options, &p->job);
+		rc = auto_schedule_wanted(p->options)
+			     ? auto_schedule_choose(p->options, p->model,
+						    &p->job, &p->split,
+						    &p->chosen)
+			     : train_options_schedule(p->options, &p->job);
 	if (!rc)
 		rc = train_options_split(p->options, p->model, true, &p->job,
 					 &p->split);
@@ -343,10 +349,13 @@ static void write_head(const struct planning *p, struct text_builder *out)
 		out,
 		"pipeline   %u stage%s%s, schedule %s, %u micro-batches of %u x %u tokens, %u thread%s a rank%s\n",
 		p->plan->stages, p->plan->stages == 1 ? "" : "s",
-		job->chunks > 1 ? " in chunks" : "", job->schedule,
+		job->chunks > 1 ? " in chunks" : "",
+		p->chosen.path[0] ? "found by a search" : job->schedule,
 		job->micro_batches, job->micro_batch_size, job->context,
 		threads, threads == 1 ? "" : "s",
 		job->recompute ? ", recomputing activations" : "");
+	if (p->chosen.words[0])
+		text_builder_append(out, "schedule   %s\n", p->chosen.words);
 	if (split && p->plan->stages > 1)
 		text_builder_append(
 			out, "split      layers %s: %s\n",
@@ -481,11 +490,11 @@ static json_t *summary_json(const struct planning *p)
 		"{s:s, s:I, s:s, s:i, s:i, s:i, s:i, s:i, s:i, s:b, s:s, s:s, s:s}",
 		"family", job->config.family, "parameters",
 		(json_int_t)model_parameter_total(p->model), "schedule",
-		job->schedule, "ranks", (int)plan->ranks, "chunks",
-		(int)job->chunks, "threads", (int)plan->threads,
-		"micro_batches", (int)job->micro_batches, "micro_batch_size",
-		(int)job->micro_batch_size, "context", (int)job->context,
-		"recompute", job->recompute, "split",
+		p->chosen.path[0] ? "auto" : job->schedule, "ranks",
+		(int)plan->ranks, "chunks", (int)job->chunks, "threads",
+		(int)plan->threads, "micro_batches", (int)job->micro_batches,
+		"micro_batch_size", (int)job->micro_batch_size, "context",
+		(int)job->context, "recompute", job->recompute, "split",
 		partition_text(&job->partition, split, SPLIT_BYTES),
 		"split_reason", p->split.reason, "unit",
 		plan->seconds ? "seconds" : "");
@@ -560,6 +569,7 @@ int cmd_plan(int argc, char **argv)
 	status = rc == -EINVAL || rc == -ENOENT ? 2 : rc ? 1 : 0;
 	if (!rc)
 		status = print(p) ? 1 : 0;
+	auto_schedule_fini(&p->chosen);
 	plan_destroy(p->plan);
 	train_split_fini(&p->split);
 	model_destroy(p->model);

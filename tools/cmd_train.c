@@ -6,6 +6,7 @@
 #include "data/tokenizer.h"
 #include "engine/checkpoint.h"
 #include "model/io/hf_config.h"
+#include "tools/auto_schedule.h"
 #include "tools/commands.h"
 #include "tools/job_options.h"
 #include "tools/progress.h"
@@ -218,6 +219,7 @@ struct train {
 	struct checkpoint checkpoint;
 	bool resume;
 	struct train_split split;
+	struct auto_schedule chosen;
 	struct progress progress;
 	bool progress_begun;
 	double first_loss, last_loss, validation_loss;
@@ -523,6 +525,14 @@ static int apply_resume(struct train *t)
 	return rc ? rc : job_options_path(job->resume, t->checkpoint.folder);
 }
 
+static int choose_schedule(struct train *t)
+{
+	if (!auto_schedule_wanted(t->options))
+		return train_options_schedule(t->options, &t->job);
+	return auto_schedule_choose(t->options, t->model, &t->job, &t->split,
+				    &t->chosen);
+}
+
 /* Of the plan only its warnings and refusals are of interest here. */
 static int split_layers(struct train *t)
 {
@@ -562,7 +572,7 @@ static int plan(struct train *t)
 	fill_optimizer(t);
 	rc = check_data(t);
 	if (!rc)
-		rc = train_options_schedule(t->options, &t->job);
+		rc = choose_schedule(t);
 	if (!rc)
 		rc = split_layers(t);
 	if (!rc)
@@ -624,6 +634,8 @@ static void introduce(const struct train *t)
 			 partition_text(&job->partition, split, 8192),
 			 job->schedule,
 			 job->recompute ? ", recomputing activations" : "");
+	if (t->chosen.words[0])
+		log_info("schedule: %s", t->chosen.words);
 	if (split && job->partition.stages > 1)
 		log_info("layers %s: %s", split, t->split.reason);
 	log_info(
@@ -687,6 +699,8 @@ static int make_run(struct train *t)
 
 	if (!rc)
 		rc = files_make_folder(path);
+	if (!rc)
+		rc = auto_schedule_keep(&t->chosen, &t->job);
 	return rc ? rc : write_run_json(t);
 }
 
@@ -753,6 +767,7 @@ int cmd_train(int argc, char **argv)
 		status = rc ? 1 : 0;
 	}
 	train_split_fini(&t->split);
+	auto_schedule_fini(&t->chosen);
 	model_destroy(t->model);
 	corpus_close(t->corpus);
 	checkpoint_fini(&t->checkpoint);

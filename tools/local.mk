@@ -24,6 +24,7 @@ tools/pages/compare.html.c: $(srcdir)/tools/pages/compare.html
 # subcommand.
 bin_PROGRAMS += stagecoach
 stagecoach_SOURCES = tools/main.c tools/commands.h \
+	tools/auto_schedule.h tools/auto_schedule.c \
 	tools/cmd_eval.c \
 	tools/cmd_generate.c \
 	tools/cmd_inspect.c tools/inspect_corpus.c tools/inspect_corpus.h \
@@ -47,6 +48,8 @@ stagecoach_SOURCES = tools/main.c tools/commands.h \
 	tools/schedule/rehearse.c \
 	tools/schedule/real_model.h tools/schedule/real_model.c \
 	tools/schedule/compare.c \
+	tools/schedule/search_setting.h tools/schedule/search_setting.c \
+	tools/schedule/search.c \
 	tools/train_options.c tools/train_options.h
 stagecoach_LDADD = $(TOOLS_LIBS) $(ENGINE_LIBS) $(DATA_LIBS) $(MODEL_LIBS) \
 	$(SCHEDULES_LIBS) $(TRANSPORT_LIBS) $(BASE_LIBS)

@@ -521,7 +521,9 @@ static int split_over(struct splitting *s, const struct schedule *schedule)
 	size_t count = options_list(s->options, "split", &blocks);
 	int rc = 0;
 
-	if (s->everything || (count == 0 && schedule->stages > 1))
+	if (s->out->costs.count > 0)
+		s->measured = true; /* found already */
+	else if (s->everything || (count == 0 && schedule->stages > 1))
 		rc = find_costs(s);
 	if (!rc)
 		rc = sum_layers(s);
@@ -532,6 +534,23 @@ static int split_over(struct splitting *s, const struct schedule *schedule)
 	snprintf(s->out->reason, sizeof(s->out->reason), "as --split says");
 	return partition_explicit(blocks, count, layers, schedule->stages,
 				  &s->job->partition);
+}
+
+int train_options_costs(const struct options *options,
+			const struct model *model, struct job *job,
+			struct train_split *out)
+{
+	struct splitting s = {
+		.options = options,
+		.model = model,
+		.job = job,
+		.out = out,
+		.everything = true,
+	};
+
+	*out = (struct train_split){0};
+	train_options_place(options, job, &out->calibration);
+	return find_costs(&s);
 }
 
 int train_options_split(const struct options *options,
@@ -548,7 +567,9 @@ int train_options_split(const struct options *options,
 	struct schedule *schedule;
 	int rc;
 
-	*out = (struct train_split){.result = {.exact = true}};
+	if (out->costs.count == 0)
+		*out = (struct train_split){0};
+	out->result.exact = true;
 	train_options_place(options, job, &out->calibration);
 	rc = open_placement(job, &schedule);
 	if (rc)

@@ -10,24 +10,24 @@
 #include "engine/plan.h"
 #include "tools/options.h"
 
-#define TRAIN_OPTIONS_SCHEDULE                                                                                                  \
-	{.name = "schedule",                                                                                                    \
-	 .letter = 's',                                                                                                         \
-	 .kind = OPTION_STRING,                                                                                                 \
-	 .argument = "NAME|FILE",                                                                                               \
-	 .fallback = "1f1b",                                                                                                    \
-	 .help = "order of the work: see `stagecoach schedule list`, or a CSV file"},                                           \
-		{.name = "chunks",                                                                                              \
-		 .letter = 'V',                                                                                                 \
-		 .kind = OPTION_INTEGER,                                                                                        \
-		 .argument = "V",                                                                                               \
-		 .fallback = "0",                                                                                               \
-		 .minimum = 0,                                                                                                  \
-		 .maximum = 256,                                                                                                \
-		 .help = "pieces each stage's layers are cut into, for interleaved and V schedules; 0: as the schedule likes"}, \
-	{                                                                                                                       \
-		.name = "recompute", .kind = OPTION_FLAG,                                                                       \
-		.help = "keep layer inputs only and run forward again for the backward: less memory, about a third more time"   \
+#define TRAIN_OPTIONS_SCHEDULE                                                                                                                 \
+	{.name = "schedule",                                                                                                                   \
+	 .letter = 's',                                                                                                                        \
+	 .kind = OPTION_STRING,                                                                                                                \
+	 .argument = "NAME|FILE|auto",                                                                                                         \
+	 .fallback = "1f1b",                                                                                                                   \
+	 .help = "order of the work: see `stagecoach schedule list`, or a CSV file; auto: what a search finds at the layers' measured costs"}, \
+		{.name = "chunks",                                                                                                             \
+		 .letter = 'V',                                                                                                                \
+		 .kind = OPTION_INTEGER,                                                                                                       \
+		 .argument = "V",                                                                                                              \
+		 .fallback = "0",                                                                                                              \
+		 .minimum = 0,                                                                                                                 \
+		 .maximum = 256,                                                                                                               \
+		 .help = "pieces each stage's layers are cut into, for interleaved and V schedules; 0: as the schedule likes"},                \
+	{                                                                                                                                      \
+		.name = "recompute", .kind = OPTION_FLAG,                                                                                      \
+		.help = "keep layer inputs only and run forward again for the backward: less memory, about a third more time"                  \
 	}
 
 #define TRAIN_OPTIONS_MODEL                                                             \
@@ -172,9 +172,18 @@ struct train_split {
 };
 
 /*
+ * What --costs says of the model's layers and links, measured at length if it
+ * says so, into out->costs and out->rates: train_options_split() then takes
+ * those. The caller's to train_split_fini(), in any case.
+ */
+int train_options_costs(const struct options *options,
+			const struct model *model, struct job *job,
+			struct train_split *out) MUST_CHECK;
+
+/*
  * The split of model over job->ranks * job->chunks stages, into
  * job->partition: --split, or balanced by --costs under --memory-cap. Costs are
- * measured only where the split depends on them, or (`everything`) also the
+ * taken from out->costs if some are there; else measured only where the split depends on them, or (`everything`) also the
  * optimizer and the links, for a prediction, within a longer time. -EINVAL,
  * logged, when nothing fits the cap, with what would. The caller's to
  * train_split_fini(), in any case.

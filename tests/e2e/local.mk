@@ -2,6 +2,7 @@
 # it; the short run has every command once.
 E2E_TESTS = \
 	tests/e2e/test-same-bits.sh \
+	tests/e2e/test-same-bits-schedules.sh \
 	tests/e2e/test-large-shape.sh \
 	tests/e2e/test-failures.sh \
 	tests/e2e/test-plan.sh \

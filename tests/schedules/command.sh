@@ -124,6 +124,20 @@ expect 0 '"step_time": 33' compare --stages 4 --micro-batches 8 --schedules 1f1b
 expect 1 'cannot' compare --stages 2 --micro-batches 2 --html /nowhere/page.html
 expect 2 'there is no such file or folder' compare --stages 2 --micro-batches 2 --costs nowhere.json
 
+expect 2 'schedule search needs --stages and --micro-batches' search --stages 2
+expect 2 'needs --out FILE' search --stages 2 --micro-batches 2 --json
+expect 0 '^found  *27 a step, one stage a rank' search --stages 4 --micro-batches 8 --chunks 1 --out "$here/found.csv"
+expect 0 'found.csv: valid: .*bit-identical$' check "$here/found.csv"
+expect 0 '^makespan  *27$' simulate "$here/found.csv"
+expect 0 '^0F0' search --stages 2 --micro-batches 2 --chunks 1
+expect 0 '^best built-in  none fits the cap' search --stages 4 --micro-batches 6 --chunks 1 --memory-cap 3 --effort 0.05 --out "$here/capped.csv"
+expect 0 'peak activations 3 ' check "$here/capped.csv"
+expect 0 '"bound": 27.0,' search --stages 4 --micro-batches 8 --chunks 1 --json --out "$here/found.csv"
+expect 2 'leaves no room' search --stages 4 --micro-batches 8 --memory-cap 0 --out "$here/none.csv"
+printf '{"format": "stagecoach-costs-1", "slice": [{"forward": 1, "input": 1, "weight": 1, "activation_bytes": 1000}]}' >"$here/costs.json"
+expect 1 'one micro-batch alone holds 1000 bytes' search --stages 4 --micro-batches 8 --chunks 1 --costs "$here/costs.json" --memory-cap 999 --out "$here/none.csv"
+expect 1 'nowhere' search --stages 2 --micro-batches 2 --out /nowhere/found.csv
+
 command="help schedule"
 expect 0 '^  simulate  *predict'
 expect 0 '^Usage: stagecoach schedule simulate ' simulate

@@ -13,6 +13,7 @@ static const struct schedule_subcommand *const subcommands[] = {
 	&schedule_list_subcommand,     &schedule_show_subcommand,
 	&schedule_check_subcommand,    &schedule_simulate_subcommand,
 	&schedule_rehearse_subcommand, &schedule_compare_subcommand,
+	&schedule_search_subcommand,
 };
 
 static void print_help(FILE *out)

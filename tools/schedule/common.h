@@ -28,6 +28,7 @@ extern const struct schedule_subcommand schedule_check_subcommand;
 extern const struct schedule_subcommand schedule_simulate_subcommand;
 extern const struct schedule_subcommand schedule_rehearse_subcommand;
 extern const struct schedule_subcommand schedule_compare_subcommand;
+extern const struct schedule_subcommand schedule_search_subcommand;
 
 /* Rows of option tables. */
 

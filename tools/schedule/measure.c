@@ -41,9 +41,8 @@ int schedule_rehearsal_job(const struct schedule_prediction *prediction,
 	return 0;
 }
 
-/* Into a new file, whose path goes to path[]; the caller unlinks it. */
-static int write_schedule(const struct schedule *schedule,
-			  char path[FILES_PATH_BYTES])
+int schedule_write_temporary(const struct schedule *schedule,
+			     char path[FILES_PATH_BYTES])
 {
 	const char *folder = getenv("TMPDIR");
 	struct schedule *part;
@@ -123,7 +122,7 @@ int schedule_measure(const struct options *options,
 
 	*out = (struct schedule_measurement){0};
 	complete_job(options, schedule, job);
-	rc = write_schedule(schedule, job->schedule);
+	rc = schedule_write_temporary(schedule, job->schedule);
 	if (rc)
 		return rc;
 	rc = job_options_launch(options, job, NULL, NULL, &result);

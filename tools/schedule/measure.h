@@ -45,6 +45,13 @@ int schedule_rehearsal_job(const struct schedule_prediction *prediction,
 			   struct job *job) MUST_CHECK;
 
 /*
+ * The compute actions into a new file in TMPDIR, whose path goes to path[]; the
+ * caller unlinks it.
+ */
+int schedule_write_temporary(const struct schedule *schedule,
+			     char path[FILES_PATH_BYTES]) MUST_CHECK;
+
+/*
  * Runs the job (kind JOB_MEASURE) by the rows of SCHEDULE_RANK_OPTIONS and
  * takes its findings in. The schedule goes by way of a file of its own, so it
  * may come from anywhere. 0, or negative errno, the reason logged; the
