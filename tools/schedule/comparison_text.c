@@ -204,30 +204,60 @@ static void append_entry(struct text_builder *text,
 
 static void append_heading(struct text_builder *text,
 			   const struct comparison *comparison, bool measured,
-			   bool bytes, bool colour)
+			   bool colour)
 {
-	const char *bold = colour ? "\033[1m" : "";
+	bool sizes = comparison->setting.costs.message_bytes > 1;
 
-	text_builder_append(text, "%s%-16s %6s %12s", bold, "schedule",
-			    "chunks", "predicted");
+	text_builder_append(text, "%s%-16s %6s %12s", colour ? "\033[1m" : "",
+			    "schedule", "chunks", "predicted");
 	if (measured)
 		text_builder_append(text, " %12s %9s", "measured", "error");
 	text_builder_append(text, " %8s", "bubble");
 	if (measured)
 		text_builder_append(text, " %8s", "measured");
-	text_builder_append(
-		text, " %10s %10s %7s%s\n", bytes ? "peak rank" : "peak m-b",
-		comparison->setting.costs.message_bytes > 1 ? "sent"
-							    : "messages",
-		"buffers", colour ? "\033[0m" : "");
+	text_builder_append(text, " %10s %10s %7s%s\n", "peak",
+			    sizes ? "sent" : "messages", "buffers",
+			    colour ? "\033[0m" : "");
+}
+
+/* What the columns are, for whoever has not read the manual. */
+static void append_legend(struct text_builder *text,
+			  const struct comparison *comparison)
+{
+	char words[512];
+
+	snprintf(
+		words, sizeof(words),
+		"Times of a step; bubble: share of it that a rank does not compute, the mean; peak: activations on the fullest rank%s; %s by all ranks; buffers: posted receives a link, at full speed.",
+		any_bytes(comparison) ? ""
+				      : ", micro-batches through its slice",
+		comparison->setting.costs.message_bytes > 1 ? "bytes sent"
+							    : "messages sent");
+	text_builder_append(text, "\n");
+	schedule_command_append_wrapped(text, words, 0, 0);
+	text_builder_append(text, "\n");
+}
+
+static void append_entries(struct text_builder *text,
+			   const struct comparison *comparison, bool measured)
+{
+	bool bytes = any_bytes(comparison);
+
+	for (size_t i = 0; i < comparison->count; i++) {
+		const struct comparison_entry *entry = &comparison->entries[i];
+
+		if (entry->why[0])
+			text_builder_append(text, "%-16s not compared: %s\n",
+					    entry->name, entry->why);
+		else
+			append_entry(text, comparison, entry, measured, bytes);
+	}
 }
 
 char *comparison_table(const struct comparison *comparison, bool colour)
 {
 	bool measured = any_measured(comparison);
-	bool bytes = any_bytes(comparison);
 	struct text_builder text;
-
 	char costs[256], links[256];
 
 	text_builder_init(&text);
@@ -236,16 +266,9 @@ char *comparison_table(const struct comparison *comparison, bool colour)
 	text_builder_append(&text, "%u ranks, %u micro-batches; %s;\n%s\n\n",
 			    comparison->ranks, comparison->micro_batches, costs,
 			    links);
-	append_heading(&text, comparison, measured, bytes, colour);
-	for (size_t i = 0; i < comparison->count; i++) {
-		const struct comparison_entry *entry = &comparison->entries[i];
-
-		if (entry->why[0])
-			text_builder_append(&text, "%-16s not compared: %s\n",
-					    entry->name, entry->why);
-		else
-			append_entry(&text, comparison, entry, measured, bytes);
-	}
+	append_heading(&text, comparison, measured, colour);
+	append_entries(&text, comparison, measured);
+	append_legend(&text, comparison);
 	return text_builder_finish(&text);
 }
 
