@@ -100,15 +100,10 @@ static int make_model(struct planning *p)
 		rc = train_options_model(p->options, vocab_size,
 					 data ? data : "plan without --data",
 					 &p->job);
-	if (!rc && options_is_set(p->options, "dropout")) {
-		double dropout = options_real(p->options, "dropout");
-
-		p->job.config.embedding_dropout = dropout;
-		p->job.config.residual_dropout = dropout;
-		p->job.config.attention_dropout = dropout;
-	}
-	if (!rc)
-		rc = model_create(&p->job.config, &p->model);
+	if (rc)
+		return rc;
+	train_options_dropout(p->options, &p->job.config);
+	rc = model_create(&p->job.config, &p->model);
 	if (!rc)
 		p->job.config = *model_config(p->model);
 	return rc;

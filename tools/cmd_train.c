@@ -379,11 +379,8 @@ static int make_model(struct train *t)
 
 	if (rc)
 		return rc;
-	if (options_is_set(t->options, "dropout") && !t->resume) {
-		config->embedding_dropout = options_real(t->options, "dropout");
-		config->residual_dropout = config->embedding_dropout;
-		config->attention_dropout = config->embedding_dropout;
-	}
+	if (!t->resume)
+		train_options_dropout(t->options, config);
 	if (corpus_vocab_size(t->corpus) > config->vocab_size)
 		return fail(-EINVAL,
 			    "the data has %zu tokens, the model knows %u",

@@ -26,7 +26,7 @@ static const struct command commands[] = {
 	 cmd_plan},
 	{"eval", "measure the loss of a model on a corpus", cmd_eval},
 	{"generate", "continue a prompt with a model", cmd_generate},
-	{"schedule", "show and check pipeline schedules", cmd_schedule},
+	{"schedule", "prove, predict, rehearse, compare, search schedules", cmd_schedule},
 	{"inspect", "describe a model, a checkpoint or a corpus", cmd_inspect},
 	{"rank", NULL, cmd_rank},
 };

@@ -68,6 +68,16 @@ int train_options_model(const struct options *options, size_t vocab_size,
 		      : new_model(options, vocab_size, source, &job->config);
 }
 
+void train_options_dropout(const struct options *options,
+			   struct model_config *config)
+{
+	if (!options_is_set(options, "dropout"))
+		return;
+	config->embedding_dropout = options_real(options, "dropout");
+	config->residual_dropout = config->embedding_dropout;
+	config->attention_dropout = config->embedding_dropout;
+}
+
 /* ---- the batch, the optimizer, the schedule ---- */
 
 int train_options_batch(const struct options *o, struct job *job)

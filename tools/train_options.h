@@ -143,6 +143,10 @@
 int train_options_model(const struct options *options, size_t vocab_size,
 			const char *source, struct job *job) MUST_CHECK;
 
+/* --dropout at all sites, where it is given. */
+void train_options_dropout(const struct options *options,
+			   struct model_config *config);
+
 /* Micro-batches, context, groups, recompute; checks the context. */
 int train_options_batch(const struct options *options,
 			struct job *job) MUST_CHECK;

@@ -15,7 +15,7 @@
 	{"latency", 0, OPTION_REAL, .argument = "S", .minimum = 0,             \
 	 .maximum = 1e30, .group = "Links",                                    \
 	 .help = "time a message travels, in the unit of the costs (default: " \
-		 "what the costs say, else 0)"},                               \
+		 "what the costs say, what is measured if anything is, or 0)"}, \
 	{"bandwidth", 0, OPTION_REAL, .argument = "B", .minimum = 1e-30,       \
 	 .maximum = 1e30, .group = "Links",                                    \
 	 .help = "bytes a link carries per unit of time (default: what the "   \

@@ -15,6 +15,7 @@ int real_model_read(const struct options *options, struct real_model *out)
 	rc = train_options_model(options, VOCAB_SIZE, "--vocab-size", job);
 	if (rc)
 		return rc;
+	train_options_dropout(options, &job->config);
 	job->context = MIN(job->config.context, 256u);
 	if (options_is_set(options, "context"))
 		job->context = (unsigned)options_integer(options, "context");
