@@ -231,38 +231,51 @@ static unsigned calibration_micro_batches(const struct comparison *comparison)
 	return MIN(comparison->micro_batches, 2 * comparison->ranks);
 }
 
+/*
+ * The run to calibrate with: 1f1b, or where costs are of so many stages that
+ * it does not fit them, the first schedule that does.
+ */
+static int make_calibration(const struct comparison *comparison,
+			    struct comparison_entry *own,
+			    const struct comparison_entry **out)
+{
+	const struct costs *costs = &comparison->setting.costs;
+	int rc;
+
+	if (costs->kind == COSTS_STAGES && costs->count != comparison->ranks) {
+		for (size_t i = 0; i < comparison->count; i++)
+			if (!comparison->entries[i].why[0]) {
+				*out = &comparison->entries[i];
+				return 0;
+			}
+	}
+	rc = schedule_generate("1f1b", comparison->ranks,
+			       calibration_micro_batches(comparison), 1,
+			       &own->schedule);
+	if (!rc)
+		rc = predict(comparison, own);
+	*out = own;
+	return rc;
+}
+
 static int calibrate(const struct measuring *measuring, unsigned round)
 {
-	struct comparison_entry entry = {0};
+	struct comparison_entry own = {0};
+	const struct comparison_entry *entry;
 	struct schedule_measurement found = {0};
-	int rc = schedule_generate(
-		"1f1b", measuring->comparison->ranks,
-		calibration_micro_batches(measuring->comparison), 1,
-		&entry.schedule);
+	int rc = make_calibration(measuring->comparison, &own, &entry);
 
 	if (!rc)
-		rc = predict(measuring->comparison, &entry);
-	if (!rc)
-		rc = measure_entry(measuring, &entry, &found);
+		rc = measure_entry(measuring, entry, &found);
 	if (!rc) {
 		measuring->found[round] = found.costs;
 		found.costs = (struct costs){0};
 	}
 	schedule_measurement_fini(&found);
-	timeline_fini(&entry.predicted);
-	schedule_prediction_fini(&entry.prediction);
-	schedule_destroy(entry.schedule);
+	timeline_fini(&own.predicted);
+	schedule_prediction_fini(&own.prediction);
+	schedule_destroy(own.schedule);
 	return rc;
-}
-
-static bool wants_calibration(const struct comparison *comparison)
-{
-	const struct costs *costs = &comparison->setting.costs;
-
-	if (comparison->costs_to_measure)
-		return true;
-	return comparison->ranks > 1 && costs->latency <= 0 &&
-	       costs->bandwidth <= 0;
 }
 
 /* The median over the rounds of a number at `offset` bytes into the costs. */
@@ -285,21 +298,28 @@ static double median_row(const struct measuring *measuring, unsigned rounds,
 	return numbers_median(room, rounds);
 }
 
+/* What links take, unless it was said; and what ends a step as it was run. */
 static void use_links(const struct measuring *measuring, unsigned rounds,
 		      double *room)
 {
 	struct costs *costs = &measuring->comparison->setting.costs;
 
-	costs->latency = median_number(measuring, rounds, room,
-				       offsetof(struct costs, latency));
-	costs->send = median_number(measuring, rounds, room,
-				    offsetof(struct costs, send));
+	if (costs->latency <= 0 && costs->bandwidth <= 0) {
+		costs->latency = median_number(measuring, rounds, room,
+					       offsetof(struct costs, latency));
+		costs->send = median_number(measuring, rounds, room,
+					    offsetof(struct costs, send));
+		measuring->comparison->links_measured = true;
+	}
 	costs->vote = median_number(measuring, rounds, room,
 				    offsetof(struct costs, vote));
-	measuring->comparison->links_measured = true;
+	costs->step = median_number(measuring, rounds, room,
+				    offsetof(struct costs, step));
+	costs->reduce_tied = median_number(measuring, rounds, room,
+					   offsetof(struct costs, reduce_tied));
 }
 
-/* Of real layers, the layers too, and what ends a step. */
+/* Of real layers, the layers too. */
 static void use_layers(const struct measuring *measuring, unsigned rounds,
 		       double *room)
 {
@@ -315,10 +335,6 @@ static void use_layers(const struct measuring *measuring, unsigned rounds,
 		row->weight = median_row(measuring, rounds, room, i,
 					 offsetof(struct costs_row, weight));
 	}
-	costs->step = median_number(measuring, rounds, room,
-				    offsetof(struct costs, step));
-	costs->reduce_tied = median_number(measuring, rounds, room,
-					   offsetof(struct costs, reduce_tied));
 }
 
 /* The predictions once more, with what the rounds found. */
@@ -367,6 +383,21 @@ static int measure_round(const struct measuring *measuring, unsigned round)
 	return rc;
 }
 
+/* A file's own sizes, where none were given. */
+static void complete_sizes(struct comparison *comparison)
+{
+	for (size_t i = 0; i < comparison->count; i++) {
+		const struct schedule *schedule =
+			comparison->entries[i].schedule;
+
+		if (!schedule)
+			continue;
+		comparison->ranks = MAX(comparison->ranks, schedule->ranks);
+		comparison->micro_batches =
+			MAX(comparison->micro_batches, schedule->micro_batches);
+	}
+}
+
 int comparison_measure(struct comparison *comparison,
 		       const struct options *options, unsigned rounds,
 		       comparison_job_fn *job, void *argument)
@@ -379,7 +410,8 @@ int comparison_measure(struct comparison *comparison,
 	};
 	int rc = 0;
 
-	if (wants_calibration(comparison)) {
+	complete_sizes(comparison);
+	if (comparison->ranks > 1 || comparison->costs_to_measure) {
 		measuring.found = calloc(rounds, sizeof(*measuring.found));
 		if (!measuring.found)
 			return fail(-ENOMEM, "no memory for %u rounds", rounds);

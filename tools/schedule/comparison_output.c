@@ -63,21 +63,6 @@ static int write_page(const struct comparison *comparison, const char *path)
 	return rc;
 }
 
-/* A file's own sizes, where none were given. */
-static void complete_sizes(struct comparison *comparison)
-{
-	for (size_t i = 0; i < comparison->count; i++) {
-		const struct schedule *schedule =
-			comparison->entries[i].schedule;
-
-		if (!schedule)
-			continue;
-		comparison->ranks = MAX(comparison->ranks, schedule->ranks);
-		comparison->micro_batches =
-			MAX(comparison->micro_batches, schedule->micro_batches);
-	}
-}
-
 int comparison_output(const struct options *options,
 		      struct comparison *comparison)
 {
@@ -85,7 +70,6 @@ int comparison_output(const struct options *options,
 	const char *trace = options_string(options, "trace");
 	int status;
 
-	complete_sizes(comparison);
 	comparison_sort(comparison);
 	status = options_flag(options, "json")
 			 ? print_json(comparison)
