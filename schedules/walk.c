@@ -36,6 +36,8 @@ struct walk_link {
 struct walk {
 	const struct schedule *schedule;
 	const struct schedule_costs *costs;
+	const double *most_waiting; /* [ranks], or NULL */
+	bool cut;
 	int error;
 	struct walk_link *links; /* [2 * stages] */
 	double *wire_free; /* [2 * stages]; used at the pair's first link */
@@ -205,18 +207,11 @@ static int prepare_ring(const struct walk *walk, struct walk_link *link)
 
 static int prepare_link(struct walk *walk, size_t index)
 {
-	const struct schedule_costs *costs = walk->costs;
 	struct walk_link *link = &walk->links[index];
-	double bytes = costs->link_bytes ? costs->link_bytes[index]
-					 : costs->message_bytes;
-	double bandwidth = costs->link_bandwidth ? costs->link_bandwidth[index]
-						 : costs->bandwidth;
 
-	link->transfer = bandwidth > 0 ? bytes / bandwidth : 0;
-	link->latency = costs->link_latency ? costs->link_latency[index]
-					    : costs->latency;
-	link->buffers = costs->link_buffers ? costs->link_buffers[index]
-					    : costs->buffers;
+	link->transfer = link_transfer(walk->costs, index);
+	link->latency = link_latency(walk->costs, index);
+	link->buffers = link_buffers(walk->costs, index);
 	link->sent = 0;
 	link->received = 0;
 	link->standing = false;
@@ -238,6 +233,7 @@ static int prepare(struct walk *walk)
 	int error = 0;
 
 	walk->error = 0;
+	walk->cut = false;
 	walk->queue_count = 0;
 	set_prices(walk);
 	for (size_t i = 0; i < 2 * (size_t)walk->schedule->stages && !error;
@@ -392,6 +388,13 @@ static bool message(struct walk *walk, struct walk_rank *rank,
 	return true;
 }
 
+/* Has a rank waited too long for this run to be of use? */
+static bool is_over(const struct walk *walk, unsigned index,
+		    const struct walk_rank *rank)
+{
+	return walk->most_waiting && rank->waiting > walk->most_waiting[index];
+}
+
 /* Runs one rank until it waits, or comes to what gathers several ranks. */
 static void advance(struct walk *walk, unsigned index,
 		    struct schedule_time *times)
@@ -409,6 +412,10 @@ static void advance(struct walk *walk, unsigned index,
 		} else if (action->op <= ACTION_RECV_BACKWARD) {
 			if (!message(walk, &rank, action, &time))
 				break;
+			if (is_over(walk, index, &rank)) {
+				walk->cut = true;
+				break;
+			}
 		} else if (action->op < ACTION_REDUCE_TIED) {
 			reduce(walk, &rank, action, &time);
 		} else {
@@ -518,6 +525,11 @@ static void finish_tails(struct walk *walk, struct schedule_time *const *times)
 	}
 }
 
+void walk_limit(struct walk *walk, const double *most_waiting)
+{
+	walk->most_waiting = most_waiting;
+}
+
 int walk_run(struct walk *walk, const struct schedule_costs *costs,
 	     struct schedule_time *const *times, bool *finished)
 {
@@ -527,7 +539,7 @@ int walk_run(struct walk *walk, const struct schedule_costs *costs,
 	error = prepare(walk);
 	if (error)
 		return error;
-	while (walk->queue_count > 0 && !walk->error) {
+	while (walk->queue_count > 0 && !walk->error && !walk->cut) {
 		unsigned rank = walk->queue[--walk->queue_count];
 
 		walk->queued[rank] = false;
@@ -535,7 +547,7 @@ int walk_run(struct walk *walk, const struct schedule_costs *costs,
 	}
 	if (walk->error)
 		return walk->error;
-	*finished = rows_are_done(walk);
+	*finished = !walk->cut && rows_are_done(walk);
 	if (*finished)
 		finish_tails(walk, times);
 	return 0;

@@ -7,7 +7,7 @@ SCHEDULES_TESTS = \
 	tests/schedules/test-oracle tests/schedules/test-validate \
 	tests/schedules/test-properties tests/schedules/test-text \
 	tests/schedules/test-simulate tests/schedules/test-simulate-links \
-	tests/schedules/test-simulate-size
+	tests/schedules/test-simulate-size tests/schedules/test-search
 check_PROGRAMS += $(SCHEDULES_TESTS)
 TESTS += $(SCHEDULES_TESTS)
 SCHEDULES_TEST_SUPPORT = \
@@ -43,6 +43,11 @@ tests_schedules_test_simulate_links_SOURCES = \
 	tests/schedules/test-simulate-links.c $(SCHEDULES_TEST_SUPPORT)
 tests_schedules_test_simulate_links_CPPFLAGS = $(TEST_CPPFLAGS)
 tests_schedules_test_simulate_links_LDADD = $(SCHEDULES_TEST_LIBS)
+
+tests_schedules_test_search_SOURCES = \
+	tests/schedules/test-search.c $(SCHEDULES_TEST_SUPPORT)
+tests_schedules_test_search_CPPFLAGS = $(TEST_CPPFLAGS)
+tests_schedules_test_search_LDADD = $(SCHEDULES_TEST_LIBS)
 
 # The linker sends the malloc family through the test, which counts.
 tests_schedules_test_simulate_size_SOURCES = \
