@@ -10,7 +10,9 @@
 #include "schedules/build.h"
 #include "schedules/search_bound.h"
 #include "schedules/search_climb.h"
+#include "schedules/search_judge.h"
 #include "schedules/search_plan.h"
+#include "schedules/search_problem.h"
 #include "schedules/search_seeds.h"
 #include "schedules/search_settle.h"
 #include "schedules/walk.h"
@@ -36,15 +38,14 @@ struct builtin {
 /* The search within one shape. */
 struct track {
 	struct search_problem problem;
-	struct plan_judge *judge;
-	struct climb *climb;
+	struct search_judge *judge;
 	struct builtin best;
 	struct search_bound bound;
 };
 
 struct candidate {
 	unsigned track;
-	struct plan plan;
+	struct search_plan plan;
 };
 
 struct search {
@@ -160,8 +161,7 @@ static bool fits_cap(const struct search_problem *problem,
 static void track_close(struct track *track)
 {
 	schedule_destroy(track->best.schedule);
-	climb_destroy(track->climb);
-	plan_judge_destroy(track->judge);
+	search_judge_destroy(track->judge);
 	search_problem_fini(&track->problem);
 	*track = (struct track){0};
 }
@@ -170,12 +170,8 @@ static int track_fill(struct track *track)
 {
 	int error = search_bound_find(&track->problem, &track->bound);
 
-	if (!error)
-		error = plan_judge_create(&track->problem, &track->judge);
-	if (!error)
-		error = climb_create(&track->problem, track->judge,
-				     &track->climb);
-	return error;
+	return error ? error
+		     : search_judge_create(&track->problem, &track->judge);
 }
 
 /* Adds a track, unless there is no such shape or it cannot fit. */
@@ -271,8 +267,8 @@ static bool keeps_cap(const struct search_problem *problem,
 }
 
 /* As schedule_simulate(), but silent about a deadlock. */
-static int judge_schedule(const struct search_problem *problem,
-			  const struct schedule *schedule, double *makespan)
+static int walk_schedule(const struct search_problem *problem,
+			 const struct schedule *schedule, double *makespan)
 {
 	struct schedule *lowered = NULL;
 	struct walk *walk = NULL;
@@ -314,7 +310,7 @@ static int generate_kind(const struct search_problem *problem,
 
 /* The best as it is, and the best as a plan with I and W apart. */
 static int try_kind(struct track *track, const struct schedule_kind *kind,
-		    struct plan *plan, struct plan *best)
+		    struct search_plan *plan, struct search_plan *best)
 {
 	const struct search_problem *problem = &track->problem;
 	struct schedule *schedule;
@@ -323,12 +319,12 @@ static int try_kind(struct track *track, const struct schedule_kind *kind,
 
 	if (error || schedule == NULL)
 		return error;
-	error = judge_schedule(problem, schedule, &makespan);
-	if (!error && plan_read(plan, problem, schedule)) {
-		plan_split(plan, problem->ranks);
-		error = plan_judge_plan(track->judge, plan);
+	error = walk_schedule(problem, schedule, &makespan);
+	if (!error && search_plan_read(plan, problem, schedule)) {
+		search_plan_split(plan, problem->ranks);
+		error = search_judge_plan(track->judge, plan);
 		if (!error && plan->makespan < best->makespan)
-			plan_copy(best, plan, problem->ranks);
+			search_plan_copy(best, plan, problem->ranks);
 	}
 	if (!error && makespan < track->best.makespan) {
 		schedule_destroy(track->best.schedule);
@@ -339,14 +335,14 @@ static int try_kind(struct track *track, const struct schedule_kind *kind,
 	return error;
 }
 
-static int try_kinds(struct track *track, struct plan *best)
+static int try_kinds(struct track *track, struct search_plan *best)
 {
-	struct plan plan;
-	int error = plan_init(&plan, &track->problem);
+	struct search_plan plan;
+	int error = search_plan_init(&plan, &track->problem);
 
 	for (size_t i = 0; i < schedule_kind_count() && !error; i++)
 		error = try_kind(track, schedule_kind_at(i), &plan, best);
-	plan_fini(&plan);
+	search_plan_fini(&plan);
 	return error;
 }
 
@@ -358,7 +354,8 @@ static int candidate_open(struct search *search, unsigned track,
 {
 	struct candidate *candidate =
 		&search->candidates[search->candidate_count];
-	int error = plan_init(&candidate->plan, &search->tracks[track].problem);
+	int error = search_plan_init(&candidate->plan,
+				     &search->tracks[track].problem);
 
 	if (error)
 		return error;
@@ -380,7 +377,7 @@ static double best_so_far(const struct search *search)
 static int find_seeds(struct search *search, unsigned index)
 {
 	struct track *track = &search->tracks[index];
-	struct seeds_effort effort = {
+	struct search_seeds_effort effort = {
 		.steps = search->effort / 5 / search->track_count,
 		.until = search->until,
 		.goal = track->bound.makespan * GOAL_SLACK,
@@ -397,15 +394,16 @@ static int find_seeds(struct search *search, unsigned index)
 	if (!error)
 		error = try_kinds(track, &first->plan);
 	if (!error && track->bound.makespan * GOAL_SLACK < best_so_far(search))
-		error = seeds_find(&track->problem, track->judge, &effort,
-				   &common->plan, &tuned->plan, &steps);
+		error = search_seeds_find(&track->problem, track->judge,
+					  &effort, &common->plan, &tuned->plan,
+					  &steps);
 	if (error)
 		return error;
 	search->spent_on_seeds += steps;
 	/* Under a cap so tight, or rendezvous, that nothing else is there. */
 	if (first->plan.makespan == INFINITY) {
-		plan_fill_sequential(&first->plan, &track->problem);
-		error = plan_judge_plan(track->judge, &first->plan);
+		search_plan_fill_sequential(&first->plan, &track->problem);
+		error = search_judge_plan(track->judge, &first->plan);
 	}
 	return error;
 }
@@ -445,7 +443,7 @@ static void keep_candidates(struct search *search, unsigned keep)
 		if (kept < keep && has_hope(search, candidate))
 			search->candidates[kept++] = *candidate;
 		else
-			plan_fini(&candidate->plan);
+			search_plan_fini(&candidate->plan);
 	}
 	search->candidate_count = kept;
 }
@@ -461,31 +459,42 @@ static double least_bound(const struct search *search, unsigned *track)
 	return search->tracks[*track].bound.makespan;
 }
 
+static int climb_one(struct search *search, struct candidate *candidate,
+		     uint64_t steps)
+{
+	struct track *track = &search->tracks[candidate->track];
+	struct search_climb_effort effort = {
+		.steps = steps,
+		.until = search->until,
+		.heat = HEAT,
+		.goal = track->bound.makespan * GOAL_SLACK,
+		.key = random_key_numbered(search->asked->seed, 1,
+					   search->runs++, 0),
+	};
+	struct search_climb *climb;
+	int error = search_climb_create(&track->problem, track->judge, &climb);
+
+	if (error)
+		return error;
+	error = search_climb_run(climb, &candidate->plan, &effort);
+	search_climb_destroy(climb);
+	return error;
+}
+
 static int climb_all(struct search *search, uint64_t steps)
 {
+	unsigned count = search->candidate_count;
 	unsigned unused;
 	double least = least_bound(search, &unused);
+	int error = 0;
 
-	for (unsigned i = 0; i < search->candidate_count; i++) {
-		struct candidate *candidate = &search->candidates[i];
-		struct track *track = &search->tracks[candidate->track];
-		struct climb_effort effort = {
-			.steps = steps / search->candidate_count,
-			.until = search->until,
-			.heat = HEAT,
-			.goal = track->bound.makespan * GOAL_SLACK,
-			.key = random_key_numbered(search->asked->seed, 1,
-						   search->runs++, 0),
-		};
-		int error;
-
-		if (search->candidates[0].plan.makespan <= least * GOAL_SLACK)
-			return 0;
-		error = climb_run(track->climb, &candidate->plan, &effort);
-		if (error || is_late(search))
-			return error;
+	for (unsigned i = 0; i < count && !error && !is_late(search); i++) {
+		if (best_so_far(search) <= least * GOAL_SLACK)
+			break;
+		error = climb_one(search, &search->candidates[i],
+				  steps / count);
 	}
-	return 0;
+	return error;
 }
 
 /* In each round fewer of them, for longer. */
@@ -580,8 +589,9 @@ static int finish(struct search *search, struct schedule_search_result *result)
 	unsigned builtin_track = 0;
 	int error;
 
-	error = settle_plan(&track->problem, track->judge, &candidate->plan,
-			    search->effort / 20, search->until);
+	error = search_settle_plan(&track->problem, track->judge,
+				   &candidate->plan, search->effort / 20,
+				   search->until);
 	if (error)
 		return error;
 	choose_builtin(search, result, &builtin, &builtin_track);
@@ -592,8 +602,8 @@ static int finish(struct search *search, struct schedule_search_result *result)
 		(void)text_copy(schedule->name, sizeof(schedule->name),
 				"search");
 	} else {
-		schedule = plan_schedule(&candidate->plan, &track->problem,
-					 "search");
+		schedule = search_plan_schedule(&candidate->plan,
+						&track->problem, "search");
 	}
 	return schedule ? describe(result, &track->problem, schedule) : -ENOMEM;
 }
@@ -615,7 +625,7 @@ static void tell_bound(const struct search *search,
 static void search_fini(struct search *search)
 {
 	for (unsigned i = 0; i < search->candidate_count; i++)
-		plan_fini(&search->candidates[i].plan);
+		search_plan_fini(&search->candidates[i].plan);
 	for (unsigned i = 0; i < search->track_count; i++)
 		track_close(&search->tracks[i]);
 }
@@ -644,7 +654,7 @@ static int search_run(struct search *search,
 	result->cut_short = is_late(search);
 	result->effort = search->spent_on_seeds;
 	for (unsigned i = 0; i < search->track_count; i++)
-		result->effort += plan_judge_steps(search->tracks[i].judge);
+		result->effort += search_judge_steps(search->tracks[i].judge);
 	return 0;
 }
 

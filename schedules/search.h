@@ -17,8 +17,8 @@
 #include "schedules/simulate.h"
 
 #define SCHEDULE_SEARCH_MAX_CHUNKS 64
-/* About three seconds of one core. */
-#define SCHEDULE_SEARCH_EFFORT 400000000ull
+/* Three to five seconds of one core. */
+#define SCHEDULE_SEARCH_EFFORT 500000000ull
 
 /*
  * What schedules of one shape cost: stages = ranks * chunks, placed as a loop or

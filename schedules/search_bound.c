@@ -4,6 +4,7 @@
 #include "schedules/search_bound.h"
 #include "base/log.h"
 #include "schedules/build.h"
+#include "schedules/walk.h"
 #include <errno.h>
 #include <math.h>
 #include <stdio.h>
@@ -38,29 +39,11 @@ static double price(const struct search_problem *problem, unsigned stage,
 	return problem->price[token_of(stage, op)];
 }
 
-static double transfer_of(const struct search_problem *problem, size_t link)
-{
-	const struct schedule_costs *costs = &problem->costs;
-	double bytes = costs->link_bytes ? costs->link_bytes[link]
-					 : costs->message_bytes;
-	double bandwidth = costs->link_bandwidth ? costs->link_bandwidth[link]
-						 : costs->bandwidth;
-
-	return bandwidth > 0 ? bytes / bandwidth : 0;
-}
-
-static double latency_of(const struct search_problem *problem, size_t link)
-{
-	const struct schedule_costs *costs = &problem->costs;
-
-	return costs->link_latency ? costs->link_latency[link] : costs->latency;
-}
-
 /* From the end of one operation to the start of the one it feeds. */
 static double edge_of(const struct search_problem *problem, size_t link)
 {
-	return problem->costs.send + transfer_of(problem, link) +
-	       latency_of(problem, link) + problem->costs.receive;
+	return problem->costs.send + link_transfer(&problem->costs, link) +
+	       link_latency(&problem->costs, link) + problem->costs.receive;
 }
 
 static double reduce_of(const struct search_problem *problem, unsigned stage)
@@ -405,7 +388,8 @@ static double rest_of_link(const struct bound *bound, size_t link)
 {
 	const struct search_problem *problem = bound->problem;
 	unsigned stage = link_receiver(link);
-	double rest = latency_of(problem, link) + problem->costs.receive +
+	double rest = link_latency(&problem->costs, link) +
+		      problem->costs.receive +
 		      price(problem, stage, ACTION_BACKWARD_INPUT) +
 		      bound->rest[stage];
 
@@ -450,7 +434,7 @@ static void bound_by_wire(struct bound *bound, unsigned from, unsigned to)
 			start = MIN(start, start_of_link(bound, link));
 			rest = MIN(rest, rest_of_link(bound, link));
 			taken += problem->micro_batches *
-				 transfer_of(problem, link);
+				 link_transfer(&problem->costs, link);
 		}
 	}
 	if (taken > 0)

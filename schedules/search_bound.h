@@ -9,7 +9,7 @@
 #ifndef STAGECOACH_SCHEDULES_SEARCH_BOUND_H
 #define STAGECOACH_SCHEDULES_SEARCH_BOUND_H
 
-#include "schedules/search_plan.h"
+#include "schedules/search_problem.h"
 
 struct search_bound {
 	double makespan;

@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "schedules/build.h"
+#include "schedules/walk.h"
 #include <errno.h>
 #include <math.h>
 #include <stdlib.h>
@@ -36,11 +37,11 @@ struct move {
 /* And after which there is nothing at all to be moved. */
 #define STUCK 3000
 
-struct climb {
+struct search_climb {
 	const struct search_problem *problem;
-	struct plan_judge *judge;
-	struct plan plan;
-	struct plan best;
+	struct search_judge *judge;
+	struct search_plan plan;
+	struct search_plan best;
 	struct block *blocks;
 	size_t block_count;
 	size_t block_room;
@@ -51,10 +52,10 @@ struct climb {
 	uint64_t counter;
 };
 
-int climb_create(const struct search_problem *problem, struct plan_judge *judge,
-		 struct climb **out)
+int search_climb_create(const struct search_problem *problem,
+			struct search_judge *judge, struct search_climb **out)
 {
-	struct climb *climb = calloc(1, sizeof(*climb));
+	struct search_climb *climb = calloc(1, sizeof(*climb));
 	size_t messages = 2 * (size_t)problem->stages * problem->micro_batches;
 	int error = -ENOMEM;
 
@@ -71,45 +72,45 @@ int climb_create(const struct search_problem *problem, struct plan_judge *judge,
 	if (climb->blocks == NULL || climb->sends == NULL ||
 	    climb->receives == NULL)
 		goto err;
-	error = plan_init(&climb->plan, problem);
+	error = search_plan_init(&climb->plan, problem);
 	if (!error)
-		error = plan_init(&climb->best, problem);
+		error = search_plan_init(&climb->best, problem);
 	if (error)
 		goto err;
 	*out = climb;
 	return 0;
 err:
-	climb_destroy(climb);
+	search_climb_destroy(climb);
 	return fail(error, "no memory to search schedules of %u ranks",
 		    problem->ranks);
 }
 
-void climb_destroy(struct climb *climb)
+void search_climb_destroy(struct search_climb *climb)
 {
 	if (climb == NULL)
 		return;
-	plan_fini(&climb->best);
-	plan_fini(&climb->plan);
+	search_plan_fini(&climb->best);
+	search_plan_fini(&climb->plan);
 	free(climb->receives);
 	free(climb->sends);
 	free(climb->blocks);
 	free(climb);
 }
 
-static uint64_t draw(struct climb *climb, uint64_t bound)
+static uint64_t draw(struct search_climb *climb, uint64_t bound)
 {
 	return random_below(climb->key, climb->counter++, bound);
 }
 
 /* The critical path. */
 
-static void find_messages(struct climb *climb)
+static void find_messages(struct search_climb *climb)
 {
 	const struct search_problem *problem = climb->problem;
 
 	for (unsigned rank = 0; rank < problem->ranks; rank++) {
 		const struct schedule_row *row =
-			plan_judge_actions(climb->judge, rank);
+			search_judge_actions(climb->judge, rank);
 
 		for (unsigned i = 0; i < row->count; i++) {
 			const struct action *action = &row->actions[i];
@@ -142,20 +143,20 @@ static bool find_before_tail(const struct schedule_row *row, unsigned *action)
 }
 
 /* The row that all wait for in the end. */
-static struct place find_end(const struct climb *climb)
+static struct place find_end(const struct search_climb *climb)
 {
 	struct place place = {0};
 	double latest = -1;
 
 	for (unsigned rank = 0; rank < climb->problem->ranks; rank++) {
 		const struct schedule_row *row =
-			plan_judge_actions(climb->judge, rank);
+			search_judge_actions(climb->judge, rank);
 		double end;
 		unsigned last;
 
 		if (!find_before_tail(row, &last))
 			continue;
-		end = plan_judge_times(climb->judge, rank)[last].end;
+		end = search_judge_times(climb->judge, rank)[last].end;
 		if (row->count > last + 1 &&
 		    row->actions[last + 1].op == ACTION_REDUCE_TIED)
 			end += climb->problem->costs.reduce_tied;
@@ -167,35 +168,23 @@ static struct place find_end(const struct climb *climb)
 	return place;
 }
 
-static double travel_of(const struct search_problem *problem, size_t link)
-{
-	const struct schedule_costs *costs = &problem->costs;
-	double bytes = costs->link_bytes ? costs->link_bytes[link]
-					 : costs->message_bytes;
-	double bandwidth = costs->link_bandwidth ? costs->link_bandwidth[link]
-						 : costs->bandwidth;
-
-	return (bandwidth > 0 ? bytes / bandwidth : 0) +
-	       (costs->link_latency ? costs->link_latency[link]
-				    : costs->latency);
-}
-
 /* Was the wire still taken when the message of this send was handed over? */
-static bool found_wire_taken(const struct climb *climb, struct place place,
-			     size_t link)
+static bool found_wire_taken(const struct search_climb *climb,
+			     struct place place, size_t link)
 {
+	const struct schedule_costs *costs = &climb->problem->costs;
 	const struct schedule_time *time =
-		&plan_judge_times(climb->judge, place.rank)[place.action];
+		&search_judge_times(climb->judge, place.rank)[place.action];
+	double travel = link_transfer(costs, link) + link_latency(costs, link);
 
-	return time->arrival >
-	       (time->end + travel_of(climb->problem, link)) * (1 + 1e-12);
+	return time->arrival > (time->end + travel) * (1 + 1e-12);
 }
 
 /*
  * Where a message comes from that the path waited for. As long as the wire was
  * taken, the path goes on with the message before it.
  */
-static struct place find_sender(const struct climb *climb, size_t link,
+static struct place find_sender(const struct search_climb *climb, size_t link,
 				unsigned m)
 {
 	const struct search_problem *problem = climb->problem;
@@ -205,7 +194,7 @@ static struct place find_sender(const struct climb *climb, size_t link,
 		.action = climb->sends[link * problem->micro_batches + m],
 	};
 	const struct schedule_row *row =
-		plan_judge_actions(climb->judge, place.rank);
+		search_judge_actions(climb->judge, place.rank);
 
 	for (unsigned i = place.action;
 	     i > 0 && found_wire_taken(climb, place, link); i--) {
@@ -224,13 +213,11 @@ static struct place find_sender(const struct climb *climb, size_t link,
 }
 
 /* What posts the receive that a send waited for. */
-static struct place find_receiver(const struct climb *climb, size_t link,
+static struct place find_receiver(const struct search_climb *climb, size_t link,
 				  unsigned m)
 {
 	const struct search_problem *problem = climb->problem;
-	const struct schedule_costs *costs = &problem->costs;
-	unsigned buffers = costs->link_buffers ? costs->link_buffers[link]
-					       : costs->buffers;
+	unsigned buffers = link_buffers(&problem->costs, link);
 	struct place place = {
 		.rank = problem->rank_of_stage[link_receiver(link)],
 	};
@@ -243,10 +230,11 @@ static struct place find_receiver(const struct climb *climb, size_t link,
 	return place;
 }
 
-static struct place find_cause(const struct climb *climb, struct place place)
+static struct place find_cause(const struct search_climb *climb,
+			       struct place place)
 {
 	const struct action *action =
-		&plan_judge_actions(climb->judge, place.rank)
+		&search_judge_actions(climb->judge, place.rank)
 			 ->actions[place.action];
 	size_t link = link_of(action);
 
@@ -256,10 +244,10 @@ static struct place find_cause(const struct climb *climb, struct place place)
 }
 
 /* Did the rank wait at this action? */
-static bool is_wait(const struct climb *climb, struct place place)
+static bool is_wait(const struct search_climb *climb, struct place place)
 {
 	const struct schedule_time *time =
-		&plan_judge_times(climb->judge, place.rank)[place.action];
+		&search_judge_times(climb->judge, place.rank)[place.action];
 
 	return time->ready > time->start;
 }
@@ -268,25 +256,26 @@ static bool is_wait(const struct climb *climb, struct place place)
  * A message that came just when its rank did: two paths are critical from here
  * on, and either will do.
  */
-static bool turns_off(struct climb *climb, struct place place)
+static bool turns_off(struct search_climb *climb, struct place place)
 {
 	const struct action *action =
-		&plan_judge_actions(climb->judge, place.rank)
+		&search_judge_actions(climb->judge, place.rank)
 			 ->actions[place.action];
 	struct place cause;
 
 	if (!action_is_recv(action->op))
 		return false;
 	cause = find_cause(climb, place);
-	return plan_judge_times(climb->judge, cause.rank)[cause.action]
+	return search_judge_times(climb->judge, cause.rank)[cause.action]
 			       .arrival ==
-		       plan_judge_times(climb->judge, place.rank)[place.action]
+		       search_judge_times(climb->judge,
+					  place.rank)[place.action]
 			       .start &&
 	       draw(climb, 2) == 0;
 }
 
 /* Goes back along the row to where the path comes from another rank, or 0. */
-static bool find_turn(struct climb *climb, struct place *place)
+static bool find_turn(struct search_climb *climb, struct place *place)
 {
 	while (!is_wait(climb, *place) && !turns_off(climb, *place)) {
 		if (place->action == 0)
@@ -296,7 +285,7 @@ static bool find_turn(struct climb *climb, struct place *place)
 	return true;
 }
 
-static void find_blocks(struct climb *climb)
+static void find_blocks(struct search_climb *climb)
 {
 	struct place place = find_end(climb);
 	bool ends = true;
@@ -305,7 +294,7 @@ static void find_blocks(struct climb *climb)
 	climb->token_count = 0;
 	while (climb->block_count < climb->block_room) {
 		const unsigned *tokens =
-			plan_judge_tokens(climb->judge, place.rank);
+			search_judge_tokens(climb->judge, place.rank);
 		struct block block = {
 			.rank = place.rank,
 			.last = tokens[place.action],
@@ -337,7 +326,8 @@ static void shift(uint16_t *row, unsigned from, unsigned to)
 }
 
 /* Any operation of the path, each with the same chance. */
-static const struct block *draw_block(struct climb *climb, unsigned *token)
+static const struct block *draw_block(struct search_climb *climb,
+				      unsigned *token)
 {
 	uint64_t at = draw(climb, climb->token_count);
 
@@ -354,11 +344,11 @@ static const struct block *draw_block(struct climb *climb, unsigned *token)
 }
 
 /* False: this draw gives none. */
-static bool draw_move(struct climb *climb, struct move *move)
+static bool draw_move(struct search_climb *climb, struct move *move)
 {
 	unsigned token;
 	const struct block *block = draw_block(climb, &token);
-	const uint16_t *row = plan_row(&climb->plan, block->rank);
+	const uint16_t *row = search_plan_row(&climb->plan, block->rank);
 	bool later = draw(climb, 2) == 0;
 
 	*move = (struct move){.rank = block->rank, .from = token};
@@ -370,10 +360,10 @@ static bool draw_move(struct climb *climb, struct move *move)
 }
 
 /* Anywhere, a little way. */
-static bool draw_kick(struct climb *climb, struct move *move)
+static bool draw_kick(struct search_climb *climb, struct move *move)
 {
 	unsigned rank = (unsigned)draw(climb, climb->problem->ranks);
-	const uint16_t *row = plan_row(&climb->plan, rank);
+	const uint16_t *row = search_plan_row(&climb->plan, rank);
 	unsigned count = (unsigned)climb->plan.count[rank];
 	unsigned way = 1 + (unsigned)draw(climb, KICK);
 
@@ -391,41 +381,41 @@ static bool draw_kick(struct climb *climb, struct move *move)
 	return row[move->from] != row[move->to];
 }
 
-static bool move_is_legal(struct climb *climb, const struct move *move)
+static bool move_is_legal(struct search_climb *climb, const struct move *move)
 {
-	uint16_t *row = plan_row(&climb->plan, move->rank);
+	uint16_t *row = search_plan_row(&climb->plan, move->rank);
 
 	shift(row, move->from, move->to);
-	if (plan_row_is_legal(climb->problem, move->rank, row,
-			      climb->plan.count[move->rank]))
+	if (search_plan_row_is_legal(climb->problem, move->rank, row,
+				     climb->plan.count[move->rank]))
 		return true;
 	shift(row, move->to, move->from);
 	return false;
 }
 
-static void take_back(struct climb *climb, const struct move *move)
+static void take_back(struct search_climb *climb, const struct move *move)
 {
-	shift(plan_row(&climb->plan, move->rank), move->to, move->from);
-	plan_judge_row(climb->judge, &climb->plan, move->rank);
+	shift(search_plan_row(&climb->plan, move->rank), move->to, move->from);
+	search_judge_row(climb->judge, &climb->plan, move->rank);
 }
 
 /* The longest makespan to accept, drawn before it is known. */
-static double draw_limit(struct climb *climb, double heat)
+static double draw_limit(struct search_climb *climb, double heat)
 {
 	double chance = random_uniform(climb->key, climb->counter++);
 
 	return climb->plan.makespan - heat * log(1 - chance);
 }
 
-static int try_move(struct climb *climb, const struct move *move, double heat,
-		    unsigned *idle)
+static int try_move(struct search_climb *climb, const struct move *move,
+		    double heat, unsigned *idle)
 {
 	double limit = draw_limit(climb, heat);
 	double makespan;
 	int error;
 
-	plan_judge_row(climb->judge, &climb->plan, move->rank);
-	error = plan_judge_run(climb->judge, true, limit, &makespan);
+	search_judge_row(climb->judge, &climb->plan, move->rank);
+	error = search_judge_run(climb->judge, true, limit, &makespan);
 	if (error)
 		return error;
 	if (makespan > limit) {
@@ -435,21 +425,23 @@ static int try_move(struct climb *climb, const struct move *move, double heat,
 	*idle = 0;
 	climb->plan.makespan = makespan;
 	if (makespan < climb->best.makespan)
-		plan_copy(&climb->best, &climb->plan, climb->problem->ranks);
+		search_plan_copy(&climb->best, &climb->plan,
+				 climb->problem->ranks);
 	find_messages(climb);
 	find_blocks(climb);
 	return 0;
 }
 
-static int climb_start(struct climb *climb, const struct plan *plan)
+static int climb_start(struct search_climb *climb,
+		       const struct search_plan *plan)
 {
 	int error;
 
-	plan_copy(&climb->plan, plan, climb->problem->ranks);
-	plan_copy(&climb->best, plan, climb->problem->ranks);
-	plan_judge_rows(climb->judge, &climb->plan);
-	error = plan_judge_run(climb->judge, true, INFINITY,
-			       &climb->plan.makespan);
+	search_plan_copy(&climb->plan, plan, climb->problem->ranks);
+	search_plan_copy(&climb->best, plan, climb->problem->ranks);
+	search_judge_rows(climb->judge, &climb->plan);
+	error = search_judge_run(climb->judge, true, INFINITY,
+				 &climb->plan.makespan);
 	if (error || climb->plan.makespan == INFINITY)
 		return error;
 	find_messages(climb);
@@ -457,10 +449,10 @@ static int climb_start(struct climb *climb, const struct plan *plan)
 	return 0;
 }
 
-int climb_run(struct climb *climb, struct plan *plan,
-	      const struct climb_effort *effort)
+int search_climb_run(struct search_climb *climb, struct search_plan *plan,
+		     const struct search_climb_effort *effort)
 {
-	uint64_t first = plan_judge_steps(climb->judge);
+	uint64_t first = search_judge_steps(climb->judge);
 	uint64_t used = 0;
 	unsigned idle = 0; /* draws that gave nothing, in a row */
 	int error;
@@ -484,11 +476,11 @@ int climb_run(struct climb *climb, struct plan *plan,
 		/* A path that is left for a kick that is of no use stays left. */
 		idle = idle < DEAD_END ? 0 : DEAD_END;
 		error = try_move(climb, &move, heat, &idle);
-		used = plan_judge_steps(climb->judge) - first;
+		used = search_judge_steps(climb->judge) - first;
 		if (effort->until && clock_now_ns() > effort->until)
 			break;
 	}
 	if (!error)
-		plan_copy(plan, &climb->best, climb->problem->ranks);
+		search_plan_copy(plan, &climb->best, climb->problem->ranks);
 	return error;
 }

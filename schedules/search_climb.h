@@ -13,15 +13,16 @@
 #define STAGECOACH_SCHEDULES_SEARCH_CLIMB_H
 
 #include "base/random.h"
-#include "schedules/search_plan.h"
+#include "schedules/search_judge.h"
 
-struct climb;
+struct search_climb;
 
-int climb_create(const struct search_problem *problem, struct plan_judge *judge,
-		 struct climb **out) MUST_CHECK;
-void climb_destroy(struct climb *climb);
+int search_climb_create(const struct search_problem *problem,
+			struct search_judge *judge,
+			struct search_climb **out) MUST_CHECK;
+void search_climb_destroy(struct search_climb *climb);
 
-struct climb_effort {
+struct search_climb_effort {
 	uint64_t steps; /* actions to simulate, about */
 	int64_t until;  /* clock_now_ns() at which to stop; 0: never */
 	double heat;    /* share of the makespan accepted as loss at first */
@@ -33,7 +34,7 @@ struct climb_effort {
  * `plan` must be legal and judged; all its B are split. It is replaced by the
  * best plan found, never a worse one. -ENOMEM, logged.
  */
-int climb_run(struct climb *climb, struct plan *plan,
-	      const struct climb_effort *effort) MUST_CHECK;
+int search_climb_run(struct search_climb *climb, struct search_plan *plan,
+		     const struct search_climb_effort *effort) MUST_CHECK;
 
 #endif

@@ -11,6 +11,7 @@
 #include "schedules/search_greedy.h"
 #include "base/log.h"
 #include "schedules/build.h"
+#include "schedules/walk.h"
 #include <errno.h>
 #include <math.h>
 #include <stdlib.h>
@@ -39,13 +40,13 @@ struct greedy_rank {
 	bool busy;
 	uint16_t token; /* what it does, if busy */
 	double end;     /* and until when */
-	struct plan_progress progress;
+	struct search_plan_progress progress;
 };
 
-struct greedy {
+struct search_greedy {
 	const struct search_problem *problem;
-	const struct policy *policy;
-	struct plan *plan;
+	const struct search_policy *policy;
+	struct search_plan *plan;
 	struct greedy_link *links; /* [2 * stages] */
 	double *arrivals;          /* [2 * stages][micro_batches] */
 	double *wire_free;         /* [2 * ranks] */
@@ -58,27 +59,29 @@ struct greedy {
 
 /* Policies. */
 
-int policy_init(struct policy *policy, const struct search_problem *problem)
+int search_policy_init(struct search_policy *policy,
+		       const struct search_problem *problem)
 {
-	*policy = (struct policy){
+	*policy = (struct search_policy){
 		.flights = calloc(problem->stages, sizeof(unsigned)),
 		.lag = calloc(problem->stages, sizeof(unsigned)),
 	};
 	if (policy->flights && policy->lag)
 		return 0;
-	policy_fini(policy);
+	search_policy_fini(policy);
 	return fail(-ENOMEM, "no memory for a policy of %u stages",
 		    problem->stages);
 }
 
-void policy_fini(struct policy *policy)
+void search_policy_fini(struct search_policy *policy)
 {
 	free(policy->lag);
 	free(policy->flights);
-	*policy = (struct policy){0};
+	*policy = (struct search_policy){0};
 }
 
-void policy_copy(struct policy *to, const struct policy *from, unsigned stages)
+void search_policy_copy(struct search_policy *to,
+			const struct search_policy *from, unsigned stages)
 {
 	unsigned *flights = to->flights;
 	unsigned *lag = to->lag;
@@ -96,25 +99,16 @@ void policy_copy(struct policy *to, const struct policy *from, unsigned stages)
 static void prepare_link(const struct search_problem *problem,
 			 struct greedy_link *link, size_t index)
 {
-	const struct schedule_costs *costs = &problem->costs;
-	double bytes = costs->link_bytes ? costs->link_bytes[index]
-					 : costs->message_bytes;
-	double bandwidth = costs->link_bandwidth ? costs->link_bandwidth[index]
-						 : costs->bandwidth;
-	unsigned buffers = costs->link_buffers ? costs->link_buffers[index]
-					       : costs->buffers;
-
 	link->sender = problem->rank_of_stage[link_sender(index)];
 	link->receiver = problem->rank_of_stage[link_receiver(index)];
 	link->wire = 2 * link->sender +
 		     (link->receiver == (link->sender + 1) % problem->ranks);
-	link->buffers = MAX(buffers, 1u);
-	link->transfer = bandwidth > 0 ? bytes / bandwidth : 0;
-	link->latency = costs->link_latency ? costs->link_latency[index]
-					    : costs->latency;
+	link->buffers = MAX(link_buffers(&problem->costs, index), 1u);
+	link->transfer = link_transfer(&problem->costs, index);
+	link->latency = link_latency(&problem->costs, index);
 }
 
-static void prepare_links(struct greedy *greedy)
+static void prepare_links(struct search_greedy *greedy)
 {
 	const struct search_problem *problem = greedy->problem;
 
@@ -130,9 +124,10 @@ static void prepare_links(struct greedy *greedy)
 	}
 }
 
-int greedy_create(const struct search_problem *problem, struct greedy **out)
+int search_greedy_create(const struct search_problem *problem,
+			 struct search_greedy **out)
 {
-	struct greedy *greedy = calloc(1, sizeof(*greedy));
+	struct search_greedy *greedy = calloc(1, sizeof(*greedy));
 	size_t links = 2 * (size_t)problem->stages;
 
 	if (greedy == NULL)
@@ -150,12 +145,12 @@ int greedy_create(const struct search_problem *problem, struct greedy **out)
 	*out = greedy;
 	return 0;
 err:
-	greedy_destroy(greedy);
+	search_greedy_destroy(greedy);
 	return fail(-ENOMEM, "no memory to search schedules of %u ranks",
 		    problem->ranks);
 }
 
-void greedy_destroy(struct greedy *greedy)
+void search_greedy_destroy(struct search_greedy *greedy)
 {
 	if (greedy == NULL)
 		return;
@@ -167,13 +162,14 @@ void greedy_destroy(struct greedy *greedy)
 	free(greedy);
 }
 
-uint64_t greedy_steps(const struct greedy *greedy)
+uint64_t search_greedy_steps(const struct search_greedy *greedy)
 {
 	return greedy->steps;
 }
 
 /* F, I and W of a stage that its rank has begun. */
-static const unsigned *done_of(const struct greedy *greedy, unsigned stage)
+static const unsigned *done_of(const struct search_greedy *greedy,
+			       unsigned stage)
 {
 	const struct search_problem *problem = greedy->problem;
 
@@ -192,7 +188,7 @@ static bool comes_before(const struct event *a, const struct event *b)
 	return a->rank < b->rank;
 }
 
-static int push_event(struct greedy *greedy, double time, bool look,
+static int push_event(struct search_greedy *greedy, double time, bool look,
 		      unsigned rank)
 {
 	struct event event = {.time = time, .look = look, .rank = rank};
@@ -217,7 +213,7 @@ static int push_event(struct greedy *greedy, double time, bool look,
 	return 0;
 }
 
-static struct event pop_event(struct greedy *greedy)
+static struct event pop_event(struct search_greedy *greedy)
 {
 	struct event first = greedy->events[0];
 	struct event last = greedy->events[--greedy->event_count];
@@ -250,8 +246,8 @@ static bool has_room(const struct greedy_link *link)
 }
 
 /* When message n of a link is there: now, at a known time, or INFINITY. */
-static double arrival_of(const struct greedy *greedy, size_t index, unsigned n,
-			 unsigned op)
+static double arrival_of(const struct search_greedy *greedy, size_t index,
+			 unsigned n, unsigned op)
 {
 	const struct greedy_link *link = &greedy->links[index];
 	const struct greedy_rank *sender = &greedy->ranks[link->sender];
@@ -267,7 +263,7 @@ static double arrival_of(const struct greedy *greedy, size_t index, unsigned n,
 }
 
 /* From when on F (I) of the stage can be done; INFINITY: not, as yet. */
-static double forward_from(const struct greedy *greedy, unsigned rank,
+static double forward_from(const struct search_greedy *greedy, unsigned rank,
 			   unsigned stage)
 {
 	const struct search_problem *problem = greedy->problem;
@@ -276,8 +272,8 @@ static double forward_from(const struct greedy *greedy, unsigned rank,
 
 	if (n == problem->micro_batches ||
 	    n - done[ACTION_BACKWARD_INPUT] >= greedy->policy->flights[stage] ||
-	    !plan_progress_should(&greedy->ranks[rank].progress, problem, rank,
-				  token_of(stage, ACTION_FORWARD)))
+	    !search_plan_progress_should(&greedy->ranks[rank].progress, problem,
+					 rank, token_of(stage, ACTION_FORWARD)))
 		return INFINITY;
 	if (stage + 1 < problem->stages && !problem->gradient_here[stage] &&
 	    !has_room(&greedy->links[2 * (size_t)stage + 2]))
@@ -287,14 +283,15 @@ static double forward_from(const struct greedy *greedy, unsigned rank,
 	return arrival_of(greedy, 2 * (size_t)stage, n, ACTION_FORWARD);
 }
 
-static double input_from(const struct greedy *greedy, unsigned rank,
+static double input_from(const struct search_greedy *greedy, unsigned rank,
 			 unsigned stage)
 {
 	const struct search_problem *problem = greedy->problem;
 	unsigned n = done_of(greedy, stage)[ACTION_BACKWARD_INPUT];
 
-	if (!plan_progress_should(&greedy->ranks[rank].progress, problem, rank,
-				  token_of(stage, ACTION_BACKWARD_INPUT)))
+	if (!search_plan_progress_should(
+		    &greedy->ranks[rank].progress, problem, rank,
+		    token_of(stage, ACTION_BACKWARD_INPUT)))
 		return INFINITY;
 	if (stage > 0 && !problem->input_here[stage] &&
 	    !has_room(&greedy->links[2 * (size_t)stage - 1]))
@@ -313,8 +310,9 @@ struct choice {
 	double next;     /* when an F or I comes that is not there yet */
 };
 
-static void weigh_forward(const struct greedy *greedy, struct choice *choice,
-			  unsigned stage, double from, double now)
+static void weigh_forward(const struct search_greedy *greedy,
+			  struct choice *choice, unsigned stage, double from,
+			  double now)
 {
 	if (from > now)
 		choice->next = MIN(choice->next, from);
@@ -324,8 +322,9 @@ static void weigh_forward(const struct greedy *greedy, struct choice *choice,
 	}
 }
 
-static void weigh_input(const struct greedy *greedy, struct choice *choice,
-			unsigned stage, double from, double now)
+static void weigh_input(const struct search_greedy *greedy,
+			struct choice *choice, unsigned stage, double from,
+			double now)
 {
 	if (from > now)
 		choice->next = MIN(choice->next, from);
@@ -335,8 +334,8 @@ static void weigh_input(const struct greedy *greedy, struct choice *choice,
 	}
 }
 
-static void find_choice(const struct greedy *greedy, unsigned rank, double now,
-			struct choice *choice)
+static void find_choice(const struct search_greedy *greedy, unsigned rank,
+			double now, struct choice *choice)
 {
 	const struct search_problem *problem = greedy->problem;
 	unsigned most = 0;
@@ -364,16 +363,16 @@ static void find_choice(const struct greedy *greedy, unsigned rank, double now,
 	}
 }
 
-static double price_of(const struct greedy *greedy, uint16_t token)
+static double price_of(const struct search_greedy *greedy, uint16_t token)
 {
 	return greedy->problem->price[token];
 }
 
 /* False: nothing, as yet. */
-static bool choose(const struct greedy *greedy, const struct choice *choice,
-		   double now, uint16_t *token)
+static bool choose(const struct search_greedy *greedy,
+		   const struct choice *choice, double now, uint16_t *token)
 {
-	const struct policy *policy = greedy->policy;
+	const struct search_policy *policy = greedy->policy;
 	bool forward = choice->has_forward &&
 		       (policy->forward_first || !choice->has_input);
 	double late;
@@ -397,13 +396,13 @@ static bool choose(const struct greedy *greedy, const struct choice *choice,
 /* What happens. */
 
 /* A rank that stands idle looks again at the time given. */
-static int alert(struct greedy *greedy, unsigned rank, double time)
+static int alert(struct search_greedy *greedy, unsigned rank, double time)
 {
 	return greedy->ranks[rank].busy ? 0
 					: push_event(greedy, time, true, rank);
 }
 
-static int take_message(struct greedy *greedy, size_t index, double now)
+static int take_message(struct search_greedy *greedy, size_t index, double now)
 {
 	struct greedy_link *link = &greedy->links[index];
 
@@ -412,7 +411,7 @@ static int take_message(struct greedy *greedy, size_t index, double now)
 	return alert(greedy, link->sender, now);
 }
 
-static int begin(struct greedy *greedy, unsigned rank, uint16_t token,
+static int begin(struct search_greedy *greedy, unsigned rank, uint16_t token,
 		 double now)
 {
 	const struct search_problem *problem = greedy->problem;
@@ -426,9 +425,10 @@ static int begin(struct greedy *greedy, unsigned rank, uint16_t token,
 				       !problem->gradient_here[stage];
 	int error = 0;
 
-	plan_row(greedy->plan, rank)[greedy->plan->count[rank]++] = token;
+	search_plan_row(greedy->plan, rank)[greedy->plan->count[rank]++] =
+		token;
 	greedy->steps++;
-	plan_progress_do(&state->progress, problem, token);
+	search_plan_progress_do(&state->progress, problem, token);
 	if (takes) {
 		now += problem->costs.receive;
 		error = take_message(
@@ -441,7 +441,7 @@ static int begin(struct greedy *greedy, unsigned rank, uint16_t token,
 	return error ? error : push_event(greedy, state->end, false, rank);
 }
 
-static int send_message(struct greedy *greedy, size_t index, double *now)
+static int send_message(struct search_greedy *greedy, size_t index, double *now)
 {
 	struct greedy_link *link = &greedy->links[index];
 	double *wire_free = &greedy->wire_free[link->wire];
@@ -455,7 +455,7 @@ static int send_message(struct greedy *greedy, size_t index, double *now)
 }
 
 /* The rank is done with what it did: what comes of it goes on its way. */
-static int finish(struct greedy *greedy, unsigned rank, double now)
+static int finish(struct search_greedy *greedy, unsigned rank, double now)
 {
 	const struct search_problem *problem = greedy->problem;
 	struct greedy_rank *state = &greedy->ranks[rank];
@@ -474,7 +474,7 @@ static int finish(struct greedy *greedy, unsigned rank, double now)
 	return error ? error : push_event(greedy, now, true, rank);
 }
 
-static int look(struct greedy *greedy, unsigned rank, double now)
+static int look(struct search_greedy *greedy, unsigned rank, double now)
 {
 	struct choice choice;
 	uint16_t token;
@@ -489,7 +489,7 @@ static int look(struct greedy *greedy, unsigned rank, double now)
 	return choice.next < INFINITY ? alert(greedy, rank, choice.next) : 0;
 }
 
-static int start(struct greedy *greedy)
+static int start(struct search_greedy *greedy)
 {
 	const struct search_problem *problem = greedy->problem;
 	int error = 0;
@@ -502,8 +502,8 @@ static int start(struct greedy *greedy)
 	for (unsigned rank = 0; rank < problem->ranks && !error; rank++) {
 		greedy->ranks[rank].busy = false;
 		greedy->ranks[rank].end = 0;
-		plan_progress_init(&greedy->ranks[rank].progress, problem,
-				   rank);
+		search_plan_progress_init(&greedy->ranks[rank].progress,
+					  problem, rank);
 		greedy->plan->count[rank] = 0;
 		greedy->wire_free[2 * (size_t)rank] = 0;
 		greedy->wire_free[2 * (size_t)rank + 1] = 0;
@@ -512,8 +512,9 @@ static int start(struct greedy *greedy)
 	return error;
 }
 
-int greedy_run(struct greedy *greedy, const struct policy *policy,
-	       struct plan *plan, bool *finished)
+int search_greedy_run(struct search_greedy *greedy,
+		      const struct search_policy *policy,
+		      struct search_plan *plan, bool *finished)
 {
 	int error;
 

@@ -8,7 +8,7 @@
 
 #include "schedules/search_plan.h"
 
-struct policy {
+struct search_policy {
 	unsigned *flights;  /* [stages] F less I, at most; at least 1 */
 	unsigned *lag;      /* [stages] I less W, beyond which W goes first */
 	bool forward_first; /* F before I where both can be done */
@@ -22,25 +22,27 @@ struct policy {
 };
 
 /* -ENOMEM, logged. */
-int policy_init(struct policy *policy,
-		const struct search_problem *problem) MUST_CHECK;
-void policy_fini(struct policy *policy);
-void policy_copy(struct policy *to, const struct policy *from, unsigned stages);
+int search_policy_init(struct search_policy *policy,
+		       const struct search_problem *problem) MUST_CHECK;
+void search_policy_fini(struct search_policy *policy);
+void search_policy_copy(struct search_policy *to,
+			const struct search_policy *from, unsigned stages);
 
-struct greedy;
+struct search_greedy;
 
-int greedy_create(const struct search_problem *problem,
-		  struct greedy **out) MUST_CHECK;
-void greedy_destroy(struct greedy *greedy);
+int search_greedy_create(const struct search_problem *problem,
+			 struct search_greedy **out) MUST_CHECK;
+void search_greedy_destroy(struct search_greedy *greedy);
 
 /*
  * Fills the plan, which keeps within the cap; it is not judged. *finished is
  * false where the ranks came to a stop: then the plan is none. -ENOMEM, logged.
  */
-int greedy_run(struct greedy *greedy, const struct policy *policy,
-	       struct plan *plan, bool *finished) MUST_CHECK;
+int search_greedy_run(struct search_greedy *greedy,
+		      const struct search_policy *policy,
+		      struct search_plan *plan, bool *finished) MUST_CHECK;
 
-/* Operations scheduled so far: a measure of effort, as plan_judge_steps(). */
-uint64_t greedy_steps(const struct greedy *greedy);
+/* Operations scheduled so far: a measure of effort, as search_judge_steps(). */
+uint64_t search_greedy_steps(const struct search_greedy *greedy);
 
 #endif

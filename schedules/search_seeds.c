@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "schedules/search_greedy.h"
+#include "schedules/walk.h"
 #include <errno.h>
 #include <math.h>
 #include <stdlib.h>
@@ -16,14 +17,14 @@
 
 struct seeds {
 	const struct search_problem *problem;
-	struct plan_judge *judge;
-	const struct seeds_effort *effort;
-	struct greedy *greedy;
-	struct policy policy;
-	struct policy best;
+	struct search_judge *judge;
+	const struct search_seeds_effort *effort;
+	struct search_greedy *greedy;
+	struct search_policy policy;
+	struct search_policy best;
 	unsigned
 		*base; /* [stages] Fs it takes to fill the way there and back */
-	struct plan plan;
+	struct search_plan plan;
 	uint64_t first_steps;
 	uint64_t counter;
 	unsigned tries;
@@ -31,8 +32,8 @@ struct seeds {
 
 static uint64_t steps_of(const struct seeds *seeds)
 {
-	return plan_judge_steps(seeds->judge) - seeds->first_steps +
-	       GREEDY_STEP * greedy_steps(seeds->greedy);
+	return search_judge_steps(seeds->judge) - seeds->first_steps +
+	       GREEDY_STEP * search_greedy_steps(seeds->greedy);
 }
 
 static bool is_spent(const struct seeds *seeds)
@@ -53,20 +54,13 @@ static unsigned draw(struct seeds *seeds, unsigned bound)
 static int try_policy(struct seeds *seeds)
 {
 	bool finished;
-	int error = greedy_run(seeds->greedy, &seeds->policy, &seeds->plan,
-			       &finished);
+	int error = search_greedy_run(seeds->greedy, &seeds->policy,
+				      &seeds->plan, &finished);
 
 	seeds->tries++;
 	if (error || !finished)
 		return error;
-	return plan_judge_plan(seeds->judge, &seeds->plan);
-}
-
-static double latency_of(const struct search_problem *problem, size_t link)
-{
-	const struct schedule_costs *costs = &problem->costs;
-
-	return costs->link_latency ? costs->link_latency[link] : costs->latency;
+	return search_judge_plan(seeds->judge, &seeds->plan);
 }
 
 /*
@@ -95,8 +89,9 @@ static void find_base(struct seeds *seeds)
 		way += problem->price[token_of(s, ACTION_FORWARD)] +
 		       problem->price[token_of(s, ACTION_BACKWARD_INPUT)];
 		if (s + 1 < problem->stages && !problem->gradient_here[s])
-			way += latency_of(problem, 2 * (size_t)s + 2) +
-			       latency_of(problem, 2 * (size_t)s + 1);
+			way += link_latency(&problem->costs,
+					    2 * (size_t)s + 2) +
+			       link_latency(&problem->costs, 2 * (size_t)s + 1);
 		seeds->base[s] = problem->micro_batches;
 		if (slowest > 0)
 			seeds->base[s] =
@@ -139,7 +134,7 @@ static void set_lag(struct seeds *seeds, unsigned kind)
 
 static void set_policy(struct seeds *seeds, unsigned index)
 {
-	struct policy *policy = &seeds->policy;
+	struct search_policy *policy = &seeds->policy;
 
 	set_flights(seeds, index % FLIGHT_KINDS);
 	index /= FLIGHT_KINDS;
@@ -153,7 +148,7 @@ static void set_policy(struct seeds *seeds, unsigned index)
 	policy->later_input = index & 4;
 }
 
-static int try_set(struct seeds *seeds, struct plan *common)
+static int try_set(struct seeds *seeds, struct search_plan *common)
 {
 	unsigned orders = seeds->problem->chunks > 1 ? ORDER_KINDS : 2;
 	unsigned count = FLIGHT_KINDS * LAG_KINDS * WAIT_KINDS * orders;
@@ -167,9 +162,9 @@ static int try_set(struct seeds *seeds, struct plan *common)
 		error = try_policy(seeds);
 		if (error || seeds->plan.makespan >= common->makespan)
 			continue;
-		plan_copy(common, &seeds->plan, seeds->problem->ranks);
-		policy_copy(&seeds->best, &seeds->policy,
-			    seeds->problem->stages);
+		search_plan_copy(common, &seeds->plan, seeds->problem->ranks);
+		search_policy_copy(&seeds->best, &seeds->policy,
+				   seeds->problem->stages);
 	}
 	return error;
 }
@@ -189,7 +184,7 @@ static unsigned nudge(struct seeds *seeds, unsigned value, unsigned least,
 
 static void change_order(struct seeds *seeds)
 {
-	struct policy *policy = &seeds->policy;
+	struct search_policy *policy = &seeds->policy;
 
 	switch (draw(seeds, 4)) {
 	case 0:
@@ -208,7 +203,7 @@ static void change_order(struct seeds *seeds)
 
 static void change_policy(struct seeds *seeds)
 {
-	struct policy *policy = &seeds->policy;
+	struct search_policy *policy = &seeds->policy;
 	unsigned stages = seeds->problem->stages;
 	unsigned stage = draw(seeds, stages);
 	unsigned end = stage + 1;
@@ -236,7 +231,7 @@ static void change_policy(struct seeds *seeds)
 }
 
 /* Accepts what is no worse, and at first what is little worse. */
-static int tune(struct seeds *seeds, struct plan *tuned)
+static int tune(struct seeds *seeds, struct search_plan *tuned)
 {
 	unsigned stages = seeds->problem->stages;
 	double present = tuned->makespan;
@@ -250,7 +245,7 @@ static int tune(struct seeds *seeds, struct plan *tuned)
 		double limit =
 			present * (1 + 0.003 * left * draw(seeds, 1024) / 1024);
 
-		policy_copy(&seeds->policy, &seeds->best, stages);
+		search_policy_copy(&seeds->policy, &seeds->best, stages);
 		for (unsigned changes = 1 + draw(seeds, 3); changes > 0;
 		     changes--)
 			change_policy(seeds);
@@ -258,23 +253,24 @@ static int tune(struct seeds *seeds, struct plan *tuned)
 		if (error || seeds->plan.makespan > limit)
 			continue;
 		present = seeds->plan.makespan;
-		policy_copy(&seeds->best, &seeds->policy, stages);
+		search_policy_copy(&seeds->best, &seeds->policy, stages);
 		if (present < tuned->makespan)
-			plan_copy(tuned, &seeds->plan, seeds->problem->ranks);
+			search_plan_copy(tuned, &seeds->plan,
+					 seeds->problem->ranks);
 	}
 	return error;
 }
 
 static int seeds_init(struct seeds *seeds)
 {
-	int error = greedy_create(seeds->problem, &seeds->greedy);
+	int error = search_greedy_create(seeds->problem, &seeds->greedy);
 
 	if (!error)
-		error = policy_init(&seeds->policy, seeds->problem);
+		error = search_policy_init(&seeds->policy, seeds->problem);
 	if (!error)
-		error = policy_init(&seeds->best, seeds->problem);
+		error = search_policy_init(&seeds->best, seeds->problem);
 	if (!error)
-		error = plan_init(&seeds->plan, seeds->problem);
+		error = search_plan_init(&seeds->plan, seeds->problem);
 	if (error)
 		return error;
 	seeds->base = calloc(seeds->problem->stages, sizeof(unsigned));
@@ -287,15 +283,17 @@ static int seeds_init(struct seeds *seeds)
 	return 0;
 }
 
-int seeds_find(const struct search_problem *problem, struct plan_judge *judge,
-	       const struct seeds_effort *effort, struct plan *common,
-	       struct plan *tuned, uint64_t *steps)
+int search_seeds_find(const struct search_problem *problem,
+		      struct search_judge *judge,
+		      const struct search_seeds_effort *effort,
+		      struct search_plan *common, struct search_plan *tuned,
+		      uint64_t *steps)
 {
 	struct seeds seeds = {
 		.problem = problem,
 		.judge = judge,
 		.effort = effort,
-		.first_steps = plan_judge_steps(judge),
+		.first_steps = search_judge_steps(judge),
 	};
 	int error = seeds_init(&seeds);
 
@@ -304,15 +302,15 @@ int seeds_find(const struct search_problem *problem, struct plan_judge *judge,
 	if (!error)
 		error = try_set(&seeds, common);
 	if (!error && common->makespan < INFINITY) {
-		plan_copy(tuned, common, problem->ranks);
+		search_plan_copy(tuned, common, problem->ranks);
 		error = tune(&seeds, tuned);
 	}
 	if (!error)
-		*steps = steps_of(&seeds);
+		*steps = GREEDY_STEP * search_greedy_steps(seeds.greedy);
 	free(seeds.base);
-	plan_fini(&seeds.plan);
-	policy_fini(&seeds.best);
-	policy_fini(&seeds.policy);
-	greedy_destroy(seeds.greedy);
+	search_plan_fini(&seeds.plan);
+	search_policy_fini(&seeds.best);
+	search_policy_fini(&seeds.policy);
+	search_greedy_destroy(seeds.greedy);
 	return error;
 }

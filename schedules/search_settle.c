@@ -1,6 +1,6 @@
 /*
- * Fusing I and W: see search_settle.h. First all of a stage at once, and where
- * that costs time each half, and so on.
+ * I and W together: see search_settle.h. First all of a stage at once, and
+ * where that costs time each half, and so on.
  */
 #include "schedules/search_settle.h"
 #include "base/clock.h"
@@ -12,82 +12,114 @@
 
 struct settle {
 	const struct search_problem *problem;
-	struct plan_judge *judge;
-	struct plan *plan;
+	struct search_judge *judge;
+	struct search_plan *plan;
 	uint16_t *saved; /* a row */
 	size_t saved_count;
 	uint64_t last_step;
 	int64_t until;
 };
 
-/* The Is of a stage with numbers [low, high). */
+/* The Is of a stage with numbers [low, high), and what to do with them. */
 struct range {
+	bool whole; /* a B each; else I, and W behind it */
 	unsigned rank;
 	unsigned stage;
 	unsigned low;
 	unsigned high;
 };
 
-/*
- * Rewrites the row with every I of the range, where no earlier W is owed, as a
- * B; the W that it takes along is left out where it stood. Returns how many.
- */
-static unsigned fuse_row(struct settle *settle, const struct range *range)
+/* A row being rewritten. */
+struct rewrite {
+	const struct range *range;
+	const uint16_t *old;
+	size_t from;
+	size_t count;
+	uint16_t *row;
+	size_t to;
+	unsigned inputs; /* of the stage, written */
+	unsigned weights;
+	unsigned taken; /* Ws written early, to be left out where they stood */
+	unsigned changes;
+};
+
+static void write_op(struct rewrite *rewrite, unsigned op)
 {
-	uint16_t *row = plan_row(settle->plan, range->rank);
-	size_t count = settle->plan->count[range->rank];
-	unsigned inputs = 0;
-	unsigned weights = 0;
-	unsigned taken = 0; /* Ws left out are still to come */
-	unsigned fused = 0;
-	size_t to = 0;
+	rewrite->row[rewrite->to++] = token_of(rewrite->range->stage, op);
+	rewrite->inputs += op != ACTION_BACKWARD_WEIGHT;
+	rewrite->weights += op != ACTION_BACKWARD_INPUT;
+}
 
-	for (size_t i = 0; i < count; i++) {
-		unsigned op = token_op(row[i]);
-		uint16_t token = row[i];
+/* An I in the range behind which its W may stand. */
+static void join(struct rewrite *rewrite)
+{
+	uint16_t weight =
+		token_of(rewrite->range->stage, ACTION_BACKWARD_WEIGHT);
+	bool together = rewrite->taken == 0 &&
+			rewrite->from + 1 < rewrite->count &&
+			rewrite->old[rewrite->from + 1] == weight;
 
-		if (token_stage(token) != range->stage ||
-		    op == ACTION_FORWARD) {
-			row[to++] = token;
-			continue;
-		}
-		if (op == ACTION_BACKWARD_WEIGHT && taken > 0) {
-			taken--;
-			continue;
-		}
-		if (op == ACTION_BACKWARD_INPUT && inputs >= range->low &&
-		    inputs < range->high && weights == inputs) {
-			token = token_of(range->stage, ACTION_BACKWARD);
-			op = ACTION_BACKWARD;
-			taken++;
-			fused++;
-		}
-		inputs += op != ACTION_BACKWARD_WEIGHT;
-		weights += op != ACTION_BACKWARD_INPUT;
-		row[to++] = token;
+	rewrite->taken++;
+	rewrite->changes += rewrite->range->whole || !together;
+	if (rewrite->range->whole) {
+		write_op(rewrite, ACTION_BACKWARD);
+	} else {
+		write_op(rewrite, ACTION_BACKWARD_INPUT);
+		write_op(rewrite, ACTION_BACKWARD_WEIGHT);
 	}
-	settle->plan->count[range->rank] = to;
-	return fused;
+}
+
+static void rewrite_token(struct rewrite *rewrite, uint16_t token)
+{
+	const struct range *range = rewrite->range;
+	unsigned op = token_op(token);
+
+	if (token_stage(token) != range->stage || op == ACTION_FORWARD)
+		rewrite->row[rewrite->to++] = token;
+	else if (op == ACTION_BACKWARD_WEIGHT && rewrite->taken > 0)
+		rewrite->taken--;
+	else if (op == ACTION_BACKWARD_INPUT && rewrite->inputs >= range->low &&
+		 rewrite->inputs < range->high &&
+		 rewrite->weights == rewrite->inputs)
+		join(rewrite);
+	else
+		write_op(rewrite, op);
 }
 
 static void save_row(struct settle *settle, unsigned rank)
 {
 	settle->saved_count = settle->plan->count[rank];
-	memcpy(settle->saved, plan_row(settle->plan, rank),
+	memcpy(settle->saved, search_plan_row(settle->plan, rank),
 	       settle->saved_count * sizeof(*settle->saved));
 }
 
 static void restore_row(struct settle *settle, unsigned rank)
 {
 	settle->plan->count[rank] = settle->saved_count;
-	memcpy(plan_row(settle->plan, rank), settle->saved,
+	memcpy(search_plan_row(settle->plan, rank), settle->saved,
 	       settle->saved_count * sizeof(*settle->saved));
-	plan_judge_row(settle->judge, settle->plan, rank);
+	search_judge_row(settle->judge, settle->plan, rank);
+}
+
+/* From the row saved; returns what it changes. */
+static unsigned rewrite_row(struct settle *settle, const struct range *range)
+{
+	struct rewrite rewrite = {
+		.range = range,
+		.old = settle->saved,
+		.count = settle->saved_count,
+		.row = search_plan_row(settle->plan, range->rank),
+	};
+
+	for (; rewrite.from < rewrite.count; rewrite.from++)
+		rewrite_token(&rewrite, rewrite.old[rewrite.from]);
+	settle->plan->count[range->rank] = rewrite.to;
+	return rewrite.changes;
 }
 
 static bool is_spent(const struct settle *settle)
 {
-	return plan_judge_steps(settle->judge) >= settle->last_step ||
+	return search_judge_steps(settle->judge) >= settle->last_step ||
 	       (settle->until && clock_now_ns() > settle->until);
 }
 
@@ -95,22 +127,23 @@ static bool is_spent(const struct settle *settle)
 static int try_range(struct settle *settle, const struct range *range,
 		     bool *done)
 {
-	struct plan *plan = settle->plan;
+	struct search_plan *plan = settle->plan;
 	double makespan;
 	int error;
 
 	save_row(settle, range->rank);
-	*done = fuse_row(settle, range) == 0;
+	*done = rewrite_row(settle, range) == 0;
 	if (*done)
 		return 0;
-	if (!plan_row_is_legal(settle->problem, range->rank,
-			       plan_row(plan, range->rank),
-			       plan->count[range->rank])) {
+	if (!search_plan_row_is_legal(settle->problem, range->rank,
+				      search_plan_row(plan, range->rank),
+				      plan->count[range->rank])) {
 		restore_row(settle, range->rank);
 		return 0;
 	}
-	plan_judge_row(settle->judge, plan, range->rank);
-	error = plan_judge_run(settle->judge, false, plan->makespan, &makespan);
+	search_judge_row(settle->judge, plan, range->rank);
+	error = search_judge_run(settle->judge, false, plan->makespan,
+				 &makespan);
 	if (error)
 		return error;
 	*done = makespan <= plan->makespan;
@@ -139,31 +172,34 @@ static int settle_range(struct settle *settle, const struct range *range)
 	return error ? error : settle_range(settle, &half);
 }
 
-int settle_plan(const struct search_problem *problem, struct plan_judge *judge,
-		struct plan *plan, uint64_t steps, int64_t until)
+int search_settle_plan(const struct search_problem *problem,
+		       struct search_judge *judge, struct search_plan *plan,
+		       uint64_t steps, int64_t until)
 {
 	struct settle settle = {
 		.problem = problem,
 		.judge = judge,
 		.plan = plan,
 		.saved = malloc(plan->width * sizeof(uint16_t)),
-		.last_step = plan_judge_steps(judge) + steps,
+		.last_step = search_judge_steps(judge) + steps,
 		.until = until,
 	};
 	int error = 0;
 
 	if (settle.saved == NULL)
 		return fail(-ENOMEM, "no memory to settle a plan");
-	plan_judge_rows(judge, plan);
-	for (unsigned stage = 0; stage < problem->stages && !error; stage++) {
-		struct range range = {
-			.rank = problem->rank_of_stage[stage],
-			.stage = stage,
-			.high = problem->micro_batches,
-		};
+	search_judge_rows(judge, plan);
+	for (unsigned pass = 0; pass < 2; pass++)
+		for (unsigned s = 0; s < problem->stages && !error; s++) {
+			struct range range = {
+				.whole = pass == 1,
+				.rank = problem->rank_of_stage[s],
+				.stage = s,
+				.high = problem->micro_batches,
+			};
 
-		error = settle_range(&settle, &range);
-	}
+			error = settle_range(&settle, &range);
+		}
 	free(settle.saved);
 	return error;
 }

@@ -207,18 +207,11 @@ static int prepare_ring(const struct walk *walk, struct walk_link *link)
 
 static int prepare_link(struct walk *walk, size_t index)
 {
-	const struct schedule_costs *costs = walk->costs;
 	struct walk_link *link = &walk->links[index];
-	double bytes = costs->link_bytes ? costs->link_bytes[index]
-					 : costs->message_bytes;
-	double bandwidth = costs->link_bandwidth ? costs->link_bandwidth[index]
-						 : costs->bandwidth;
 
-	link->transfer = bandwidth > 0 ? bytes / bandwidth : 0;
-	link->latency = costs->link_latency ? costs->link_latency[index]
-					    : costs->latency;
-	link->buffers = costs->link_buffers ? costs->link_buffers[index]
-					    : costs->buffers;
+	link->transfer = link_transfer(walk->costs, index);
+	link->latency = link_latency(walk->costs, index);
+	link->buffers = link_buffers(walk->costs, index);
 	link->sent = 0;
 	link->received = 0;
 	link->standing = false;

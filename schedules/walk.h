@@ -11,6 +11,30 @@
 
 #include "schedules/simulate.h"
 
+/* Costs of one link: its own, or those of all. */
+static inline double link_transfer(const struct schedule_costs *costs,
+				   size_t link)
+{
+	double bytes = costs->link_bytes ? costs->link_bytes[link]
+					 : costs->message_bytes;
+	double bandwidth = costs->link_bandwidth ? costs->link_bandwidth[link]
+						 : costs->bandwidth;
+
+	return bandwidth > 0 ? bytes / bandwidth : 0;
+}
+
+static inline double link_latency(const struct schedule_costs *costs,
+				  size_t link)
+{
+	return costs->link_latency ? costs->link_latency[link] : costs->latency;
+}
+
+static inline unsigned link_buffers(const struct schedule_costs *costs,
+				    size_t link)
+{
+	return costs->link_buffers ? costs->link_buffers[link] : costs->buffers;
+}
+
 /* Where a rank stands, and how it spent its time until then. */
 struct walk_rank {
 	size_t position; /* in its row; the row's count: done */

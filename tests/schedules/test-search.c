@@ -691,6 +691,55 @@ static void test_settled(void **state)
 	schedule_search_result_fini(&result);
 }
 
+/* Actions of one kind in a row; with `behind`, right behind another's. */
+static unsigned count_op(const struct schedule_row *row, unsigned op,
+			 unsigned behind)
+{
+	unsigned count = 0;
+
+	for (size_t i = 0; i < row->count; i++)
+		count += row->actions[i].op == op &&
+			 (behind == op ||
+			  (i > 0 && row->actions[i - 1].op == behind &&
+			   row->actions[i - 1].micro_batch ==
+				   row->actions[i].micro_batch));
+	return count;
+}
+
+/*
+ * Of two ranks the last must send each gradient before it does W, and at the end
+ * two of them; the first gains nothing from W apart.
+ */
+static void test_settled_in_part(void **state)
+{
+	struct problem problem = {
+		.ranks = 2,
+		.micro_batches = 8,
+		.chunks = 1,
+		.forward = 1,
+		.input = 1,
+		.weight = 1,
+		.buffers = ANY,
+		.cap = 2,
+	};
+	struct schedule_search_result result;
+	const struct schedule_row *rows;
+
+	(void)state;
+	assert_int_equal(run(&problem, 100000, 1, &result), 0);
+	check_result(&problem, &result);
+	assert_true(result.makespan == 25);
+	rows = result.schedule->rows;
+	assert_int_equal(count_op(&rows[0], ACTION_BACKWARD, ACTION_BACKWARD),
+			 8);
+	assert_int_equal(count_op(&rows[1], ACTION_BACKWARD_WEIGHT,
+				  ACTION_BACKWARD_WEIGHT),
+			 8);
+	assert_true(count_op(&rows[1], ACTION_BACKWARD_WEIGHT,
+			     ACTION_BACKWARD_INPUT) >= 4);
+	schedule_search_result_fini(&result);
+}
+
 /* At the least cap there is a schedule, below it none, and it says why. */
 static void test_least_cap(void **state)
 {
@@ -858,6 +907,7 @@ int main(void)
 		cmocka_unit_test(test_rendezvous),
 		cmocka_unit_test(test_deterministic),
 		cmocka_unit_test(test_settled),
+		cmocka_unit_test(test_settled_in_part),
 		cmocka_unit_test(test_least_cap),
 		cmocka_unit_test(test_refused),
 		cmocka_unit_test(test_nothing_costs),

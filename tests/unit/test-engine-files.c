@@ -172,7 +172,7 @@ static void jobs_are_refused(void **state)
 		{"ranks", "4294967296"},
 		{"ranks", "\"3\""},
 		{"ranks", "null"},
-		{"kind", "3"},
+		{"kind", "4"},
 		{"kind", "-1"},
 		{"optimizer.kind", "2"},
 		{"learning_rate.decay", "9"},
