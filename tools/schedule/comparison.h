@@ -52,9 +52,8 @@ int comparison_add(struct comparison *comparison, const char *name,
  * again, so that what disturbs the machine disturbs them alike. `job` fills in
  * what an entry's job needs beyond the schedule.
  *
- * Each round
- * begins with a run of 1f1b, which tells what a message takes, and what the layers
- * take; the predictions are made anew with the medians.
+ * Each round begins with a run of 1f1b, which tells what a message takes, and
+ * what the layers take; the predictions are made anew with the medians.
  */
 typedef int comparison_job_fn(void *argument,
 			      const struct comparison *comparison,
