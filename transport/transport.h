@@ -28,7 +28,8 @@
 
 #include "base/compiler.h"
 
-#define TRANSPORT_ADDRESS_BYTES     128 /* an address, terminator included */
+#define TRANSPORT_ADDRESS_BYTES     512 /* an address, terminator included */
+#define TRANSPORT_KEY_BYTES         32
 #define TRANSPORT_FINGERPRINT_BYTES 32
 #define TRANSPORT_ALL_PEERS         (~0u)
 #define TRANSPORT_RANKS_MAX         4096u
@@ -43,6 +44,14 @@ enum transport_zero_copy {
 	TRANSPORT_ZERO_COPY_AUTO, /* where the kernel really does not copy */
 	TRANSPORT_ZERO_COPY_NEVER,
 	TRANSPORT_ZERO_COPY_ALWAYS, /* for tests and measurements */
+};
+
+/* What protects the bytes of a link on their way; see docs/SECURITY.md. */
+enum transport_wire {
+	TRANSPORT_WIRE_AUTO, /* authentic with a key, checked without */
+	TRANSPORT_WIRE_CHECKED,
+	TRANSPORT_WIRE_AUTHENTIC,
+	TRANSPORT_WIRE_ENCRYPTED,
 };
 
 /* Zero means the default in every field that has one. */
@@ -66,6 +75,14 @@ struct transport_config {
 	 * have one. Both ends must agree. On after transport_config_default().
 	 */
 	bool checksum;
+
+	/*
+	 * The job key, TRANSPORT_KEY_BYTES of it, or NULL; copied. With a key
+	 * both ends of a link prove that they have it before they talk, and
+	 * listening beyond loopback is allowed.
+	 */
+	const unsigned char *key;
+	enum transport_wire wire; /* both ends must agree */
 
 	unsigned depth; /* operations per link and direction, posted at once */
 	unsigned spin_ns; /* wait spins at most this long; 0: default */

@@ -19,6 +19,8 @@
 #ifndef STAGECOACH_TRANSPORT_TRANSPORT_OPS_H
 #define STAGECOACH_TRANSPORT_TRANSPORT_OPS_H
 
+#include <poll.h>
+
 #include "base/compiler.h"
 #include "transport/transport.h"
 
@@ -86,6 +88,18 @@ struct transport_ops {
 			struct transport_completion *out, unsigned capacity);
 	int (*wait)(struct transport_endpoint *endpoint, int64_t deadline_ns,
 		    int wake_fd);
+	/*
+	 * Optional, for endpoints that are one of several in a wrapping
+	 * endpoint, which sleeps for all of them. begin_sleep writes at most
+	 * `capacity` descriptors with the events to poll for; one of them
+	 * becomes ready when progress may have something. Returns their
+	 * number, 0 when progress may have something already, or negative
+	 * errno. end_sleep follows each begin_sleep that did not fail.
+	 */
+	int (*begin_sleep)(struct transport_endpoint *endpoint,
+			   struct pollfd *fds, unsigned capacity);
+	void (*end_sleep)(struct transport_endpoint *endpoint);
+
 	int (*cancel)(struct transport_endpoint *endpoint, unsigned peer,
 		      int64_t timeout_ns);
 	int (*query)(const struct transport_endpoint *endpoint, unsigned peer,
