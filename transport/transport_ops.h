@@ -110,6 +110,14 @@ struct transport_ops {
 extern const struct transport_ops transport_inproc_ops;
 extern const struct transport_ops transport_tcp_ops;
 
+/*
+ * config.wake_fd, or -1: whatever blocks in connect polls it as well, and
+ * returns -ECANCELED when it is readable. transport_woken() looks, for those
+ * that cannot poll.
+ */
+int transport_wake_fd(const struct transport_endpoint *endpoint);
+bool transport_woken(const struct transport_endpoint *endpoint);
+
 /* The region that holds [data, data + bytes), or NULL. */
 const struct transport_region *
 transport_region_find(const struct transport_endpoint *endpoint,
