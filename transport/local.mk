@@ -27,6 +27,7 @@ transport_libtransport_a_SOURCES = \
 	transport/tcp/endpoint.c \
 	transport/tcp/link.c \
 	transport/tcp/sockets.c \
-	transport/tcp/uring.c
+	transport/tcp/uring.c \
+	transport/tcp/watch.c
 transport_libtransport_a_CPPFLAGS = $(AM_CPPFLAGS) $(URING_CFLAGS) $(SSL_CFLAGS)
 TRANSPORT_LIBS = transport/libtransport.a $(URING_LIBS) $(SSL_LIBS)
