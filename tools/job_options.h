@@ -45,6 +45,12 @@
 		 .minimum = 0,                                                                                                       \
 		 .maximum = 256,                                                                                                     \
 		 .help = "compute threads a stage; 0: the cores divided by the stages"},                                             \
+		{.name = "store",                                                                                                    \
+		 .kind = OPTION_CHOICE,                                                                                              \
+		 .argument = "HOW",                                                                                                  \
+		 .choices = "auto|shared|root",                                                                                      \
+		 .fallback = "auto",                                                                                                 \
+		 .help = "who reads and writes tensors: shared: every stage; root: stage 0's; auto: those that share its folder"},   \
 	{                                                                                                                            \
 		.name = "no-pin", .kind = OPTION_FLAG,                                                                               \
 		.help = "leave threads free to move between cores"                                                                   \
