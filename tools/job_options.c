@@ -75,12 +75,19 @@ int job_options_numerics(char *out, size_t size)
 	return numerics_describe(out, size);
 }
 
+const char *job_options_transport(const struct options *options, unsigned ranks)
+{
+	const char *transport = options_string(options, "transport");
+
+	return ranks == 1 && strcmp(transport, "auto") == 0 ? "inproc"
+							    : transport;
+}
+
 int job_options_launch(const struct options *options, const struct job *job,
 		       void (*event)(void *argument, unsigned rank,
 				     const json_t *event),
 		       void *argument, struct launch_result *result)
 {
-	const char *transport = options_string(options, "transport");
 	char numerics[JOB_OPTIONS_NUMERICS_BYTES];
 	json_t *json = job_to_json(job);
 	struct launch launch = {
@@ -88,7 +95,7 @@ int job_options_launch(const struct options *options, const struct job *job,
 		.threads_per_rank =
 			(unsigned)options_integer(options, "threads"),
 		.pin = !options_flag(options, "no-pin"),
-		.transport = transport,
+		.transport = job_options_transport(options, job->ranks),
 		.io = options_string(options, "tcp-io"),
 		.job = json,
 		.quiet = job->kind != JOB_TRAIN,
@@ -99,8 +106,6 @@ int job_options_launch(const struct options *options, const struct job *job,
 	};
 	int rc = job_options_numerics(numerics, sizeof(numerics));
 
-	if (strcmp(transport, "auto") == 0)
-		launch.transport = job->ranks == 1 ? "inproc" : "tcp";
 	if (!rc && !json)
 		rc = fail(-ENOMEM, "no memory for the job");
 	if (!rc)

@@ -6,6 +6,11 @@ transport_libtransport_a_SOURCES = \
 	transport/queue.c transport/queue.h \
 	transport/spin.c transport/spin.h \
 	transport/wire.c transport/wire.h \
+	transport/auto/auto.h \
+	transport/auto/choose.c \
+	transport/auto/connect.c \
+	transport/auto/endpoint.c \
+	transport/auto/wait.c \
 	transport/inproc/inproc.h \
 	transport/inproc/bell.c \
 	transport/inproc/endpoint.c \

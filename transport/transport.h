@@ -56,8 +56,9 @@ enum transport_wire {
 
 /* Zero means the default in every field that has one. */
 struct transport_config {
-	const char *kind; /* "inproc" or "tcp" */
-	const char *io;   /* tcp: "uring", "sockets" or "auto" (default) */
+	/* "inproc", "tcp", or "auto": for each link the best of the others */
+	const char *kind;
+	const char *io; /* tcp: "uring", "sockets" or "auto" (default) */
 	unsigned rank;
 	unsigned size;
 	uint64_t job;   /* not 0; the same on all ranks; in every frame */
@@ -87,6 +88,7 @@ struct transport_config {
 	unsigned depth; /* operations per link and direction, posted at once */
 	unsigned spin_ns; /* wait spins at most this long; 0: default */
 	bool no_spin;     /* wait goes to sleep at once */
+	const char *host; /* auto: what names this host (NULL: found out) */
 	const char *bind; /* tcp: numeric address to listen on (127.0.0.1) */
 	size_t socket_buffer_bytes;         /* tcp: SO_SNDBUF, SO_RCVBUF */
 	enum transport_zero_copy zero_copy; /* tcp/uring */
@@ -121,7 +123,7 @@ int transport_listen(struct transport_endpoint *endpoint, char *address,
  * Builds the links with exactly these peers. Every rank calls it, after
  * listen, with symmetric sets: a in b's set when b in a's. The lower rank
  * connects, the higher accepts. addresses[] is indexed by rank; entries of
- * other ranks are not read. Blocks until all links stand, at most timeout_ns.
+ * other ranks are not read (those of lower ranks only by auto). Blocks until all links stand, at most timeout_ns.
  *
  * The handshake compares version, job, epoch, size, ranks, checksum and
  * fingerprint and names what differs. -EPROTO: a peer differs. -ETIMEDOUT:

@@ -76,6 +76,9 @@ struct tcp_backend {
 	/* Spins and sleeps until poll may have something: see transport_wait */
 	int (*wait)(struct tcp_endpoint *endpoint, int64_t deadline_ns,
 		    int wake_fd);
+	/* What to poll for instead of waiting: see transport_ops.h. */
+	int (*begin_sleep)(struct tcp_endpoint *endpoint, struct pollfd *fds,
+			   unsigned capacity);
 	/* Asks for the end of a link's requests; how many the kernel holds. */
 	void (*stop)(struct tcp_endpoint *endpoint, struct tcp_link *link);
 	unsigned (*in_kernel)(const struct tcp_link *link);
