@@ -286,7 +286,7 @@ int exchange_expect(struct exchange *exchange, struct message *message)
 			message->bytes, message);
 		if (rc != -EAGAIN)
 			break;
-		rc = wait_once(exchange);
+		rc = wait_once(exchange, LIVENESS_WAITS_ROOM, message->peer);
 	}
 	if (rc)
 		return exchange->error = rc;
@@ -300,7 +300,7 @@ int exchange_await_expected(struct exchange *exchange,
 	int rc = progress(exchange);
 
 	while (!rc && !message->arrived)
-		rc = wait_once(exchange);
+		rc = wait_once(exchange, LIVENESS_WAITS_DATA, message->peer);
 	return rc;
 }
 
