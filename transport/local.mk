@@ -26,6 +26,7 @@ transport_libtransport_a_SOURCES = \
 	transport/tcp/connect.c \
 	transport/tcp/endpoint.c \
 	transport/tcp/link.c \
+	transport/tcp/shield.c \
 	transport/tcp/sockets.c \
 	transport/tcp/uring.c \
 	transport/tcp/watch.c

@@ -66,31 +66,44 @@ static int check_config(const struct transport_config *config)
 			    config->rank, config->size);
 	if (!config->job)
 		return fail(-EINVAL, "transport: the job number is 0");
+	if (config->wire > TRANSPORT_WIRE_CHECKED && !config->key)
+		return fail(-EINVAL,
+			    "transport: a wire that is authentic or encrypted "
+			    "needs a job key; make one with: stagecoach key");
 	if (config->depth > TRANSPORT_DEPTH_MAX)
 		return fail(-EINVAL, "transport: depth is %u, at most %u",
 			    config->depth, TRANSPORT_DEPTH_MAX);
 	return 0;
 }
 
-static void free_strings(const struct transport_config *config)
+/* What the config points to is the endpoint's own copy. */
+static void free_copies(const struct transport_config *config)
 {
 	free((char *)config->io);
 	free((char *)config->bind);
 	free((char *)config->host);
+	if (config->key)
+		explicit_bzero((unsigned char *)config->key,
+			       TRANSPORT_KEY_BYTES);
+	free((unsigned char *)config->key);
 }
 
-static int copy_strings(struct transport_config *config)
+static int copy_all(struct transport_config *config)
 {
-	const char *host;
+	const unsigned char *key = config->key;
+	const char *host = config->host;
 
+	config->key = key ? malloc(TRANSPORT_KEY_BYTES) : NULL;
+	if (config->key)
+		memcpy((unsigned char *)config->key, key, TRANSPORT_KEY_BYTES);
 	config->io = strdup(config->io);
 	config->bind = strdup(config->bind);
-	host = config->host;
 	if (host)
 		config->host = strdup(host);
-	if (config->io && config->bind && (!host || config->host))
+	if (config->io && config->bind && (!host || config->host) &&
+	    (!key || config->key))
 		return 0;
-	free_strings(config);
+	free_copies(config);
 	return fail(-ENOMEM, "transport: no memory for an endpoint");
 }
 
@@ -112,20 +125,23 @@ int transport_open(const struct transport_config *config,
 	full.bind = config->bind ? config->bind : "127.0.0.1";
 	if (!config->silence_ns)
 		full.silence_ns = TRANSPORT_SILENCE_NS;
+	if (full.wire == TRANSPORT_WIRE_AUTO)
+		full.wire = full.key ? TRANSPORT_WIRE_AUTHENTIC
+				     : TRANSPORT_WIRE_CHECKED;
 	full.depth = config->depth ? config->depth : TRANSPORT_DEPTH_DEFAULT;
-	status = copy_strings(&full);
+	status = copy_all(&full);
 	if (status)
 		return status;
 	status = ops->open(&full, &endpoint);
 	if (status)
-		goto err_free_strings;
+		goto err_free_copies;
 	endpoint->ops = ops;
 	endpoint->config = full;
 	*out = endpoint;
 	return 0;
 
-err_free_strings:
-	free_strings(&full);
+err_free_copies:
+	free_copies(&full);
 	return status;
 }
 
@@ -540,5 +556,5 @@ void transport_close(struct transport_endpoint *endpoint)
 	}
 	ops->close(endpoint);
 	free(regions);
-	free_strings(&config);
+	free_copies(&config);
 }

@@ -199,7 +199,8 @@ static int endpoint_post_send(struct transport_endpoint *base, unsigned peer,
 	if (status)
 		return status;
 	operation->crc = 0;
-	if (base->config.checksum)
+	if (base->config.checksum &&
+	    base->config.wire == TRANSPORT_WIRE_CHECKED)
 		operation->crc = digest_crc32c(0, data, bytes);
 	tcp(base)->backend->kick_send(tcp(base), link);
 	return 0;
@@ -376,7 +377,9 @@ static int endpoint_query(const struct transport_endpoint *base, unsigned peer,
 	*out = (struct transport_link_info){
 		.transport = "tcp",
 		.status = usable(link),
-		.checksum = base->config.checksum,
+		.checksum = base->config.checksum &&
+			    base->config.wire == TRANSPORT_WIRE_CHECKED,
+		.wire = base->config.wire,
 		.zero_copy = link->zero_copy && !link->probing,
 		.registered =
 			backend->registered && backend->registered(endpoint),
