@@ -3,11 +3,14 @@
  *
  * connect.c builds the connections, link.c turns queues into bytes and back,
  * endpoint.c answers the facade, and a back end moves the bytes: uring.c lets
- * the kernel fill the slots by itself, sockets.c works everywhere.
+ * the kernel fill the slots by itself, sockets.c works everywhere, direct.c is
+ * what they share.
  */
 #ifndef STAGECOACH_TRANSPORT_TCP_TCP_H
 #define STAGECOACH_TRANSPORT_TCP_TCP_H
 
+#include <poll.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 
@@ -31,6 +34,7 @@ struct tcp_link {
 	unsigned char receive_header[WIRE_HEADER_BYTES];
 	size_t sent, received;
 	uint32_t receive_crc; /* what the header promises */
+	uint32_t arrived_crc; /* of the payload so far */
 
 	uint64_t messages_sent, messages_received;
 	uint64_t bytes_sent, bytes_received;
@@ -57,7 +61,7 @@ struct tcp_endpoint {
 	struct transport_spin spin;
 	unsigned next; /* whose turn it is in progress */
 	struct tcp_uring *uring;
-	struct pollfd *polls; /* sockets: size + 1 of them */
+	struct pollfd *polls; /* size + 2 of them */
 };
 
 struct tcp_backend {
@@ -130,6 +134,33 @@ void tcp_link_send_failed(const struct tcp_endpoint *endpoint,
 			  struct tcp_link *link, int error);
 void tcp_link_receive_failed(const struct tcp_endpoint *endpoint,
 			     struct tcp_link *link, int error);
+
+/* direct.c: what the owner's calls have moved */
+enum tcp_moved {
+	TCP_MOVED_NOTHING,
+	TCP_MOVED_BYTES,
+	TCP_MOVED_MESSAGE, /* one is complete, or the link has failed */
+};
+
+/*
+ * The oldest posted frame, as far as it goes without blocking; one frame at
+ * most. The link is live, and the kernel has no request of this direction.
+ */
+enum tcp_moved tcp_direct_send(struct tcp_endpoint *endpoint,
+			       struct tcp_link *link);
+enum tcp_moved tcp_direct_receive(struct tcp_endpoint *endpoint,
+				  struct tcp_link *link);
+
+/* ppoll: 0, -ETIMEDOUT, or another error, logged. */
+int tcp_poll_for(struct pollfd *polls, unsigned count,
+		 int64_t timeout_ns) MUST_CHECK;
+
+/*
+ * Calls `move` until a message is complete (0), wake_fd (-1: none) is
+ * readable (0), or the time to spin is over (-ETIMEDOUT).
+ */
+int tcp_spin(struct tcp_endpoint *endpoint, int64_t deadline_ns, int wake_fd,
+	     enum tcp_moved (*move)(struct tcp_endpoint *endpoint)) MUST_CHECK;
 
 static inline bool tcp_link_live(const struct tcp_link *link)
 {
