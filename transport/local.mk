@@ -24,6 +24,7 @@ transport_libtransport_a_SOURCES = \
 	transport/tcp/tcp.h \
 	transport/tcp/address.c \
 	transport/tcp/connect.c \
+	transport/tcp/direct.c \
 	transport/tcp/endpoint.c \
 	transport/tcp/link.c \
 	transport/tcp/shield.c \

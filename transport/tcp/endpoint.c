@@ -86,7 +86,8 @@ static int endpoint_open(const struct transport_config *config,
 	endpoint->listener = -1;
 	endpoint->links = calloc(config->size, sizeof(*endpoint->links));
 	endpoint->link_of = calloc(config->size, sizeof(*endpoint->link_of));
-	if (!endpoint->links || !endpoint->link_of) {
+	endpoint->polls = calloc(config->size + 2, sizeof(*endpoint->polls));
+	if (!endpoint->links || !endpoint->link_of || !endpoint->polls) {
 		status = fail(-ENOMEM, "tcp: no memory for an endpoint");
 		goto err_free;
 	}
@@ -98,6 +99,7 @@ static int endpoint_open(const struct transport_config *config,
 	return 0;
 
 err_free:
+	free(endpoint->polls);
 	free(endpoint->link_of);
 	free(endpoint->links);
 	free(endpoint);
@@ -241,6 +243,32 @@ static unsigned report(struct tcp_link *link, struct transport_completion *out,
 	return count;
 }
 
+/* Finished and not yet reported. */
+static bool has_completions(const struct tcp_endpoint *endpoint)
+{
+	const struct tcp_link *link;
+	unsigned i;
+
+	for (i = 0; i < endpoint->link_count; i++) {
+		link = &endpoint->links[i];
+		if (link->send.head != link->send.done ||
+		    link->receive.head != link->receive.done)
+			return true;
+	}
+	return false;
+}
+
+static bool has_news(const struct tcp_endpoint *endpoint)
+{
+	unsigned i;
+
+	for (i = 0; i < endpoint->link_count; i++) {
+		if (endpoint->links[i].status && !endpoint->links[i].cancelled)
+			return true;
+	}
+	return has_completions(endpoint);
+}
+
 static int endpoint_progress(struct transport_endpoint *base,
 			     struct transport_completion *out,
 			     unsigned capacity)
@@ -250,9 +278,11 @@ static int endpoint_progress(struct transport_endpoint *base,
 	struct tcp_link *link;
 	unsigned count = 0;
 	unsigned i;
-	int status;
+	int status = 0;
 
-	status = endpoint->backend->poll(endpoint);
+	/* What wait or a post has brought is told first, and at once. */
+	if (!has_completions(endpoint))
+		status = endpoint->backend->poll(endpoint);
 	for (i = 0; i < links; i++) {
 		link = &endpoint->links[(endpoint->next + i) % links];
 		if (!status && !link->cancelled)
@@ -264,21 +294,6 @@ static int endpoint_progress(struct transport_endpoint *base,
 	if (!count && !status)
 		tcp_watch_look(endpoint); /* the next call tells */
 	return count ? (int)count : status;
-}
-
-static bool has_news(const struct tcp_endpoint *endpoint)
-{
-	const struct tcp_link *link;
-	unsigned i;
-
-	for (i = 0; i < endpoint->link_count; i++) {
-		link = &endpoint->links[i];
-		if (link->send.head != link->send.done ||
-		    link->receive.head != link->receive.done ||
-		    (link->status && !link->cancelled))
-			return true;
-	}
-	return false;
 }
 
 static int endpoint_wait(struct transport_endpoint *base, int64_t deadline_ns,
@@ -429,6 +444,7 @@ static void endpoint_close(struct transport_endpoint *base)
 		tcp_link_fini(&endpoint->links[i]);
 	if (endpoint->listener >= 0)
 		close(endpoint->listener);
+	free(endpoint->polls);
 	free(endpoint->link_of);
 	free(endpoint->links);
 	free(endpoint);

@@ -242,15 +242,12 @@ static int check_payload(const struct tcp_endpoint *endpoint,
 			 struct tcp_link *link)
 {
 	const struct transport_operation *operation;
-	uint32_t crc;
+	uint32_t crc = link->arrived_crc;
 
 	operation = transport_queue_at(&link->receive, link->receive.done);
 	if (link->tag_bytes)
 		return check_tag(endpoint, link, operation);
-	if (!endpoint->base.config.checksum)
-		return 0;
-	crc = digest_crc32c(0, operation->data, operation->bytes);
-	if (crc == link->receive_crc)
+	if (!endpoint->base.config.checksum || crc == link->receive_crc)
 		return 0;
 	link_over(link, -EBADMSG);
 	return fail(-EBADMSG,
@@ -259,6 +256,20 @@ static int check_payload(const struct tcp_endpoint *endpoint,
 		    "instead of %08x",
 		    endpoint->base.config.rank, operation->tag,
 		    operation->bytes, link->peer, crc, link->receive_crc);
+}
+
+/* Piece by piece, while it is in the cache. */
+static void add_to_crc(struct tcp_link *link,
+		       const struct transport_operation *operation,
+		       size_t before)
+{
+	const unsigned char *payload = operation->data;
+	size_t from = MAX(before, WIRE_HEADER_BYTES) - WIRE_HEADER_BYTES;
+	size_t to = MAX(link->received, WIRE_HEADER_BYTES) - WIRE_HEADER_BYTES;
+
+	if (to > from)
+		link->arrived_crc = digest_crc32c(link->arrived_crc,
+						  payload + from, to - from);
 }
 
 int tcp_link_received(const struct tcp_endpoint *endpoint,
@@ -276,12 +287,15 @@ int tcp_link_received(const struct tcp_endpoint *endpoint,
 		if (status)
 			return status;
 	}
+	if (endpoint->base.config.checksum && !link->tag_bytes)
+		add_to_crc(link, operation, before);
 	if (link->received < frame_bytes(link, operation))
 		return 0;
 	status = check_payload(endpoint, link);
 	if (status)
 		return status;
 	link->received = 0;
+	link->arrived_crc = 0;
 	link->receive.done++;
 	link->messages_received++;
 	link->bytes_received += operation->bytes;

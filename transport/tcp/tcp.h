@@ -2,14 +2,16 @@
  * tcp: a connection a link, frames on it (transport/wire.h).
  *
  * connect.c builds the connections, link.c turns queues into bytes and back,
- * shield.c protects them where there is a job key,
- * endpoint.c answers the facade, watch.c looks whether peers still answer, and
- * a back end moves the bytes: uring.c lets the kernel fill the slots by itself,
- * sockets.c works everywhere.
+ * shield.c protects them where there is a job key, endpoint.c answers the
+ * facade, watch.c looks whether peers still answer, and a back end moves the
+ * bytes: uring.c lets the kernel fill the slots by itself, sockets.c works
+ * everywhere, direct.c is what they share.
  */
 #ifndef STAGECOACH_TRANSPORT_TCP_TCP_H
 #define STAGECOACH_TRANSPORT_TCP_TCP_H
 
+#include <poll.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 
@@ -49,6 +51,7 @@ struct tcp_link {
 	struct tcp_shield shield;
 	size_t tag_bytes;     /* behind each payload */
 	uint32_t receive_crc; /* what the header promises */
+	uint32_t arrived_crc; /* of the payload so far */
 
 	char host[64];          /* numeric, for messages */
 	int64_t waits_since_ns; /* something is unanswered; 0: nothing is */
@@ -79,7 +82,7 @@ struct tcp_endpoint {
 	unsigned next;        /* whose turn it is in progress */
 	int64_t next_look_ns; /* watch.c */
 	struct tcp_uring *uring;
-	struct pollfd *polls; /* sockets: size + 1 of them */
+	struct pollfd *polls; /* size + 2 of them */
 };
 
 struct tcp_backend {
@@ -178,6 +181,33 @@ void tcp_link_silent(const struct tcp_endpoint *endpoint, struct tcp_link *link,
 void tcp_watch_begin(const struct tcp_endpoint *endpoint,
 		     struct tcp_link *link);
 void tcp_watch_look(struct tcp_endpoint *endpoint);
+
+/* direct.c: what the owner's calls have moved */
+enum tcp_moved {
+	TCP_MOVED_NOTHING,
+	TCP_MOVED_BYTES,
+	TCP_MOVED_MESSAGE, /* one is complete, or the link has failed */
+};
+
+/*
+ * The oldest posted frame, as far as it goes without blocking; one frame at
+ * most. The link is live, and the kernel has no request of this direction.
+ */
+enum tcp_moved tcp_direct_send(struct tcp_endpoint *endpoint,
+			       struct tcp_link *link);
+enum tcp_moved tcp_direct_receive(struct tcp_endpoint *endpoint,
+				  struct tcp_link *link);
+
+/* ppoll: 0, -ETIMEDOUT, or another error, logged. */
+int tcp_poll_for(struct pollfd *polls, unsigned count,
+		 int64_t timeout_ns) MUST_CHECK;
+
+/*
+ * Calls `move` until a message is complete (0), wake_fd (-1: none) is
+ * readable (0), or the time to spin is over (-ETIMEDOUT).
+ */
+int tcp_spin(struct tcp_endpoint *endpoint, int64_t deadline_ns, int wake_fd,
+	     enum tcp_moved (*move)(struct tcp_endpoint *endpoint)) MUST_CHECK;
 
 static inline bool tcp_link_live(const struct tcp_link *link)
 {
