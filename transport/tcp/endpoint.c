@@ -260,6 +260,8 @@ static int endpoint_progress(struct transport_endpoint *base,
 	}
 	if (links)
 		endpoint->next = (endpoint->next + 1) % links;
+	if (!count && !status)
+		tcp_watch_look(endpoint); /* the next call tells */
 	return count ? (int)count : status;
 }
 
