@@ -99,6 +99,14 @@ struct corpus;
 int job_options_windows(const struct corpus *corpus, int split,
 			unsigned context, uint64_t *windows) MUST_CHECK;
 
+/*
+ * Warns when the text of `corpus` was cut into tokens by another tokenizer
+ * than that in a model's folder, where both are known: the model would take
+ * them for other words.
+ */
+void job_options_compare_tokenizers(const struct corpus *corpus,
+				    const char *model_folder);
+
 /* Copies a path option into a job's field; -ENAMETOOLONG logged. */
 int job_options_path(char out[FILES_PATH_BYTES], const char *path) MUST_CHECK;
 

@@ -93,5 +93,39 @@ else
 	fail "no checkpoint was caught in the middle"
 fi
 
+# A damaged checkpoint is named once, and out of the way from then on.
+train damaged --stages 1
+printf x | dd of="$scratch/damaged/checkpoints/step-00000004/model.safetensors" \
+	bs=1 seek=5000 conv=notrunc 2>/dev/null
+resume() {
+	"$stagecoach" train --resume "$scratch/damaged" --steps 3 2>&1
+}
+first=$(resume)
+check "damaged: named" grep -q "step-00000004.*damaged" <<<"$first"
+check "damaged: gone on from the one before" \
+	grep -q "resuming after step 2" <<<"$first"
+check "damaged: kept under another name" \
+	test -d "$scratch/damaged/checkpoints/damaged-step-00000004"
+same "damaged: not named again" "" "$(resume | grep damaged-)"
+
+# Tokens of another tokenizer than the model's.
+"$stagecoach" prepare --text "$scratch/text" --out "$scratch/other" \
+	--tokenizer bpe:300 --val 0.1 >"$scratch/log" 2>&1
+says() { # whether it warns of the tokenizer
+	"$stagecoach" "$@" --model "$scratch/one/model" 2>&1 |
+		grep -c "not the model's tokenizer"
+}
+same "another tokenizer: eval warns" 1 \
+	"$(says eval --data "$scratch/other" --samples 2)"
+same "another tokenizer: train warns" 1 "$(says train --steps 1 \
+	--data "$scratch/other" --out "$scratch/tuned")"
+# The same one, laid out otherwise.
+mkdir "$scratch/spaced"
+cp "$scratch"/data/* "$scratch/spaced"
+sed 's/^{/{ /' "$scratch/data/tokenizer.json" >"$scratch/spaced/tokenizer.json"
+same "the same tokenizer: nothing is said" "0 0" \
+	"$(says eval --data "$scratch/data" --samples 2) $(says eval \
+		--data "$scratch/spaced" --samples 2)"
+
 echo "1..$cases"
 finish
