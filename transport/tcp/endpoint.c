@@ -413,6 +413,14 @@ static int endpoint_query(const struct transport_endpoint *base, unsigned peer,
 	return 0;
 }
 
+/* Reset: nobody takes what is left, though the kernel still counts it. */
+static bool is_reset(int fd)
+{
+	struct pollfd look = {.fd = fd};
+
+	return poll(&look, 1, 0) > 0 && (look.revents & (POLLERR | POLLHUP));
+}
+
 /*
  * close(2) with unread bytes resets the connection, and a reset drops what the
  * peer's kernel does not have yet. A link that ends in the middle of something
@@ -427,7 +435,8 @@ static void linger(const struct tcp_endpoint *endpoint)
 	for (i = 0; i < endpoint->link_count; i++) {
 		while (endpoint->links[i].orderly &&
 		       ioctl(endpoint->links[i].fd, SIOCOUTQ, &unsent) == 0 &&
-		       unsent > 0 && clock_now_ns() < deadline_ns)
+		       unsent > 0 && !is_reset(endpoint->links[i].fd) &&
+		       clock_now_ns() < deadline_ns)
 			clock_sleep_ns(NS_PER_MS);
 	}
 }
