@@ -43,6 +43,20 @@ const struct transport_ops *transport_find_ops(const char *kind)
 	return NULL;
 }
 
+/*
+ * "fault:tcp:..." is the transport that wraps another one, for tests, and what
+ * it wraps; it is not among those that are offered.
+ */
+static const struct transport_ops *find_ops(const char *kind,
+					    const char **wrapped)
+{
+	*wrapped = NULL;
+	if (!kind || strncmp(kind, "fault:", 6) != 0)
+		return transport_find_ops(kind);
+	*wrapped = kind + 6;
+	return &transport_fault_ops;
+}
+
 static int refuse_kind(const char *kind)
 {
 	char names[64] = "";
@@ -77,10 +91,12 @@ static void free_strings(const struct transport_config *config)
 	free((char *)config->io);
 	free((char *)config->bind);
 	free((char *)config->host);
+	free((char *)config->wrapped);
 }
 
 static int copy_strings(struct transport_config *config)
 {
+	const char *wrapped = config->wrapped;
 	const char *host;
 
 	config->io = strdup(config->io);
@@ -88,7 +104,10 @@ static int copy_strings(struct transport_config *config)
 	host = config->host;
 	if (host)
 		config->host = strdup(host);
-	if (config->io && config->bind && (!host || config->host))
+	if (wrapped)
+		config->wrapped = strdup(wrapped);
+	if (config->io && config->bind && (!host || config->host) &&
+	    (!wrapped || config->wrapped))
 		return 0;
 	free_strings(config);
 	return fail(-ENOMEM, "transport: no memory for an endpoint");
@@ -97,7 +116,8 @@ static int copy_strings(struct transport_config *config)
 int transport_open(const struct transport_config *config,
 		   struct transport_endpoint **out)
 {
-	const struct transport_ops *ops = transport_find_ops(config->kind);
+	const char *wrapped;
+	const struct transport_ops *ops = find_ops(config->kind, &wrapped);
 	struct transport_config full = *config;
 	struct transport_endpoint *endpoint;
 	int status;
@@ -108,6 +128,7 @@ int transport_open(const struct transport_config *config,
 	if (status)
 		return status;
 	full.kind = ops->kind;
+	full.wrapped = wrapped;
 	full.io = config->io ? config->io : "auto";
 	full.bind = config->bind ? config->bind : "127.0.0.1";
 	if (!config->silence_ns)
