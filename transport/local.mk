@@ -11,6 +11,11 @@ transport_libtransport_a_SOURCES = \
 	transport/auto/connect.c \
 	transport/auto/endpoint.c \
 	transport/auto/wait.c \
+	transport/fault/fault.h \
+	transport/fault/plan.h \
+	transport/fault/endpoint.c \
+	transport/fault/plan.c \
+	transport/fault/relay.c \
 	transport/inproc/inproc.h \
 	transport/inproc/bell.c \
 	transport/inproc/endpoint.c \

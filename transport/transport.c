@@ -43,6 +43,20 @@ const struct transport_ops *transport_find_ops(const char *kind)
 	return NULL;
 }
 
+/*
+ * "fault:tcp:..." is the transport that wraps another one, for tests, and what
+ * it wraps; it is not among those that are offered.
+ */
+static const struct transport_ops *find_ops(const char *kind,
+					    const char **wrapped)
+{
+	*wrapped = NULL;
+	if (!kind || strncmp(kind, "fault:", 6) != 0)
+		return transport_find_ops(kind);
+	*wrapped = kind + 6;
+	return &transport_fault_ops;
+}
+
 static int refuse_kind(const char *kind)
 {
 	char names[64] = "";
@@ -82,26 +96,36 @@ static void free_copies(const struct transport_config *config)
 	free((char *)config->io);
 	free((char *)config->bind);
 	free((char *)config->host);
+	free((char *)config->wrapped);
 	if (config->key)
 		explicit_bzero((unsigned char *)config->key,
 			       TRANSPORT_KEY_BYTES);
 	free((unsigned char *)config->key);
 }
 
+/* false: no memory. */
+static bool copy_string(const char **text)
+{
+	if (*text)
+		*text = strdup(*text);
+	return *text != NULL;
+}
+
 static int copy_all(struct transport_config *config)
 {
-	const unsigned char *key = config->key;
-	const char *host = config->host;
+	const struct transport_config given = *config;
+	bool good = copy_string(&config->io);
 
-	config->key = key ? malloc(TRANSPORT_KEY_BYTES) : NULL;
+	good &= copy_string(&config->bind);
+	good &= copy_string(&config->host) || !given.host;
+	good &= copy_string(&config->wrapped) || !given.wrapped;
+	config->key = given.key ? malloc(TRANSPORT_KEY_BYTES) : NULL;
 	if (config->key)
-		memcpy((unsigned char *)config->key, key, TRANSPORT_KEY_BYTES);
-	config->io = strdup(config->io);
-	config->bind = strdup(config->bind);
-	if (host)
-		config->host = strdup(host);
-	if (config->io && config->bind && (!host || config->host) &&
-	    (!key || config->key))
+		memcpy((unsigned char *)config->key, given.key,
+		       TRANSPORT_KEY_BYTES);
+	else
+		good &= !given.key;
+	if (good)
 		return 0;
 	free_copies(config);
 	return fail(-ENOMEM, "transport: no memory for an endpoint");
@@ -110,7 +134,8 @@ static int copy_all(struct transport_config *config)
 int transport_open(const struct transport_config *config,
 		   struct transport_endpoint **out)
 {
-	const struct transport_ops *ops = transport_find_ops(config->kind);
+	const char *wrapped;
+	const struct transport_ops *ops = find_ops(config->kind, &wrapped);
 	struct transport_config full = *config;
 	struct transport_endpoint *endpoint;
 	int status;
@@ -121,6 +146,7 @@ int transport_open(const struct transport_config *config,
 	if (status)
 		return status;
 	full.kind = ops->kind;
+	full.wrapped = wrapped;
 	full.io = config->io ? config->io : "auto";
 	full.bind = config->bind ? config->bind : "127.0.0.1";
 	if (!config->silence_ns)

@@ -90,6 +90,7 @@ struct transport_config {
 	unsigned spin_ns; /* wait spins at most this long; 0: default */
 	bool no_spin;     /* wait goes to sleep at once */
 	const char *host; /* auto: what names this host (NULL: found out) */
+	const char *wrapped; /* set by open: what a kind "fault:..." wraps */
 
 	/*
 	 * A peer whose host answers nothing for so long has failed; its link ends

@@ -17,6 +17,13 @@ static const char *find_exclusion(const struct conformance_transport *transport,
 	return NULL;
 }
 
+static const struct conformance_case *const lists[] = {
+	conformance_data_cases,    conformance_connect_cases,
+	conformance_failure_cases, conformance_process_cases,
+	conformance_leak_cases,    conformance_wait_cases,
+	conformance_wire_cases,
+};
+
 /* A failed check ends the program, so that this is all there is to a run. */
 static void run_one(const struct conformance_transport *transport,
 		    const struct conformance_case *what, unsigned number)
@@ -25,7 +32,8 @@ static void run_one(const struct conformance_transport *transport,
 	struct holdings before;
 
 	if (excluded) {
-		printf("ok %u - %s # SKIP %s\n", number, what->name, excluded);
+		printf("ok %u - %s: %s # SKIP %s\n", number, transport->name,
+		       what->name, excluded);
 		return;
 	}
 	log_capture();
@@ -33,18 +41,12 @@ static void run_one(const struct conformance_transport *transport,
 	what->run(transport);
 	/* Every case ends with nothing held that was not held before. */
 	holdings_check(&before);
-	printf("ok %u - %s\n", number, what->name);
+	printf("ok %u - %s: %s\n", number, transport->name, what->name);
 	fflush(stdout);
 }
 
-int conformance_run(const struct conformance_transport *transport)
+static unsigned count_cases(const struct conformance_transport *transport)
 {
-	static const struct conformance_case *const lists[] = {
-		conformance_data_cases,    conformance_connect_cases,
-		conformance_failure_cases, conformance_process_cases,
-		conformance_leak_cases,    conformance_wait_cases,
-		conformance_wire_cases,
-	};
 	const struct conformance_case *what;
 	unsigned excluded = 0;
 	unsigned count = 0;
@@ -57,12 +59,32 @@ int conformance_run(const struct conformance_transport *transport)
 		}
 	}
 	CHECK_EQUAL(excluded, transport->exclusion_count); /* no typing error */
-	printf("# the conformance suite over %s\n1..%u\n", transport->name,
-	       count);
-	count = 0;
-	for (i = 0; i < ARRAY_SIZE(lists); i++) {
-		for (what = lists[i]; what->name; what++)
-			run_one(transport, what, ++count);
+	return count;
+}
+
+int conformance_run_all(const struct conformance_transport *transports,
+			unsigned count)
+{
+	const struct conformance_case *what;
+	unsigned number = 0;
+	unsigned i;
+	size_t j;
+
+	for (i = 0; i < count; i++)
+		number += count_cases(&transports[i]);
+	printf("1..%u\n", number);
+	number = 0;
+	for (i = 0; i < count; i++) {
+		printf("# the conformance suite over %s\n", transports[i].name);
+		for (j = 0; j < ARRAY_SIZE(lists); j++) {
+			for (what = lists[j]; what->name; what++)
+				run_one(&transports[i], what, ++number);
+		}
 	}
 	return 0;
+}
+
+int conformance_run(const struct conformance_transport *transport)
+{
+	return conformance_run_all(transport, 1);
 }

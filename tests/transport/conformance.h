@@ -25,6 +25,9 @@ struct conformance_transport {
 
 /* What main() returns. */
 int conformance_run(const struct conformance_transport *transport);
+/* One after the other. */
+int conformance_run_all(const struct conformance_transport *transports,
+			unsigned count);
 
 struct conformance_case {
 	const char *name;

@@ -1,6 +1,7 @@
 # Transport: frames, and one suite over every transport.
 if HAVE_CMOCKA
 transport_tests = \
+	tests/transport/test-fault \
 	tests/transport/test-inproc \
 	tests/transport/test-tcp-sockets \
 	tests/transport/test-tcp-uring \
@@ -69,6 +70,12 @@ tests_transport_test_tcp_uring_encrypted_CPPFLAGS = $(TEST_CPPFLAGS) -DIO='"urin
 	-DOVERLAP='"the slot holds ciphertext until the owner calls progress"'
 tests_transport_test_tcp_uring_encrypted_LDADD = $(transport_test_libs)
 tests_transport_test_tcp_uring_encrypted_LDFLAGS = $(transport_test_ldflags)
+
+tests_transport_test_fault_SOURCES = \
+	tests/transport/test-fault.c $(conformance_sources)
+tests_transport_test_fault_CPPFLAGS = $(TEST_CPPFLAGS)
+tests_transport_test_fault_LDADD = $(transport_test_libs)
+tests_transport_test_fault_LDFLAGS = $(transport_test_ldflags)
 
 tests_transport_test_inproc_SOURCES = \
 	tests/transport/test-inproc.c $(conformance_sources)
