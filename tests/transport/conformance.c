@@ -2,6 +2,8 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "tests/transport/world.h"
 
@@ -17,21 +19,53 @@ static const char *find_exclusion(const struct conformance_transport *transport,
 	return NULL;
 }
 
+static void run_case(const struct conformance_transport *transport,
+		     const struct conformance_case *what)
+{
+	unsigned before = open_fds();
+	unsigned after;
+
+	log_capture();
+	what->run(transport);
+	/* Every case ends with nothing open that was not open before. */
+	after = open_fds();
+	if (after != before + transport->kept_fds)
+		CHECK_EQUAL(after, before);
+}
+
+/* A check that failed in there has said so. */
+static void run_isolated(const struct conformance_transport *transport,
+			 const struct conformance_case *what)
+{
+	pid_t child;
+	int status;
+
+	fflush(stdout);
+	child = fork();
+	CHECK(child >= 0);
+	if (child == 0) {
+		run_case(transport, what);
+		_exit(0);
+	}
+	CHECK_EQUAL(waitpid(child, &status, 0), child);
+	if (status)
+		exit(1);
+}
+
 /* A failed check ends the program, so that this is all there is to a run. */
 static void run_one(const struct conformance_transport *transport,
 		    const struct conformance_case *what, unsigned number)
 {
 	const char *excluded = find_exclusion(transport, what->name);
-	unsigned before = open_fds();
 
 	if (excluded) {
 		printf("ok %u - %s # SKIP %s\n", number, what->name, excluded);
 		return;
 	}
-	log_capture();
-	what->run(transport);
-	/* Every case ends with nothing open that was not open before. */
-	CHECK_EQUAL(open_fds(), before);
+	if (transport->isolated)
+		run_isolated(transport, what);
+	else
+		run_case(transport, what);
 	printf("ok %u - %s\n", number, what->name);
 	fflush(stdout);
 }
