@@ -19,8 +19,13 @@ int job_options_path(char out[FILES_PATH_BYTES], const char *path)
 
 void job_options_pipeline(const struct options *options, struct job *job)
 {
+	const char *store = options_string(options, "store");
+
 	job->ranks = (unsigned)options_integer(options, "stages");
 	job->chunks = 1;
+	job->reach = strcmp(store, "root") == 0     ? REACH_ROOT
+		     : strcmp(store, "shared") == 0 ? REACH_SHARED
+						    : REACH_AUTO;
 }
 
 int job_options_partition(const struct options *options,
@@ -103,6 +108,8 @@ int job_options_launch(const struct options *options, const struct job *job,
 
 	if (!rc && !json)
 		rc = fail(-ENOMEM, "no memory for the job");
+	if (!rc)
+		rc = job_attach_schedule(job, json);
 	if (rc)
 		*result =
 			(struct launch_result){.status = rc, .failed_rank = -1};

@@ -15,45 +15,51 @@
 	"are threads of one process"
 
 /* Rows every command that runs a pipeline has. */
-#define JOB_OPTIONS_PIPELINE                                                                \
-	{.name = "stages",                                                                  \
-	 .letter = 'P',                                                                     \
-	 .kind = OPTION_INTEGER,                                                            \
-	 .argument = "P",                                                                   \
-	 .fallback = "1",                                                                   \
-	 .minimum = 1,                                                                      \
-	 .maximum = 1024,                                                                   \
-	 .group = "Pipeline",                                                               \
-	 .help = "stages to split the layers into, one process each"},                      \
-		{.name = "split",                                                           \
-		 .kind = OPTION_LIST,                                                       \
-		 .argument = "N,N,...",                                                     \
-		 .minimum = 0,                                                              \
-		 .maximum = 100000,                                                         \
-		 .help = "layers a stage, e.g. 5,4,3 (default: balanced)"},                 \
-		{.name = "transport",                                                       \
-		 .kind = OPTION_CHOICE,                                                     \
-		 .argument = "KIND",                                                        \
-		 .choices = JOB_OPTIONS_TRANSPORTS,                                         \
-		 .fallback = "auto",                                                        \
-		 .help = JOB_OPTIONS_TRANSPORTS_HELP},                                      \
-		{.name = "tcp-io",                                                          \
-		 .kind = OPTION_CHOICE,                                                     \
-		 .argument = "HOW",                                                         \
-		 .choices = "auto|uring|sockets",                                           \
-		 .fallback = "auto",                                                        \
-		 .help = "how tcp moves bytes; auto: io_uring where the kernel allows it"}, \
-		{.name = "threads",                                                         \
-		 .letter = 't',                                                             \
-		 .kind = OPTION_INTEGER,                                                    \
-		 .argument = "N",                                                           \
-		 .fallback = "0",                                                           \
-		 .minimum = 0,                                                              \
-		 .maximum = 256,                                                            \
-		 .help = "compute threads a stage; 0: the cores divided by the stages"},    \
-	{                                                                                   \
-		.name = "no-pin", .kind = OPTION_FLAG,                                      \
-		.help = "leave threads free to move between cores"                          \
+#define JOB_OPTIONS_PIPELINE                                                                                                       \
+	{.name = "stages",                                                                                                         \
+	 .letter = 'P',                                                                                                            \
+	 .kind = OPTION_INTEGER,                                                                                                   \
+	 .argument = "P",                                                                                                          \
+	 .fallback = "1",                                                                                                          \
+	 .minimum = 1,                                                                                                             \
+	 .maximum = 1024,                                                                                                          \
+	 .group = "Pipeline",                                                                                                      \
+	 .help = "stages to split the layers into, one process each"},                                                             \
+		{.name = "split",                                                                                                  \
+		 .kind = OPTION_LIST,                                                                                              \
+		 .argument = "N,N,...",                                                                                            \
+		 .minimum = 0,                                                                                                     \
+		 .maximum = 100000,                                                                                                \
+		 .help = "layers a stage, e.g. 5,4,3 (default: balanced)"},                                                        \
+		{.name = "transport",                                                                                              \
+		 .kind = OPTION_CHOICE,                                                                                            \
+		 .argument = "KIND",                                                                                               \
+		 .choices = JOB_OPTIONS_TRANSPORTS,                                                                                \
+		 .fallback = "auto",                                                                                               \
+		 .help = JOB_OPTIONS_TRANSPORTS_HELP},                                                                             \
+		{.name = "tcp-io",                                                                                                 \
+		 .kind = OPTION_CHOICE,                                                                                            \
+		 .argument = "HOW",                                                                                                \
+		 .choices = "auto|uring|sockets",                                                                                  \
+		 .fallback = "auto",                                                                                               \
+		 .help = "how tcp moves bytes; auto: io_uring where the kernel allows it"},                                        \
+		{.name = "threads",                                                                                                \
+		 .letter = 't',                                                                                                    \
+		 .kind = OPTION_INTEGER,                                                                                           \
+		 .argument = "N",                                                                                                  \
+		 .fallback = "0",                                                                                                  \
+		 .minimum = 0,                                                                                                     \
+		 .maximum = 256,                                                                                                   \
+		 .help = "compute threads a stage; 0: the cores divided by the stages"},                                           \
+		{.name = "store",                                                                                                  \
+		 .kind = OPTION_CHOICE,                                                                                            \
+		 .argument = "HOW",                                                                                                \
+		 .choices = "auto|shared|root",                                                                                    \
+		 .fallback = "auto",                                                                                               \
+		 .help = "who reads and writes tensors: shared: every stage; root: stage 0's; auto: those that share its folder"}, \
+	{                                                                                                                          \
+		.name = "no-pin", .kind = OPTION_FLAG,                                                                             \
+		.help = "leave threads free to move between cores"                                                                 \
 	}
 
 /* Operations of each layer, and the split that balances them, or --split. */

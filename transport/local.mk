@@ -16,13 +16,19 @@ transport_libtransport_a_SOURCES = \
 	transport/inproc/endpoint.c \
 	transport/inproc/hub.c \
 	transport/inproc/lane.c \
+	transport/secure/secure.h \
+	transport/secure/cipher.c \
+	transport/secure/key.c \
+	transport/secure/record.c \
+	transport/secure/session.c \
 	transport/tcp/tcp.h \
 	transport/tcp/address.c \
 	transport/tcp/connect.c \
 	transport/tcp/endpoint.c \
 	transport/tcp/link.c \
 	transport/tcp/sockets.c \
-	transport/tcp/uring.c
+	transport/tcp/uring.c \
+	transport/tcp/watch.c
 transport_libtransport_a_SOURCES += \
 	transport/rdma/devices.h
 if HAVE_RDMA
@@ -38,5 +44,6 @@ else
 transport_libtransport_a_SOURCES += transport/rdma/absent.c
 endif
 transport_libtransport_a_CPPFLAGS = $(AM_CPPFLAGS) $(URING_CFLAGS) \
-	$(RDMA_CFLAGS)
-TRANSPORT_LIBS = transport/libtransport.a $(URING_LIBS) $(RDMA_LIBS)
+	$(RDMA_CFLAGS) $(SSL_CFLAGS)
+TRANSPORT_LIBS = transport/libtransport.a $(URING_LIBS) $(RDMA_LIBS) \
+	$(SSL_LIBS)

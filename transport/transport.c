@@ -111,6 +111,8 @@ int transport_open(const struct transport_config *config,
 	full.kind = ops->kind;
 	full.io = config->io ? config->io : "auto";
 	full.bind = config->bind ? config->bind : "127.0.0.1";
+	if (!config->silence_ns)
+		full.silence_ns = TRANSPORT_SILENCE_NS;
 	full.depth = config->depth ? config->depth : TRANSPORT_DEPTH_DEFAULT;
 	status = copy_strings(&full);
 	if (status)
@@ -185,6 +187,21 @@ int transport_connect(struct transport_endpoint *endpoint,
 			    rank);
 	return endpoint->ops->connect(endpoint, peers, count, addresses,
 				      timeout_ns);
+}
+
+int transport_wake_fd(const struct transport_endpoint *endpoint)
+{
+	return endpoint->config.wake_fd > 0 ? endpoint->config.wake_fd : -1;
+}
+
+bool transport_woken(const struct transport_endpoint *endpoint)
+{
+	struct pollfd wake = {
+		.fd = transport_wake_fd(endpoint),
+		.events = POLLIN,
+	};
+
+	return poll(&wake, 1, 0) > 0;
 }
 
 /* The number of regions that begin at or below `at`. */

@@ -128,6 +128,14 @@ extern const struct transport_ops transport_tcp_ops;
 /* By kind; NULL: this program has no such transport. */
 const struct transport_ops *transport_find_ops(const char *kind);
 
+/*
+ * config.wake_fd, or -1: whatever blocks in connect polls it as well, and
+ * returns -ECANCELED when it is readable. transport_woken() looks, for those
+ * that cannot poll.
+ */
+int transport_wake_fd(const struct transport_endpoint *endpoint);
+bool transport_woken(const struct transport_endpoint *endpoint);
+
 /* The region that holds [data, data + bytes), or NULL. */
 const struct transport_region *
 transport_region_find(const struct transport_endpoint *endpoint,

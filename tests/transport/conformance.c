@@ -22,15 +22,15 @@ static const char *find_exclusion(const struct conformance_transport *transport,
 static void run_case(const struct conformance_transport *transport,
 		     const struct conformance_case *what)
 {
-	unsigned before = open_fds();
-	unsigned after;
+	struct holdings before;
 
 	log_capture();
+	before = holdings_now();
 	what->run(transport);
-	/* Every case ends with nothing open that was not open before. */
-	after = open_fds();
-	if (after != before + transport->kept_fds)
-		CHECK_EQUAL(after, before);
+	if (holdings_now().fds == before.fds + transport->kept_fds)
+		before.fds += transport->kept_fds;
+	/* Every case ends with nothing held that was not held before. */
+	holdings_check(&before);
 }
 
 /* A check that failed in there has said so. */
@@ -74,7 +74,8 @@ int conformance_run(const struct conformance_transport *transport)
 {
 	static const struct conformance_case *const lists[] = {
 		conformance_data_cases,    conformance_connect_cases,
-		conformance_failure_cases, conformance_wait_cases,
+		conformance_failure_cases, conformance_process_cases,
+		conformance_leak_cases,    conformance_wait_cases,
 		conformance_wire_cases,
 	};
 	const struct conformance_case *what;

@@ -22,6 +22,7 @@
 
 static const struct conformance_exclusion exclusions[] = {
 	{"acquired slot", "a sender computes into its own memory"},
+	{"wrong key", "tcp, which sets links up, has no keys yet"},
 	{"two-step hello", NO_STREAM},
 	{"damaged frames", NO_STREAM},
 	{"damaged payload", NO_STREAM},
@@ -41,12 +42,12 @@ static bool has_device(char *why, size_t size, unsigned *kept_fds)
 	child = fork();
 	CHECK(child >= 0);
 	if (child == 0) {
-		before = open_fds();
+		before = holdings_now().fds;
 		if (rdma_devices_choose("127.0.0.1", &local, why, size)) {
 			CHECK(write(ends[1], why, strlen(why)) > 0);
 			_exit(0);
 		}
-		before = open_fds() - before;
+		before = holdings_now().fds - before;
 		CHECK_EQUAL(write(ends[1], "", 1), 1);
 		CHECK_EQUAL(write(ends[1], &before, sizeof(before)),
 			    sizeof(before));

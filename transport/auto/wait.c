@@ -132,13 +132,9 @@ int auto_wait(struct transport_endpoint *base, int64_t deadline_ns, int wake_fd)
 	}
 	status = spin(endpoint,
 		      MIN(deadline_ns, begin_ns + endpoint->spin.budget_ns));
-	if (status == -ETIMEDOUT && clock_now_ns() < deadline_ns) {
+	/* Also when the deadline is past: wake_fd has not been looked at. */
+	if (status == -ETIMEDOUT)
 		status = sleep_all(endpoint, deadline_ns, wake_fd);
-		transport_spin_learn(&endpoint->spin,
-				     clock_now_ns() - begin_ns);
-	} else if (!status) {
-		transport_spin_learn(&endpoint->spin,
-				     clock_now_ns() - begin_ns);
-	}
+	transport_spin_learn(&endpoint->spin, clock_now_ns() - begin_ns);
 	return status;
 }
