@@ -8,10 +8,11 @@
 #include "engine/launch.h"
 #include "tools/options.h"
 
-#define JOB_OPTIONS_TRANSPORTS "auto|tcp|inproc"
-#define JOB_OPTIONS_TRANSPORTS_HELP                                            \
-	"auto: for each link the best there is (inproc for one stage); tcp: "  \
-	"TCP, on this host too; inproc: stages are threads of one process"
+#define JOB_OPTIONS_TRANSPORTS "auto|tcp|rdma|inproc"
+#define JOB_OPTIONS_TRANSPORTS_HELP                                             \
+	"auto: for each link the best there is (inproc for one stage); tcp: "   \
+	"TCP, on this host too; rdma: InfiniBand, RoCE, iWARP; inproc: stages " \
+	"are threads of one process"
 
 #define JOB_OPTIONS_STORE_HELP                                                 \
 	"who reads and writes tensors on disk; shared: every rank its own; "   \

@@ -57,7 +57,7 @@ enum transport_wire {
 
 /* Zero means the default in every field that has one. */
 struct transport_config {
-	/* "inproc", "tcp", or "auto": for each link the best of the others */
+	/* "inproc", "tcp", "rdma", or "auto": for each link the best of the others */
 	const char *kind;
 	const char *io; /* tcp: "uring", "sockets" or "auto" (default) */
 	unsigned rank;

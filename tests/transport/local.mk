@@ -3,6 +3,8 @@ if HAVE_CMOCKA
 transport_tests = \
 	tests/transport/test-fault \
 	tests/transport/test-inproc \
+	tests/transport/test-rdma \
+	tests/transport/test-rdma-send \
 	tests/transport/test-tcp-sockets \
 	tests/transport/test-tcp-uring \
 	tests/transport/test-tcp-uring-zero-copy \
@@ -82,6 +84,18 @@ tests_transport_test_inproc_SOURCES = \
 tests_transport_test_inproc_CPPFLAGS = $(TEST_CPPFLAGS)
 tests_transport_test_inproc_LDADD = $(transport_test_libs)
 tests_transport_test_inproc_LDFLAGS = $(transport_test_ldflags)
+
+tests_transport_test_rdma_SOURCES = \
+	tests/transport/test-rdma.c $(conformance_sources)
+tests_transport_test_rdma_CPPFLAGS = $(TEST_CPPFLAGS)
+tests_transport_test_rdma_LDADD = $(transport_test_libs)
+tests_transport_test_rdma_LDFLAGS = $(transport_test_ldflags)
+
+tests_transport_test_rdma_send_SOURCES = \
+	tests/transport/test-rdma.c $(conformance_sources)
+tests_transport_test_rdma_send_CPPFLAGS = $(TEST_CPPFLAGS) -DWITHOUT_IMMEDIATE
+tests_transport_test_rdma_send_LDADD = $(transport_test_libs)
+tests_transport_test_rdma_send_LDFLAGS = $(transport_test_ldflags)
 
 tests_transport_test_tcp_sockets_SOURCES = \
 	tests/transport/test-tcp-sockets.c $(conformance_sources)

@@ -66,8 +66,12 @@ int tcp_address_parse(const char *address, bool keyed,
 	char *colon;
 	int64_t port;
 
-	if (text_copy(text, sizeof(text), address) ||
-	    strncmp(text, "tcp:", 4) != 0)
+	if (text_copy(text, sizeof(text), address))
+		goto err_form;
+	/* "rdma:DEVICE@HOST:PORT": its links are set up by tcp. */
+	if (strncmp(text, "rdma:", 5) == 0 && strchr(text, '@'))
+		host = strchr(text, '@') + 1;
+	else if (strncmp(text, "tcp:", 4) != 0)
 		goto err_form;
 	colon = strrchr(host, ':');
 	if (!colon || text_parse_integer(colon + 1, 1, 65535, &port))

@@ -28,6 +28,22 @@ static struct tcp_link *find_link(const struct tcp_endpoint *endpoint,
 	return place ? &endpoint->links[place - 1] : NULL;
 }
 
+int tcp_endpoint_socket(const struct transport_endpoint *base, unsigned peer)
+{
+	return find_link((const struct tcp_endpoint *)base, peer)->fd;
+}
+
+bool tcp_endpoint_peer_ended(const struct transport_endpoint *base,
+			     unsigned peer)
+{
+	struct pollfd end = {
+		.fd = tcp_endpoint_socket(base, peer),
+		.events = POLLRDHUP,
+	};
+
+	return poll(&end, 1, 0) == 1;
+}
+
 static int use_sockets(struct tcp_endpoint *endpoint)
 {
 	endpoint->backend = &tcp_sockets_backend;
