@@ -1,6 +1,8 @@
 # Transport: frames, and one suite over every transport.
 if HAVE_CMOCKA
 transport_tests = \
+	tests/transport/test-auto \
+	tests/transport/test-auto-mixed \
 	tests/transport/test-fault \
 	tests/transport/test-inproc \
 	tests/transport/test-rdma \
@@ -79,6 +81,19 @@ tests_transport_test_fault_SOURCES = \
 tests_transport_test_fault_CPPFLAGS = $(TEST_CPPFLAGS)
 tests_transport_test_fault_LDADD = $(transport_test_libs)
 tests_transport_test_fault_LDFLAGS = $(transport_test_ldflags)
+
+tests_transport_test_auto_SOURCES = \
+	tests/transport/test-auto.c $(conformance_sources)
+tests_transport_test_auto_CPPFLAGS = $(TEST_CPPFLAGS)
+tests_transport_test_auto_LDADD = $(transport_test_libs)
+tests_transport_test_auto_LDFLAGS = $(transport_test_ldflags)
+
+tests_transport_test_auto_mixed_SOURCES = \
+	tests/transport/test-auto-mixed.c \
+	tests/transport/world.c tests/transport/world.h
+tests_transport_test_auto_mixed_CPPFLAGS = $(TEST_CPPFLAGS)
+tests_transport_test_auto_mixed_LDADD = $(transport_test_libs)
+tests_transport_test_auto_mixed_LDFLAGS = $(transport_test_ldflags)
 
 tests_transport_test_inproc_SOURCES = \
 	tests/transport/test-inproc.c $(conformance_sources)
