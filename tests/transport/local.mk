@@ -2,6 +2,7 @@
 if HAVE_CMOCKA
 transport_tests = \
 	tests/transport/test-fault \
+	tests/transport/test-flips \
 	tests/transport/test-inproc \
 	tests/transport/test-tcp-sockets \
 	tests/transport/test-tcp-uring \
@@ -41,6 +42,14 @@ tests_transport_test_fault_SOURCES = \
 tests_transport_test_fault_CPPFLAGS = $(TEST_CPPFLAGS)
 tests_transport_test_fault_LDADD = $(transport_test_libs)
 tests_transport_test_fault_LDFLAGS = $(transport_test_ldflags)
+
+tests_transport_test_flips_SOURCES = \
+	tests/transport/test-flips.c \
+	tests/transport/flips.c tests/transport/flips.h \
+	tests/transport/world.c tests/transport/world.h
+tests_transport_test_flips_CPPFLAGS = $(TEST_CPPFLAGS)
+tests_transport_test_flips_LDADD = $(transport_test_libs)
+tests_transport_test_flips_LDFLAGS = $(transport_test_ldflags)
 
 tests_transport_test_inproc_SOURCES = \
 	tests/transport/test-inproc.c $(conformance_sources)
