@@ -2,6 +2,7 @@
 if HAVE_CMOCKA
 transport_tests = \
 	tests/transport/test-fault \
+	tests/transport/test-fault-plans \
 	tests/transport/test-flips \
 	tests/transport/test-inproc \
 	tests/transport/test-tcp-sockets \
@@ -42,6 +43,13 @@ tests_transport_test_fault_SOURCES = \
 tests_transport_test_fault_CPPFLAGS = $(TEST_CPPFLAGS)
 tests_transport_test_fault_LDADD = $(transport_test_libs)
 tests_transport_test_fault_LDFLAGS = $(transport_test_ldflags)
+
+tests_transport_test_fault_plans_SOURCES = \
+	tests/transport/test-fault-plans.c \
+	tests/transport/world.c tests/transport/world.h
+tests_transport_test_fault_plans_CPPFLAGS = $(TEST_CPPFLAGS)
+tests_transport_test_fault_plans_LDADD = $(transport_test_libs)
+tests_transport_test_fault_plans_LDFLAGS = $(transport_test_ldflags)
 
 tests_transport_test_flips_SOURCES = \
 	tests/transport/test-flips.c \
