@@ -29,10 +29,28 @@ transport_libtransport_a_SOURCES = \
 	transport/tcp/tcp.h \
 	transport/tcp/address.c \
 	transport/tcp/connect.c \
+	transport/tcp/direct.c \
 	transport/tcp/endpoint.c \
 	transport/tcp/link.c \
+	transport/tcp/shield.c \
 	transport/tcp/sockets.c \
 	transport/tcp/uring.c \
 	transport/tcp/watch.c
-transport_libtransport_a_CPPFLAGS = $(AM_CPPFLAGS) $(URING_CFLAGS) $(SSL_CFLAGS)
-TRANSPORT_LIBS = transport/libtransport.a $(URING_LIBS) $(SSL_LIBS)
+transport_libtransport_a_SOURCES += \
+	transport/rdma/devices.h
+if HAVE_RDMA
+transport_libtransport_a_SOURCES += \
+	transport/rdma/rdma.h \
+	transport/rdma/connect.c \
+	transport/rdma/control.c transport/rdma/control.h \
+	transport/rdma/devices.c \
+	transport/rdma/endpoint.c \
+	transport/rdma/link.c \
+	transport/rdma/sleep.c
+else
+transport_libtransport_a_SOURCES += transport/rdma/absent.c
+endif
+transport_libtransport_a_CPPFLAGS = $(AM_CPPFLAGS) $(URING_CFLAGS) \
+	$(RDMA_CFLAGS) $(SSL_CFLAGS)
+TRANSPORT_LIBS = transport/libtransport.a $(URING_LIBS) $(RDMA_LIBS) \
+	$(SSL_LIBS)

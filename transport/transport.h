@@ -57,7 +57,7 @@ enum transport_wire {
 
 /* Zero means the default in every field that has one. */
 struct transport_config {
-	/* "inproc", "tcp", or "auto": for each link the best of the others */
+	/* "inproc", "tcp", "rdma", or "auto": for each link the best of the others */
 	const char *kind;
 	const char *io; /* tcp: "uring", "sockets" or "auto" (default) */
 	unsigned rank;
@@ -266,8 +266,9 @@ struct transport_link_info {
 	char reason[160];   /* why this one, in words */
 	int status;         /* 0, or what the link failed with */
 	bool checksum;      /* payloads carry a CRC-32C */
-	bool zero_copy;     /* the kernel sends from the caller's memory */
-	bool registered;    /* buffers are registered with the kernel */
+	enum transport_wire wire;
+	bool zero_copy;  /* the kernel sends from the caller's memory */
+	bool registered; /* buffers are registered with the kernel */
 	uint64_t messages_sent, messages_received;
 	uint64_t bytes_sent, bytes_received; /* payload */
 	uint64_t messages_in_place; /* computed in the receiver's slot */

@@ -2,6 +2,8 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "tests/transport/world.h"
 
@@ -24,23 +26,54 @@ static const struct conformance_case *const lists[] = {
 	conformance_wire_cases,
 };
 
+static void run_case(const struct conformance_transport *transport,
+		     const struct conformance_case *what)
+{
+	struct holdings before;
+
+	log_capture();
+	before = holdings_now();
+	what->run(transport);
+	if (holdings_now().fds == before.fds + transport->kept_fds)
+		before.fds += transport->kept_fds;
+	/* Every case ends with nothing held that was not held before. */
+	holdings_check(&before);
+}
+
+/* A check that failed in there has said so. */
+static void run_isolated(const struct conformance_transport *transport,
+			 const struct conformance_case *what)
+{
+	pid_t child;
+	int status;
+
+	fflush(stdout);
+	child = fork();
+	CHECK(child >= 0);
+	if (child == 0) {
+		run_case(transport, what);
+		_exit(0);
+	}
+	CHECK_EQUAL(waitpid(child, &status, 0), child);
+	if (status)
+		exit(1);
+}
+
 /* A failed check ends the program, so that this is all there is to a run. */
 static void run_one(const struct conformance_transport *transport,
 		    const struct conformance_case *what, unsigned number)
 {
 	const char *excluded = find_exclusion(transport, what->name);
-	struct holdings before;
 
 	if (excluded) {
 		printf("ok %u - %s: %s # SKIP %s\n", number, transport->name,
 		       what->name, excluded);
 		return;
 	}
-	log_capture();
-	before = holdings_now();
-	what->run(transport);
-	/* Every case ends with nothing held that was not held before. */
-	holdings_check(&before);
+	if (transport->isolated)
+		run_isolated(transport, what);
+	else
+		run_case(transport, what);
 	printf("ok %u - %s: %s\n", number, transport->name, what->name);
 	fflush(stdout);
 }

@@ -27,9 +27,8 @@
 		"garbage", "there is no wire"                                  \
 	}
 #define OF_TCP                                                                 \
-	{"acquired slot", "a sender writes into its own memory"},              \
 	{                                                                      \
-		"wrong key", "tcp has no keys yet"                             \
+		"acquired slot", "a sender writes into its own memory"         \
 	}
 #define OF_SOCKETS                                                             \
 	{                                                                      \
