@@ -29,6 +29,7 @@
 #include "base/compiler.h"
 
 #define TRANSPORT_ADDRESS_BYTES     512 /* an address, terminator included */
+#define TRANSPORT_KIND_BYTES        576 /* with what it wraps, see fault/ */
 #define TRANSPORT_KEY_BYTES         32
 #define TRANSPORT_FINGERPRINT_BYTES 32
 #define TRANSPORT_ALL_PEERS         (~0u)

@@ -4,6 +4,9 @@ transport_tests = \
 	tests/transport/test-auto \
 	tests/transport/test-auto-mixed \
 	tests/transport/test-fault \
+	tests/transport/test-fault-plans \
+	tests/transport/test-flips \
+	tests/transport/test-flips-bpf \
 	tests/transport/test-inproc \
 	tests/transport/test-rdma \
 	tests/transport/test-rdma-send \
@@ -94,6 +97,29 @@ tests_transport_test_auto_mixed_SOURCES = \
 tests_transport_test_auto_mixed_CPPFLAGS = $(TEST_CPPFLAGS)
 tests_transport_test_auto_mixed_LDADD = $(transport_test_libs)
 tests_transport_test_auto_mixed_LDFLAGS = $(transport_test_ldflags)
+
+tests_transport_test_fault_plans_SOURCES = \
+	tests/transport/test-fault-plans.c \
+	tests/transport/world.c tests/transport/world.h
+tests_transport_test_fault_plans_CPPFLAGS = $(TEST_CPPFLAGS)
+tests_transport_test_fault_plans_LDADD = $(transport_test_libs)
+tests_transport_test_fault_plans_LDFLAGS = $(transport_test_ldflags)
+
+tests_transport_test_flips_SOURCES = \
+	tests/transport/test-flips.c \
+	tests/transport/flips.c tests/transport/flips.h \
+	tests/transport/world.c tests/transport/world.h
+tests_transport_test_flips_CPPFLAGS = $(TEST_CPPFLAGS)
+tests_transport_test_flips_LDADD = $(transport_test_libs)
+tests_transport_test_flips_LDFLAGS = $(transport_test_ldflags)
+
+tests_transport_test_flips_bpf_SOURCES = \
+	tests/transport/test-flips-bpf.c \
+	tests/transport/flips.c tests/transport/flips.h \
+	tests/transport/world.c tests/transport/world.h
+tests_transport_test_flips_bpf_CPPFLAGS = $(TEST_CPPFLAGS)
+tests_transport_test_flips_bpf_LDADD = $(transport_test_libs)
+tests_transport_test_flips_bpf_LDFLAGS = $(transport_test_ldflags)
 
 tests_transport_test_inproc_SOURCES = \
 	tests/transport/test-inproc.c $(conformance_sources)
