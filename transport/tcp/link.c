@@ -1,6 +1,7 @@
 /* Queues to bytes, bytes to queues. Every byte of a peer is checked here. */
 #include <errno.h>
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -20,20 +21,30 @@ struct tcp_link *tcp_link_add(struct tcp_endpoint *endpoint, unsigned peer,
 		.index = index,
 		.fd = fd,
 	};
-	if (transport_queue_init(&link->send, depth))
-		return NULL;
-	if (transport_queue_init(&link->receive, depth)) {
-		transport_queue_fini(&link->send);
+	link->stage = malloc(TCP_STAGE_BYTES);
+	if (!link->stage) {
+		log_error("tcp: no memory for a link");
 		return NULL;
 	}
+	if (transport_queue_init(&link->send, depth))
+		goto err_free;
+	if (transport_queue_init(&link->receive, depth))
+		goto err_send;
 	endpoint->link_of[peer] = index + 1;
 	endpoint->link_count++;
 	return link;
+
+err_send:
+	transport_queue_fini(&link->send);
+err_free:
+	free(link->stage);
+	return NULL;
 }
 
 void tcp_link_fini(struct tcp_link *link)
 {
 	close(link->fd);
+	free(link->stage);
 	transport_queue_fini(&link->send);
 	transport_queue_fini(&link->receive);
 }

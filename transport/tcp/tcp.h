@@ -19,6 +19,8 @@
 #include "transport/transport_ops.h"
 #include "transport/wire.h"
 
+#define TCP_STAGE_BYTES ((size_t)4096)
+
 struct tcp_link {
 	unsigned peer;
 	unsigned index; /* in endpoint->links */
@@ -35,6 +37,7 @@ struct tcp_link {
 	size_t sent, received;
 	uint32_t receive_crc; /* what the header promises */
 	uint32_t arrived_crc; /* of the payload so far */
+	unsigned char *stage; /* TCP_STAGE_BYTES: a short frame, in one piece */
 
 	uint64_t messages_sent, messages_received;
 	uint64_t bytes_sent, bytes_received;

@@ -360,6 +360,19 @@ static bool may_send(const struct tcp_link *link)
 	       transport_queue_pending(&link->send);
 }
 
+/* At once where it can be, so that the payload need not wait for the owner. */
+static void send_header(struct tcp_endpoint *endpoint, struct tcp_link *link)
+{
+	ssize_t bytes;
+
+	tcp_link_send_parts(endpoint, link, link->send_parts);
+	bytes = send(link->fd, link->send_parts[0].iov_base,
+		     link->send_parts[0].iov_len,
+		     MSG_NOSIGNAL | MSG_DONTWAIT | MSG_MORE);
+	if (bytes > 0) /* an error the request finds again */
+		tcp_link_sent(link, (size_t)bytes);
+}
+
 /* What the socket takes at once, and the rest to the kernel. */
 static void send_posted(struct tcp_endpoint *endpoint, struct tcp_link *link)
 {
@@ -371,6 +384,8 @@ static void send_posted(struct tcp_endpoint *endpoint, struct tcp_link *link)
 	}
 	if (!may_send(link) || !has_room(endpoint->uring, 1))
 		return;
+	if (goes_zero_copy(link) && link->sent < WIRE_HEADER_BYTES)
+		send_header(endpoint, link);
 	count = tcp_link_send_parts(endpoint, link, link->send_parts);
 	link->sends_in_kernel++;
 	if (goes_zero_copy(link))
