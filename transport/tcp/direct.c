@@ -48,7 +48,7 @@ static ssize_t send_parts(struct tcp_link *link, struct iovec *parts,
 }
 
 static ssize_t receive_parts(struct tcp_link *link, struct iovec *parts,
-			     unsigned count)
+			     unsigned count, int flags)
 {
 	size_t first = parts[0].iov_len;
 	ssize_t bytes;
@@ -59,10 +59,10 @@ static ssize_t receive_parts(struct tcp_link *link, struct iovec *parts,
 				       .msg_iov = parts,
 				       .msg_iovlen = count,
 			       },
-			       MSG_DONTWAIT);
+			       flags);
 	if (count == 1)
-		return recv(link->fd, parts[0].iov_base, first, MSG_DONTWAIT);
-	bytes = recv(link->fd, link->stage, length(parts, count), MSG_DONTWAIT);
+		return recv(link->fd, parts[0].iov_base, first, flags);
+	bytes = recv(link->fd, link->stage, length(parts, count), flags);
 	if (bytes <= 0)
 		return bytes;
 	memcpy(parts[0].iov_base, link->stage, MIN(first, (size_t)bytes));
@@ -104,8 +104,8 @@ enum tcp_moved tcp_direct_send(struct tcp_endpoint *endpoint,
 	}
 }
 
-enum tcp_moved tcp_direct_receive(struct tcp_endpoint *endpoint,
-				  struct tcp_link *link)
+static enum tcp_moved receive(struct tcp_endpoint *endpoint,
+			      struct tcp_link *link, int flags)
 {
 	struct iovec parts[2];
 	struct iovec *last;
@@ -119,10 +119,8 @@ enum tcp_moved tcp_direct_receive(struct tcp_endpoint *endpoint,
 			return moved;
 		last = &parts[count - 1];
 		last->iov_len = MIN(last->iov_len, CHUNK_BYTES);
-		bytes = receive_parts(link, parts, count);
-		if (bytes < 0 && errno == EINTR)
-			continue;
-		if (bytes < 0 && would_block())
+		bytes = receive_parts(link, parts, count, flags);
+		if (bytes < 0 && (errno == EINTR || would_block()))
 			return moved;
 		if (bytes > 0)
 			tcp_link_received(endpoint, link, (size_t)bytes);
@@ -136,6 +134,47 @@ enum tcp_moved tcp_direct_receive(struct tcp_endpoint *endpoint,
 		    length(parts, count)) /* that was all there is */
 			return moved;
 	}
+}
+
+enum tcp_moved tcp_direct_receive(struct tcp_endpoint *endpoint,
+				  struct tcp_link *link)
+{
+	return receive(endpoint, link, MSG_DONTWAIT);
+}
+
+/* The link with a receive to wait for, if there is nothing else to wait for. */
+static struct tcp_link *only_receiver(struct tcp_endpoint *endpoint)
+{
+	struct tcp_link *only = NULL;
+	struct tcp_link *link;
+	unsigned i;
+
+	for (i = 0; i < endpoint->link_count; i++) {
+		link = &endpoint->links[i];
+		if (link->sends_in_kernel || link->receives_in_kernel)
+			return NULL;
+		if (!tcp_link_live(link))
+			continue;
+		if (transport_queue_pending(&link->send) ||
+		    (only && transport_queue_pending(&link->receive)))
+			return NULL;
+		if (transport_queue_pending(&link->receive))
+			only = link;
+	}
+	return only;
+}
+
+bool tcp_sleep_in_receive(struct tcp_endpoint *endpoint, int64_t deadline_ns,
+			  int wake_fd)
+{
+	struct tcp_link *link = NULL;
+
+	if (wake_fd < 0 && deadline_ns - clock_now_ns() > TCP_PATIENCE_NS)
+		link = only_receiver(endpoint);
+	if (!link)
+		return false;
+	receive(endpoint, link, MSG_WAITALL);
+	return true;
 }
 
 int tcp_poll_for(struct pollfd *polls, unsigned count, int64_t timeout_ns)

@@ -662,6 +662,9 @@ static int uring_wait(struct tcp_endpoint *endpoint, int64_t deadline_ns,
 	if (status || has_completion(&uring->ring))
 		return status;
 	status = tcp_spin(endpoint, deadline_ns, wake_fd, move);
+	if (status == -ETIMEDOUT &&
+	    tcp_sleep_in_receive(endpoint, deadline_ns, wake_fd))
+		status = 0;
 	if (status == -ETIMEDOUT)
 		status = sleep_until(endpoint, deadline_ns, wake_fd);
 	uring->left_ns = clock_now_ns();
@@ -699,7 +702,6 @@ static unsigned uring_in_kernel(const struct tcp_link *link)
 
 const struct tcp_backend tcp_uring_backend = {
 	.name = "uring",
-	.blocking = true, /* the kernel waits for us, not EAGAIN */
 	.open = uring_open,
 	.close = uring_close,
 	.attach = uring_attach,
