@@ -6,5 +6,6 @@ engine_libengine_a_SOURCES += \
 	engine/launch.c engine/launch.h \
 	engine/launch_ranks.c engine/launch_ranks.h \
 	engine/launch_signals.c engine/launch_signals.h \
+	engine/liveness.c engine/liveness.h \
 	engine/world.c engine/world.h \
 	engine/world_control.c engine/world_control.h

@@ -18,9 +18,28 @@
 /* How often a spinning owner looks at the other descriptor: not to be late. */
 #define SPINS_PER_LOOK 32
 
+/* No more than CHUNK_BYTES; how many they are. */
+static size_t cut(struct iovec *parts, unsigned *count)
+{
+	size_t bytes = 0;
+	unsigned i;
+
+	for (i = 0; i < *count && bytes < CHUNK_BYTES; i++) {
+		parts[i].iov_len = MIN(parts[i].iov_len, CHUNK_BYTES - bytes);
+		bytes += parts[i].iov_len;
+	}
+	*count = i;
+	return bytes;
+}
+
 static size_t length(const struct iovec *parts, unsigned count)
 {
-	return parts[0].iov_len + (count > 1 ? parts[1].iov_len : 0);
+	size_t bytes = 0;
+	unsigned i;
+
+	for (i = 0; i < count; i++)
+		bytes += parts[i].iov_len;
+	return bytes;
 }
 
 /*
@@ -30,45 +49,42 @@ static size_t length(const struct iovec *parts, unsigned count)
 static ssize_t send_parts(struct tcp_link *link, struct iovec *parts,
 			  unsigned count)
 {
+	struct msghdr message = {.msg_iov = parts, .msg_iovlen = count};
 	const int flags = MSG_NOSIGNAL | MSG_DONTWAIT;
-	size_t first = parts[0].iov_len;
+	unsigned char *to = link->stage;
+	unsigned i;
 
-	if (count > 1 && length(parts, count) > TCP_STAGE_BYTES)
-		return sendmsg(link->fd,
-			       &(struct msghdr){
-				       .msg_iov = parts,
-				       .msg_iovlen = count,
-			       },
-			       flags);
 	if (count == 1)
-		return send(link->fd, parts[0].iov_base, first, flags);
-	memcpy(link->stage, parts[0].iov_base, first);
-	memcpy(link->stage + first, parts[1].iov_base, parts[1].iov_len);
-	return send(link->fd, link->stage, length(parts, count), flags);
+		return send(link->fd, parts[0].iov_base, parts[0].iov_len,
+			    flags);
+	if (length(parts, count) > TCP_STAGE_BYTES)
+		return sendmsg(link->fd, &message, flags);
+	for (i = 0; i < count; i++) {
+		memcpy(to, parts[i].iov_base, parts[i].iov_len);
+		to += parts[i].iov_len;
+	}
+	return send(link->fd, link->stage, (size_t)(to - link->stage), flags);
 }
 
 static ssize_t receive_parts(struct tcp_link *link, struct iovec *parts,
 			     unsigned count, int flags)
 {
-	size_t first = parts[0].iov_len;
+	struct msghdr message = {.msg_iov = parts, .msg_iovlen = count};
+	size_t asked = length(parts, count);
+	size_t taken = 0;
 	ssize_t bytes;
+	unsigned i;
 
-	if (count > 1 && length(parts, count) > TCP_STAGE_BYTES)
-		return recvmsg(link->fd,
-			       &(struct msghdr){
-				       .msg_iov = parts,
-				       .msg_iovlen = count,
-			       },
-			       flags);
 	if (count == 1)
-		return recv(link->fd, parts[0].iov_base, first, flags);
-	bytes = recv(link->fd, link->stage, length(parts, count), flags);
-	if (bytes <= 0)
-		return bytes;
-	memcpy(parts[0].iov_base, link->stage, MIN(first, (size_t)bytes));
-	if ((size_t)bytes > first)
-		memcpy(parts[1].iov_base, link->stage + first,
-		       (size_t)bytes - first);
+		return recv(link->fd, parts[0].iov_base, asked, flags);
+	if (asked > TCP_STAGE_BYTES)
+		return recvmsg(link->fd, &message, flags);
+	bytes = recv(link->fd, link->stage, asked, flags);
+	for (i = 0; bytes > 0 && taken < (size_t)bytes; i++) {
+		memcpy(parts[i].iov_base, link->stage + taken,
+		       MIN(parts[i].iov_len, (size_t)bytes - taken));
+		taken += parts[i].iov_len;
+	}
 	return bytes;
 }
 
@@ -80,7 +96,7 @@ static bool would_block(void)
 enum tcp_moved tcp_direct_send(struct tcp_endpoint *endpoint,
 			       struct tcp_link *link)
 {
-	struct iovec parts[2];
+	struct iovec parts[TCP_PARTS];
 	enum tcp_moved moved = TCP_MOVED_NOTHING;
 	unsigned count;
 	ssize_t bytes;
@@ -107,18 +123,17 @@ enum tcp_moved tcp_direct_send(struct tcp_endpoint *endpoint,
 static enum tcp_moved receive(struct tcp_endpoint *endpoint,
 			      struct tcp_link *link, int flags)
 {
-	struct iovec parts[2];
-	struct iovec *last;
+	struct iovec parts[TCP_PARTS];
 	enum tcp_moved moved = TCP_MOVED_NOTHING;
 	unsigned count;
 	ssize_t bytes;
+	size_t asked;
 
 	for (;;) {
 		count = tcp_link_receive_parts(link, parts);
 		if (!count)
 			return moved;
-		last = &parts[count - 1];
-		last->iov_len = MIN(last->iov_len, CHUNK_BYTES);
+		asked = cut(parts, &count);
 		bytes = receive_parts(link, parts, count, flags);
 		if (bytes < 0 && (errno == EINTR || would_block()))
 			return moved;
@@ -130,8 +145,7 @@ static enum tcp_moved receive(struct tcp_endpoint *endpoint,
 		if (!tcp_link_live(link) || !link->received)
 			return TCP_MOVED_MESSAGE;
 		moved = TCP_MOVED_BYTES;
-		if ((size_t)bytes <
-		    length(parts, count)) /* that was all there is */
+		if ((size_t)bytes < asked) /* that was all there is */
 			return moved;
 	}
 }

@@ -28,6 +28,22 @@ static struct tcp_link *find_link(const struct tcp_endpoint *endpoint,
 	return place ? &endpoint->links[place - 1] : NULL;
 }
 
+int tcp_endpoint_socket(const struct transport_endpoint *base, unsigned peer)
+{
+	return find_link((const struct tcp_endpoint *)base, peer)->fd;
+}
+
+bool tcp_endpoint_peer_ended(const struct transport_endpoint *base,
+			     unsigned peer)
+{
+	struct pollfd end = {
+		.fd = tcp_endpoint_socket(base, peer),
+		.events = POLLRDHUP,
+	};
+
+	return poll(&end, 1, 0) == 1;
+}
+
 static int use_sockets(struct tcp_endpoint *endpoint)
 {
 	endpoint->backend = &tcp_sockets_backend;
@@ -201,7 +217,8 @@ static int endpoint_post_send(struct transport_endpoint *base, unsigned peer,
 	if (status)
 		return status;
 	operation->crc = 0;
-	if (base->config.checksum)
+	if (base->config.checksum &&
+	    base->config.wire == TRANSPORT_WIRE_CHECKED)
 		operation->crc = digest_crc32c(0, data, bytes);
 	tcp(base)->backend->kick_send(tcp(base), link);
 	return 0;
@@ -290,6 +307,8 @@ static int endpoint_progress(struct transport_endpoint *base,
 	}
 	if (links)
 		endpoint->next = (endpoint->next + 1) % links;
+	if (!count && !status)
+		tcp_watch_look(endpoint); /* the next call tells */
 	return count ? (int)count : status;
 }
 
@@ -389,7 +408,9 @@ static int endpoint_query(const struct transport_endpoint *base, unsigned peer,
 	*out = (struct transport_link_info){
 		.transport = "tcp",
 		.status = usable(link),
-		.checksum = base->config.checksum,
+		.checksum = base->config.checksum &&
+			    base->config.wire == TRANSPORT_WIRE_CHECKED,
+		.wire = base->config.wire,
 		.zero_copy = link->zero_copy && !link->probing,
 		.registered =
 			backend->registered && backend->registered(endpoint),
@@ -408,6 +429,14 @@ static int endpoint_query(const struct transport_endpoint *base, unsigned peer,
 	return 0;
 }
 
+/* Reset: nobody takes what is left, though the kernel still counts it. */
+static bool is_reset(int fd)
+{
+	struct pollfd look = {.fd = fd};
+
+	return poll(&look, 1, 0) > 0 && (look.revents & (POLLERR | POLLHUP));
+}
+
 /*
  * close(2) with unread bytes resets the connection, and a reset drops what the
  * peer's kernel does not have yet. A link that ends in the middle of something
@@ -422,7 +451,8 @@ static void linger(const struct tcp_endpoint *endpoint)
 	for (i = 0; i < endpoint->link_count; i++) {
 		while (endpoint->links[i].orderly &&
 		       ioctl(endpoint->links[i].fd, SIOCOUTQ, &unsent) == 0 &&
-		       unsent > 0 && clock_now_ns() < deadline_ns)
+		       unsent > 0 && !is_reset(endpoint->links[i].fd) &&
+		       clock_now_ns() < deadline_ns)
 			clock_sleep_ns(NS_PER_MS);
 	}
 }

@@ -2,9 +2,10 @@
  * tcp: a connection a link, frames on it (transport/wire.h).
  *
  * connect.c builds the connections, link.c turns queues into bytes and back,
- * endpoint.c answers the facade, and a back end moves the bytes: uring.c lets
- * the kernel fill the slots by itself, sockets.c works everywhere, direct.c is
- * what they share.
+ * shield.c protects them where there is a job key, endpoint.c answers the
+ * facade, watch.c looks whether peers still answer, and a back end moves the
+ * bytes: uring.c lets the kernel fill the slots by itself, sockets.c works
+ * everywhere, direct.c is what they share.
  */
 #ifndef STAGECOACH_TRANSPORT_TCP_TCP_H
 #define STAGECOACH_TRANSPORT_TCP_TCP_H
@@ -16,12 +17,26 @@
 
 #include "base/clock.h"
 #include "transport/queue.h"
+#include "transport/secure/secure.h"
 #include "transport/spin.h"
 #include "transport/transport_ops.h"
 #include "transport/wire.h"
 
 #define TCP_STAGE_BYTES ((size_t)4096)
 #define TCP_PATIENCE_NS (100 * NS_PER_MS) /* of a socket: SO_RCVTIMEO */
+
+/* Of a frame on its way: header, payload, tag. */
+#define TCP_PARTS 3
+
+/* A link's protection: none (no ciphers), authentic, or encrypted. */
+struct tcp_shield {
+	bool encrypts;
+	struct secure_cipher *seals, *opens;
+	unsigned char send_tag[SECURE_TAG_BYTES];
+	unsigned char receive_tag[SECURE_TAG_BYTES];
+	unsigned char *bounce; /* ciphertext of the payload's bytes */
+	size_t bounce_from, bounce_to;
+};
 
 struct tcp_link {
 	unsigned peer;
@@ -36,10 +51,16 @@ struct tcp_link {
 	/* The frames in hand: [done] of the queues. Bytes include headers. */
 	unsigned char send_header[WIRE_HEADER_BYTES];
 	unsigned char receive_header[WIRE_HEADER_BYTES];
+	bool send_ready; /* send_header is that of the frame in hand */
 	size_t sent, received;
+	struct tcp_shield shield;
+	size_t tag_bytes;     /* behind each payload */
 	uint32_t receive_crc; /* what the header promises */
 	uint32_t arrived_crc; /* of the payload so far */
 	unsigned char *stage; /* TCP_STAGE_BYTES: a short frame, in one piece */
+
+	char host[64];          /* numeric, for messages */
+	int64_t waits_since_ns; /* something is unanswered; 0: nothing is */
 
 	uint64_t messages_sent, messages_received;
 	uint64_t bytes_sent, bytes_received;
@@ -47,7 +68,7 @@ struct tcp_link {
 	/* uring: requests the kernel holds */
 	unsigned sends_in_kernel, receives_in_kernel;
 	struct msghdr send_message;
-	struct iovec send_parts[2];
+	struct iovec send_parts[TCP_PARTS];
 	bool zero_copy;    /* large payloads go by SEND_ZC */
 	bool probing;      /* the next of them tells whether that pays */
 	bool probe_copied; /* it told that the kernel copies */
@@ -64,7 +85,8 @@ struct tcp_endpoint {
 	unsigned *link_of; /* by rank: 1 + index, 0: none */
 	int listener;      /* -1: none */
 	struct transport_spin spin;
-	unsigned next; /* whose turn it is in progress */
+	unsigned next;        /* whose turn it is in progress */
+	int64_t next_look_ns; /* watch.c */
 	struct tcp_uring *uring;
 	struct pollfd *polls; /* size + 2 of them */
 };
@@ -101,6 +123,15 @@ struct tcp_backend {
 extern const struct tcp_backend tcp_uring_backend;
 extern const struct tcp_backend tcp_sockets_backend;
 
+/*
+ * endpoint.c, for a transport that sets its links up by tcp: the socket of a
+ * link, and whether the peer has closed its end (also when it was killed).
+ */
+int tcp_endpoint_socket(const struct transport_endpoint *endpoint,
+			unsigned peer);
+bool tcp_endpoint_peer_ended(const struct transport_endpoint *endpoint,
+			     unsigned peer);
+
 /* connect.c */
 int tcp_listen(struct tcp_endpoint *endpoint, char *address,
 	       size_t size) MUST_CHECK;
@@ -108,27 +139,44 @@ int tcp_connect(struct tcp_endpoint *endpoint, const unsigned *peers,
 		unsigned count, const char *const *addresses,
 		int64_t timeout_ns) MUST_CHECK;
 
-/* address.c: numeric addresses, loopback only */
-int tcp_address_parse(const char *address, struct sockaddr_storage *out,
+/* address.c: numeric addresses; without a job key of loopback only */
+int tcp_address_parse(const char *address, bool keyed,
+		      struct sockaddr_storage *out,
 		      socklen_t *length) MUST_CHECK;
-int tcp_address_bind(const char *host, struct sockaddr_storage *out,
+int tcp_address_bind(const char *host, bool keyed, struct sockaddr_storage *out,
 		     socklen_t *length) MUST_CHECK;
 int tcp_address_of(int fd, char *out, size_t size) MUST_CHECK;
 /* NODELAY and buffer sizes; before listen and connect. */
 void tcp_socket_tune(int fd, size_t buffer_bytes);
 
-/* link.c */
+/* shield.c */
+int tcp_shield_create(struct tcp_shield *shield, struct secure_session *session,
+		      bool encrypts) MUST_CHECK;
+void tcp_shield_fini(struct tcp_shield *shield);
+/* Sending: first, and then what of the payload is ready from byte `skip` on. */
+void tcp_shield_begin(struct tcp_shield *shield, const unsigned char *header,
+		      const struct transport_operation *operation);
+struct iovec tcp_shield_payload(struct tcp_shield *shield,
+				const struct transport_operation *operation,
+				size_t skip);
+/* A whole frame has come: -EBADMSG (silent): not the one that was sent. */
+int tcp_shield_open(struct tcp_shield *shield, const unsigned char *header,
+		    const struct transport_operation *operation) MUST_CHECK;
+
+/* link.c. A link takes over fd and, of a connection with a key, the shield. */
 struct tcp_link *tcp_link_add(struct tcp_endpoint *endpoint, unsigned peer,
 			      int fd); /* NULL: no memory, logged */
 void tcp_link_fini(struct tcp_link *link);
 
 /*
- * What is left of the oldest posted frame, at most two parts; their number, 0
- * when nothing is posted. Parts of 0 bytes are left out.
+ * What is left of the oldest posted frame (encrypted: as much of it as is
+ * ready), at most TCP_PARTS; their number, 0 when nothing is posted. Parts of 0 bytes are left out.
  */
 unsigned tcp_link_send_parts(const struct tcp_endpoint *endpoint,
-			     struct tcp_link *link, struct iovec parts[2]);
-unsigned tcp_link_receive_parts(struct tcp_link *link, struct iovec parts[2]);
+			     struct tcp_link *link,
+			     struct iovec parts[TCP_PARTS]);
+unsigned tcp_link_receive_parts(struct tcp_link *link,
+				struct iovec parts[TCP_PARTS]);
 /* So many bytes of them have moved. Received: checks what is complete. */
 void tcp_link_sent(struct tcp_link *link, size_t bytes);
 int tcp_link_received(const struct tcp_endpoint *endpoint,
@@ -138,6 +186,15 @@ void tcp_link_send_failed(const struct tcp_endpoint *endpoint,
 			  struct tcp_link *link, int error);
 void tcp_link_receive_failed(const struct tcp_endpoint *endpoint,
 			     struct tcp_link *link, int error);
+
+/* Nothing has come from the peer's host for so long. */
+void tcp_link_silent(const struct tcp_endpoint *endpoint, struct tcp_link *link,
+		     int64_t silent_ns);
+
+/* watch.c: links whose host no longer answers fail with -ETIMEDOUT. */
+void tcp_watch_begin(const struct tcp_endpoint *endpoint,
+		     struct tcp_link *link);
+void tcp_watch_look(struct tcp_endpoint *endpoint);
 
 /* direct.c: what the owner's calls have moved */
 enum tcp_moved {

@@ -246,7 +246,7 @@ static bool has_room(struct tcp_uring *uring, unsigned requests)
 
 static void queue_receive(struct tcp_endpoint *endpoint, struct tcp_link *link)
 {
-	struct iovec parts[2];
+	struct iovec parts[TCP_PARTS];
 	struct io_uring_sqe *sqe;
 	enum request kind;
 	unsigned count;
