@@ -5,6 +5,7 @@ transport_tests = \
 	tests/transport/test-inproc \
 	tests/transport/test-rdma \
 	tests/transport/test-rdma-send \
+	tests/transport/test-shm \
 	tests/transport/test-tcp-sockets \
 	tests/transport/test-tcp-uring \
 	tests/transport/test-tcp-uring-zero-copy \
@@ -96,6 +97,12 @@ tests_transport_test_rdma_send_SOURCES = \
 tests_transport_test_rdma_send_CPPFLAGS = $(TEST_CPPFLAGS) -DWITHOUT_IMMEDIATE
 tests_transport_test_rdma_send_LDADD = $(transport_test_libs)
 tests_transport_test_rdma_send_LDFLAGS = $(transport_test_ldflags)
+
+tests_transport_test_shm_SOURCES = \
+	tests/transport/test-shm.c $(conformance_sources)
+tests_transport_test_shm_CPPFLAGS = $(TEST_CPPFLAGS)
+tests_transport_test_shm_LDADD = $(transport_test_libs)
+tests_transport_test_shm_LDFLAGS = $(transport_test_ldflags)
 
 tests_transport_test_tcp_sockets_SOURCES = \
 	tests/transport/test-tcp-sockets.c $(conformance_sources)

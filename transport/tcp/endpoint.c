@@ -99,6 +99,8 @@ static int endpoint_open(const struct transport_config *config,
 	if (!endpoint)
 		return fail(-ENOMEM, "tcp: no memory for an endpoint");
 	endpoint->base.config = *config;
+	endpoint->name =
+		strcmp(config->bind, TCP_BIND_LOCAL) == 0 ? "shm" : "tcp";
 	endpoint->listener = -1;
 	endpoint->links = calloc(config->size, sizeof(*endpoint->links));
 	endpoint->link_of = calloc(config->size, sizeof(*endpoint->link_of));

@@ -79,6 +79,7 @@ struct tcp_link {
 struct tcp_endpoint {
 	struct transport_endpoint base;
 	const struct tcp_backend *backend;
+	const char *name;       /* of what has these links, for messages */
 	char reason[104];       /* why this back end */
 	struct tcp_link *links; /* room for `size` */
 	unsigned link_count;
@@ -132,6 +133,12 @@ int tcp_endpoint_socket(const struct transport_endpoint *endpoint,
 bool tcp_endpoint_peer_ended(const struct transport_endpoint *endpoint,
 			     unsigned peer);
 
+/*
+ * For shm, which sets its links up by tcp: as config.bind, sockets within the
+ * host ("shm:NAME"), which other users may not talk to.
+ */
+#define TCP_BIND_LOCAL "shm:"
+
 /* connect.c */
 int tcp_listen(struct tcp_endpoint *endpoint, char *address,
 	       size_t size) MUST_CHECK;
@@ -146,6 +153,8 @@ int tcp_address_parse(const char *address, bool keyed,
 int tcp_address_bind(const char *host, bool keyed, struct sockaddr_storage *out,
 		     socklen_t *length) MUST_CHECK;
 int tcp_address_of(int fd, char *out, size_t size) MUST_CHECK;
+/* Of a socket within the host: the peer is a process of this user. */
+bool tcp_socket_is_ours(int fd);
 /* NODELAY and buffer sizes; before listen and connect. */
 void tcp_socket_tune(int fd, size_t buffer_bytes);
 
