@@ -66,23 +66,21 @@ two=$(sha256sum <"$scratch/two/model/model.safetensors")
 result $? 'two stages over rdma train the bits of one'
 
 # Beside perftest. Its own figures come from a cycle counter that an emulated
-# processor does not have: iterations in 1 of 3 seconds do, and for latency
-# the time that 200 round trips more take.
-bandwidth_of_perftest() { # BYTES: iterations a second
-	ib_write_bw -d rxe0 -R -F -D 3 -f 1 -s "$1" >/dev/null 2>&1 &
+# processor does not have: what more messages take longer than few does.
+seconds_of_perftest() { # PROGRAM BYTES COUNT: the end, and the begin
+	"$1" -d rxe0 -R -F -s "$2" -n "$3" >/dev/null 2>&1 &
 	sleep 1
-	ib_write_bw -d rxe0 -R -F -D 3 -f 1 -s "$1" $server 2>/dev/null |
-		awk -v bytes="$1" '$1 == bytes { print $2 }'
+	begin=$(date +%s.%N)
+	"$1" -d rxe0 -R -F -s "$2" -n "$3" $server >/dev/null 2>&1
+	echo "$(date +%s.%N) $begin"
 	wait
 }
 
-seconds_of_perftest() { # ROUND TRIPS
-	ib_write_lat -d rxe0 -R -F -n "$1" -s 8 >/dev/null 2>&1 &
-	sleep 1
-	begin=$(date +%s.%N)
-	ib_write_lat -d rxe0 -R -F -n "$1" -s 8 $server >/dev/null 2>&1
-	echo "$(date +%s.%N) $begin"
-	wait
+microseconds_of_perftest() { # PROGRAM BYTES FEW MANY: of one message
+	echo "$(seconds_of_perftest "$1" "$2" "$3")" \
+		"$(seconds_of_perftest "$1" "$2" "$4")" |
+		awk -v more="$(($4 - $3))" '{
+			print ($3 - $4 - $1 + $2) / more * 1e6 }'
 }
 
 ours() { # TEST BYTES FIELD
@@ -92,18 +90,17 @@ ours() { # TEST BYTES FIELD
 }
 
 if command -v ib_write_bw >/dev/null; then
-	theirs=$(bandwidth_of_perftest 1048576)
+	theirs=$(microseconds_of_perftest ib_write_bw 1048576 20 80)
 	our=$(ours bandwidth 1048576 gb_per_second)
 	echo "$theirs $our" | awk '{
 		printf "1 MiB: ib_write_bw %.3f GB/s (polling), ours %.3f (sleeping)\n",
-			$1 * 1048576 / 1e9, $2 }' | note
-	few=$(seconds_of_perftest 50)
-	many=$(seconds_of_perftest 250)
+			1048576 / $1 / 1e3, $2 }' | note
+	theirs=$(microseconds_of_perftest ib_write_lat 8 50 250)
 	latency=$(ours latency 8 median_us)
-	echo "$few $many $latency" | awk '{
+	echo "$theirs $latency" | awk '{
 		printf "8 bytes: ib_write_lat %.0f us (polling), ours %.0f us (sleeping)\n",
-			($3 - $4 - $1 + $2) / 200 / 2 * 1e6, $5 }' | note
-	[ -n "$theirs" ] && [ -n "$our" ] && [ -n "$latency" ]
+			$1 / 2, $2 }' | note
+	[ -n "$our" ] && [ -n "$latency" ]
 	result $? 'perftest and bench transport side by side'
 else
 	echo 'ok - perftest side by side # SKIP perftest is not installed' \
