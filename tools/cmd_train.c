@@ -326,6 +326,7 @@ static int find_tokenizer(struct train *t)
 				"tokenizer.json");
 		if (rc)
 			return rc;
+		job_options_compare_tokenizers(t->corpus, t->job.model);
 		if (files_exists(path))
 			return job_options_path(t->job.tokenizer_folder,
 						t->job.model);

@@ -1,7 +1,11 @@
 #include "tools/job_options.h"
+#include "base/digest.h"
+#include "base/files.h"
+#include "base/json.h"
 #include "base/log.h"
 #include "base/text.h"
 #include "base/threads.h"
+#include "data/corpus.h"
 #include "data/sampler.h"
 #include "engine/run.h"
 #include "model/kernels/numerics.h"
@@ -67,6 +71,47 @@ int job_options_windows(const struct corpus *corpus, int split,
 	if (!rc)
 		*windows = sampler_epoch_samples(&sampler);
 	return rc;
+}
+
+#define TOKENIZER_LIMIT ((size_t)256 << 20)
+
+/* What decides which text becomes which token; the files' layout does not. */
+static bool same_tokens(const char *path, const char *other)
+{
+	static const char *const parts[] = {"normalizer", "pre_tokenizer",
+					    "model", "added_tokens"};
+	json_t *a = NULL, *b = NULL;
+	bool same = json_read(path, TOKENIZER_LIMIT, &a) == 0 &&
+		    json_read(other, TOKENIZER_LIMIT, &b) == 0;
+
+	for (size_t i = 0; same && i < ARRAY_SIZE(parts); i++) {
+		json_t *x = json_object_get(a, parts[i]);
+		json_t *y = json_object_get(b, parts[i]);
+
+		same = x && y ? json_equal(x, y) : x == y;
+	}
+	json_decref(a);
+	json_decref(b);
+	return same;
+}
+
+void job_options_compare_tokenizers(const struct corpus *corpus,
+				    const char *model_folder)
+{
+	const char *of_data = corpus_tokenizer_path(corpus);
+	char of_model[FILES_PATH_BYTES];
+	char hex[DIGEST_HEX_BYTES], other[DIGEST_HEX_BYTES];
+
+	if (!of_data ||
+	    files_join(of_model, sizeof(of_model), model_folder,
+		       "tokenizer.json") ||
+	    !files_exists(of_model) || digest_file(of_data, hex) ||
+	    digest_file(of_model, other) || strcmp(hex, other) == 0 ||
+	    same_tokens(of_data, of_model))
+		return;
+	log_warning(
+		"%s is not the model's tokenizer (%s): its tokens may mean other text to the model. Prepare the text with --tokenizer %s",
+		of_data, of_model, of_model);
 }
 
 int job_options_numerics(char *out, size_t size)

@@ -3,6 +3,7 @@ noinst_LIBRARIES += transport/libtransport.a
 transport_libtransport_a_SOURCES = \
 	transport/transport.c transport/transport.h \
 	transport/transport_ops.h \
+	transport/hello.c transport/hello.h \
 	transport/queue.c transport/queue.h \
 	transport/spin.c transport/spin.h \
 	transport/wire.c transport/wire.h \
@@ -11,6 +12,11 @@ transport_libtransport_a_SOURCES = \
 	transport/auto/connect.c \
 	transport/auto/endpoint.c \
 	transport/auto/wait.c \
+	transport/fault/fault.h \
+	transport/fault/plan.h \
+	transport/fault/endpoint.c \
+	transport/fault/plan.c \
+	transport/fault/relay.c \
 	transport/inproc/inproc.h \
 	transport/inproc/bell.c \
 	transport/inproc/endpoint.c \
@@ -24,8 +30,10 @@ transport_libtransport_a_SOURCES = \
 	transport/tcp/tcp.h \
 	transport/tcp/address.c \
 	transport/tcp/connect.c \
+	transport/tcp/direct.c \
 	transport/tcp/endpoint.c \
 	transport/tcp/link.c \
+	transport/tcp/shield.c \
 	transport/tcp/sockets.c \
 	transport/tcp/uring.c \
 	transport/tcp/watch.c

@@ -44,6 +44,20 @@ const struct transport_ops *transport_find_ops(const char *kind)
 	return NULL;
 }
 
+/*
+ * "fault:tcp:..." is the transport that wraps another one, for tests, and what
+ * it wraps; it is not among those that are offered.
+ */
+static const struct transport_ops *find_ops(const char *kind,
+					    const char **wrapped)
+{
+	*wrapped = NULL;
+	if (!kind || strncmp(kind, "fault:", 6) != 0)
+		return transport_find_ops(kind);
+	*wrapped = kind + 6;
+	return &transport_fault_ops;
+}
+
 static int refuse_kind(const char *kind)
 {
 	char names[64] = "";
@@ -67,38 +81,62 @@ static int check_config(const struct transport_config *config)
 			    config->rank, config->size);
 	if (!config->job)
 		return fail(-EINVAL, "transport: the job number is 0");
+	if (config->wire > TRANSPORT_WIRE_CHECKED && !config->key)
+		return fail(-EINVAL,
+			    "transport: a wire that is authentic or encrypted "
+			    "needs a job key; make one with: stagecoach key");
 	if (config->depth > TRANSPORT_DEPTH_MAX)
 		return fail(-EINVAL, "transport: depth is %u, at most %u",
 			    config->depth, TRANSPORT_DEPTH_MAX);
 	return 0;
 }
 
-static void free_strings(const struct transport_config *config)
+/* What the config points to is the endpoint's own copy. */
+static void free_copies(const struct transport_config *config)
 {
 	free((char *)config->io);
 	free((char *)config->bind);
 	free((char *)config->host);
+	free((char *)config->wrapped);
+	if (config->key)
+		explicit_bzero((unsigned char *)config->key,
+			       TRANSPORT_KEY_BYTES);
+	free((unsigned char *)config->key);
 }
 
-static int copy_strings(struct transport_config *config)
+/* false: no memory. */
+static bool copy_string(const char **text)
 {
-	const char *host;
+	if (*text)
+		*text = strdup(*text);
+	return *text != NULL;
+}
 
-	config->io = strdup(config->io);
-	config->bind = strdup(config->bind);
-	host = config->host;
-	if (host)
-		config->host = strdup(host);
-	if (config->io && config->bind && (!host || config->host))
+static int copy_all(struct transport_config *config)
+{
+	const struct transport_config given = *config;
+	bool good = copy_string(&config->io);
+
+	good &= copy_string(&config->bind);
+	good &= copy_string(&config->host) || !given.host;
+	good &= copy_string(&config->wrapped) || !given.wrapped;
+	config->key = given.key ? malloc(TRANSPORT_KEY_BYTES) : NULL;
+	if (config->key)
+		memcpy((unsigned char *)config->key, given.key,
+		       TRANSPORT_KEY_BYTES);
+	else
+		good &= !given.key;
+	if (good)
 		return 0;
-	free_strings(config);
+	free_copies(config);
 	return fail(-ENOMEM, "transport: no memory for an endpoint");
 }
 
 int transport_open(const struct transport_config *config,
 		   struct transport_endpoint **out)
 {
-	const struct transport_ops *ops = transport_find_ops(config->kind);
+	const char *wrapped;
+	const struct transport_ops *ops = find_ops(config->kind, &wrapped);
 	struct transport_config full = *config;
 	struct transport_endpoint *endpoint;
 	int status;
@@ -109,24 +147,28 @@ int transport_open(const struct transport_config *config,
 	if (status)
 		return status;
 	full.kind = ops->kind;
+	full.wrapped = wrapped;
 	full.io = config->io ? config->io : "auto";
 	full.bind = config->bind ? config->bind : "127.0.0.1";
 	if (!config->silence_ns)
 		full.silence_ns = TRANSPORT_SILENCE_NS;
+	if (full.wire == TRANSPORT_WIRE_AUTO)
+		full.wire = full.key ? TRANSPORT_WIRE_AUTHENTIC
+				     : TRANSPORT_WIRE_CHECKED;
 	full.depth = config->depth ? config->depth : TRANSPORT_DEPTH_DEFAULT;
-	status = copy_strings(&full);
+	status = copy_all(&full);
 	if (status)
 		return status;
 	status = ops->open(&full, &endpoint);
 	if (status)
-		goto err_free_strings;
+		goto err_free_copies;
 	endpoint->ops = ops;
 	endpoint->config = full;
 	*out = endpoint;
 	return 0;
 
-err_free_strings:
-	free_strings(&full);
+err_free_copies:
+	free_copies(&full);
 	return status;
 }
 
@@ -541,5 +583,5 @@ void transport_close(struct transport_endpoint *endpoint)
 	}
 	ops->close(endpoint);
 	free(regions);
-	free_strings(&config);
+	free_copies(&config);
 }

@@ -90,6 +90,7 @@ struct transport_config {
 	unsigned spin_ns; /* wait spins at most this long; 0: default */
 	bool no_spin;     /* wait goes to sleep at once */
 	const char *host; /* auto: what names this host (NULL: found out) */
+	const char *wrapped; /* set by open: what a kind "fault:..." wraps */
 
 	/*
 	 * A peer whose host answers nothing for so long has failed; its link ends
@@ -265,8 +266,9 @@ struct transport_link_info {
 	char reason[160];   /* why this one, in words */
 	int status;         /* 0, or what the link failed with */
 	bool checksum;      /* payloads carry a CRC-32C */
-	bool zero_copy;     /* the kernel sends from the caller's memory */
-	bool registered;    /* buffers are registered with the kernel */
+	enum transport_wire wire;
+	bool zero_copy;  /* the kernel sends from the caller's memory */
+	bool registered; /* buffers are registered with the kernel */
 	uint64_t messages_sent, messages_received;
 	uint64_t bytes_sent, bytes_received; /* payload */
 	uint64_t messages_in_place; /* computed in the receiver's slot */

@@ -18,6 +18,7 @@ struct conformance_transport {
 	const char *kind;
 	const char *io;
 	enum transport_zero_copy zero_copy;
+	enum transport_wire wire; /* beyond checked: all ranks have a key */
 	/*
 	 * Each case in a process of its own: libraries that keep a device open
 	 * stand no fork, and cases fork.
@@ -30,6 +31,9 @@ struct conformance_transport {
 
 /* What main() returns. */
 int conformance_run(const struct conformance_transport *transport);
+/* One after the other. */
+int conformance_run_all(const struct conformance_transport *transports,
+			unsigned count);
 
 struct conformance_case {
 	const char *name;

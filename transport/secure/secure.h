@@ -91,6 +91,16 @@ int secure_session_export(struct secure_session *session, const char *label,
 			  unsigned char receive_key[SECURE_KEY_BYTES])
 	MUST_CHECK;
 
+/*
+ * Tells whoever is at the other end of a socket, in the words of TLS, that it
+ * is not welcome; as far as that goes without blocking.
+ */
+void secure_refuse(int fd);
+
+/* The first byte of a TLS record, followed by 3: what the peer talks about. */
+#define SECURE_ALERT     21
+#define SECURE_HANDSHAKE 22
+
 void secure_session_destroy(struct secure_session *session);
 
 /* ---- protection of what follows ---- */

@@ -351,6 +351,16 @@ int secure_session_step(struct secure_session *session, short *events)
 	}
 }
 
+void secure_refuse(int fd)
+{
+	/* A fatal alert: access_denied (RFC 8446, section 6). */
+	static const unsigned char alert[] = {SECURE_ALERT, 3, 3, 0, 2, 2, 49};
+	ssize_t sent;
+
+	sent = send(fd, alert, sizeof(alert), MSG_NOSIGNAL | MSG_DONTWAIT);
+	(void)sent;
+}
+
 int secure_session_export(struct secure_session *session, const char *label,
 			  unsigned char send_key[SECURE_KEY_BYTES],
 			  unsigned char receive_key[SECURE_KEY_BYTES])

@@ -102,7 +102,8 @@ static int endpoint_open(const struct transport_config *config,
 	endpoint->listener = -1;
 	endpoint->links = calloc(config->size, sizeof(*endpoint->links));
 	endpoint->link_of = calloc(config->size, sizeof(*endpoint->link_of));
-	if (!endpoint->links || !endpoint->link_of) {
+	endpoint->polls = calloc(config->size + 2, sizeof(*endpoint->polls));
+	if (!endpoint->links || !endpoint->link_of || !endpoint->polls) {
 		status = fail(-ENOMEM, "tcp: no memory for an endpoint");
 		goto err_free;
 	}
@@ -114,6 +115,7 @@ static int endpoint_open(const struct transport_config *config,
 	return 0;
 
 err_free:
+	free(endpoint->polls);
 	free(endpoint->link_of);
 	free(endpoint->links);
 	free(endpoint);
@@ -215,7 +217,8 @@ static int endpoint_post_send(struct transport_endpoint *base, unsigned peer,
 	if (status)
 		return status;
 	operation->crc = 0;
-	if (base->config.checksum)
+	if (base->config.checksum &&
+	    base->config.wire == TRANSPORT_WIRE_CHECKED)
 		operation->crc = digest_crc32c(0, data, bytes);
 	tcp(base)->backend->kick_send(tcp(base), link);
 	return 0;
@@ -256,6 +259,32 @@ static unsigned report(struct tcp_link *link, struct transport_completion *out,
 	return count;
 }
 
+/* Finished and not yet reported. */
+static bool has_completions(const struct tcp_endpoint *endpoint)
+{
+	const struct tcp_link *link;
+	unsigned i;
+
+	for (i = 0; i < endpoint->link_count; i++) {
+		link = &endpoint->links[i];
+		if (link->send.head != link->send.done ||
+		    link->receive.head != link->receive.done)
+			return true;
+	}
+	return false;
+}
+
+static bool has_news(const struct tcp_endpoint *endpoint)
+{
+	unsigned i;
+
+	for (i = 0; i < endpoint->link_count; i++) {
+		if (endpoint->links[i].status && !endpoint->links[i].cancelled)
+			return true;
+	}
+	return has_completions(endpoint);
+}
+
 static int endpoint_progress(struct transport_endpoint *base,
 			     struct transport_completion *out,
 			     unsigned capacity)
@@ -265,9 +294,11 @@ static int endpoint_progress(struct transport_endpoint *base,
 	struct tcp_link *link;
 	unsigned count = 0;
 	unsigned i;
-	int status;
+	int status = 0;
 
-	status = endpoint->backend->poll(endpoint);
+	/* What wait or a post has brought is told first, and at once. */
+	if (!has_completions(endpoint))
+		status = endpoint->backend->poll(endpoint);
 	for (i = 0; i < links; i++) {
 		link = &endpoint->links[(endpoint->next + i) % links];
 		if (!status && !link->cancelled)
@@ -279,21 +310,6 @@ static int endpoint_progress(struct transport_endpoint *base,
 	if (!count && !status)
 		tcp_watch_look(endpoint); /* the next call tells */
 	return count ? (int)count : status;
-}
-
-static bool has_news(const struct tcp_endpoint *endpoint)
-{
-	const struct tcp_link *link;
-	unsigned i;
-
-	for (i = 0; i < endpoint->link_count; i++) {
-		link = &endpoint->links[i];
-		if (link->send.head != link->send.done ||
-		    link->receive.head != link->receive.done ||
-		    (link->status && !link->cancelled))
-			return true;
-	}
-	return false;
 }
 
 static int endpoint_wait(struct transport_endpoint *base, int64_t deadline_ns,
@@ -392,7 +408,9 @@ static int endpoint_query(const struct transport_endpoint *base, unsigned peer,
 	*out = (struct transport_link_info){
 		.transport = "tcp",
 		.status = usable(link),
-		.checksum = base->config.checksum,
+		.checksum = base->config.checksum &&
+			    base->config.wire == TRANSPORT_WIRE_CHECKED,
+		.wire = base->config.wire,
 		.zero_copy = link->zero_copy && !link->probing,
 		.registered =
 			backend->registered && backend->registered(endpoint),
@@ -411,6 +429,14 @@ static int endpoint_query(const struct transport_endpoint *base, unsigned peer,
 	return 0;
 }
 
+/* Reset: nobody takes what is left, though the kernel still counts it. */
+static bool is_reset(int fd)
+{
+	struct pollfd look = {.fd = fd};
+
+	return poll(&look, 1, 0) > 0 && (look.revents & (POLLERR | POLLHUP));
+}
+
 /*
  * close(2) with unread bytes resets the connection, and a reset drops what the
  * peer's kernel does not have yet. A link that ends in the middle of something
@@ -425,7 +451,8 @@ static void linger(const struct tcp_endpoint *endpoint)
 	for (i = 0; i < endpoint->link_count; i++) {
 		while (endpoint->links[i].orderly &&
 		       ioctl(endpoint->links[i].fd, SIOCOUTQ, &unsent) == 0 &&
-		       unsent > 0 && clock_now_ns() < deadline_ns)
+		       unsent > 0 && !is_reset(endpoint->links[i].fd) &&
+		       clock_now_ns() < deadline_ns)
 			clock_sleep_ns(NS_PER_MS);
 	}
 }
@@ -442,6 +469,7 @@ static void endpoint_close(struct transport_endpoint *base)
 		tcp_link_fini(&endpoint->links[i]);
 	if (endpoint->listener >= 0)
 		close(endpoint->listener);
+	free(endpoint->polls);
 	free(endpoint->link_of);
 	free(endpoint->links);
 	free(endpoint);
