@@ -3,6 +3,7 @@ if HAVE_CMOCKA
 transport_tests = \
 	tests/transport/test-fault \
 	tests/transport/test-inproc \
+	tests/transport/test-rdma-control \
 	tests/transport/test-rdma \
 	tests/transport/test-rdma-send \
 	tests/transport/test-tcp-sockets \
@@ -84,6 +85,10 @@ tests_transport_test_inproc_SOURCES = \
 tests_transport_test_inproc_CPPFLAGS = $(TEST_CPPFLAGS)
 tests_transport_test_inproc_LDADD = $(transport_test_libs)
 tests_transport_test_inproc_LDFLAGS = $(transport_test_ldflags)
+
+tests_transport_test_rdma_control_SOURCES = tests/transport/test-rdma-control.c
+tests_transport_test_rdma_control_CPPFLAGS = $(TEST_CPPFLAGS)
+tests_transport_test_rdma_control_LDADD = $(transport_test_libs)
 
 tests_transport_test_rdma_SOURCES = \
 	tests/transport/test-rdma.c $(conformance_sources)
