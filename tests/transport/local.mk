@@ -8,6 +8,7 @@ transport_tests = \
 	tests/transport/test-flips \
 	tests/transport/test-flips-bpf \
 	tests/transport/test-inproc \
+	tests/transport/test-rdma-control \
 	tests/transport/test-rdma \
 	tests/transport/test-rdma-send \
 	tests/transport/test-shm \
@@ -126,6 +127,10 @@ tests_transport_test_inproc_SOURCES = \
 tests_transport_test_inproc_CPPFLAGS = $(TEST_CPPFLAGS)
 tests_transport_test_inproc_LDADD = $(transport_test_libs)
 tests_transport_test_inproc_LDFLAGS = $(transport_test_ldflags)
+
+tests_transport_test_rdma_control_SOURCES = tests/transport/test-rdma-control.c
+tests_transport_test_rdma_control_CPPFLAGS = $(TEST_CPPFLAGS)
+tests_transport_test_rdma_control_LDADD = $(transport_test_libs)
 
 tests_transport_test_rdma_SOURCES = \
 	tests/transport/test-rdma.c $(conformance_sources)
