@@ -197,6 +197,8 @@ static const char *const resume_may_change[] = {
 	"tcp-io",
 	"threads",
 	"no-pin",
+	"stall-timeout",
+	"heartbeat-timeout",
 	"schedule",
 	"recompute",
 	"steps",

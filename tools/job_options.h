@@ -8,6 +8,12 @@
 #include "engine/launch.h"
 #include "tools/options.h"
 
+#define JOB_OPTIONS_STALL_HELP                                                 \
+	"end when ranks are alive and none has gone on for so long; 0: never " \
+	"(default: ten times the longest action so far, at least 60)"
+#define JOB_OPTIONS_HEARTBEAT_HELP                                             \
+	"give a rank up that gave no sign of life for so long; 0: never"
+
 /* Rows every command that runs a pipeline has. */
 #define JOB_OPTIONS_PIPELINE                                                                                                         \
 	{.name = "stages",                                                                                                           \
@@ -45,9 +51,19 @@
 		 .minimum = 0,                                                                                                       \
 		 .maximum = 256,                                                                                                     \
 		 .help = "compute threads a stage; 0: the cores divided by the stages"},                                             \
+		{.name = "no-pin",                                                                                                   \
+		 .kind = OPTION_FLAG,                                                                                                \
+		 .help = "leave threads free to move between cores"},                                                                \
+		{.name = "stall-timeout",                                                                                            \
+		 .kind = OPTION_REAL,                                                                                                \
+		 .argument = "SECONDS",                                                                                              \
+		 .minimum = 0,                                                                                                       \
+		 .maximum = 1e6,                                                                                                     \
+		 .help = JOB_OPTIONS_STALL_HELP},                                                                                    \
 	{                                                                                                                            \
-		.name = "no-pin", .kind = OPTION_FLAG,                                                                               \
-		.help = "leave threads free to move between cores"                                                                   \
+		.name = "heartbeat-timeout", .kind = OPTION_REAL,                                                                    \
+		.argument = "SECONDS", .fallback = "3.5", .minimum = 0,                                                              \
+		.maximum = 1e6, .help = JOB_OPTIONS_HEARTBEAT_HELP                                                                   \
 	}
 
 /* Operations of each layer, and the split that balances them, or --split. */

@@ -7,6 +7,7 @@
 
 #include "engine/job.h"
 #include "engine/timeline.h"
+#include "tools/job_options.h"
 #include "tools/schedule/predict.h"
 
 /* clang-format off */
@@ -24,6 +25,11 @@
 	 .help = "compute threads a rank; 0: the cores divided by the ranks"}, \
 	{"no-pin", 0, OPTION_FLAG,                                             \
 	 .help = "leave threads free to move between cores"},                  \
+	{"stall-timeout", 0, OPTION_REAL, .argument = "SECONDS",               \
+	 .minimum = 0, .maximum = 1e6, .help = JOB_OPTIONS_STALL_HELP},        \
+	{"heartbeat-timeout", 0, OPTION_REAL, .argument = "SECONDS",           \
+	 .fallback = "3.5", .minimum = 0, .maximum = 1e6,                      \
+	 .help = JOB_OPTIONS_HEARTBEAT_HELP},                                  \
 	{"steps", 'n', OPTION_INTEGER, .argument = "N", .fallback = "5",       \
 	 .minimum = 1, .maximum = 1000,                                        \
 	 .help = "steps to measure each time, after one that warms up"}
