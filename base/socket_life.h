@@ -26,9 +26,8 @@
 void socket_life_probe(int fd, int64_t silence_ns);
 
 struct socket_life {
-	bool waits;        /* something sent, or a probe, is unanswered */
+	bool unanswered;   /* the latest packet sent, for now at least */
 	int64_t silent_ns; /* since the last packet of the peer */
-	unsigned segments; /* sent and not acknowledged */
 };
 
 /* -EOPNOTSUPP (silent) for a socket that is not TCP. */

@@ -33,8 +33,8 @@ struct tcp_link {
 	size_t sent, received;
 	uint32_t receive_crc; /* what the header promises */
 
-	char host[64];          /* numeric, for messages */
-	int64_t waits_since_ns; /* something is unanswered; 0: nothing is */
+	char host[64];       /* numeric, for messages */
+	int64_t answered_ns; /* watch.c: nothing was unanswered then */
 
 	uint64_t messages_sent, messages_received;
 	uint64_t bytes_sent, bytes_received;
