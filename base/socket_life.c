@@ -2,8 +2,8 @@
 
 #include "base/clock.h"
 #include <errno.h>
+#include <linux/tcp.h>
 #include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <string.h>
 #include <sys/socket.h>
 
@@ -56,6 +56,8 @@ int socket_life_query(int fd, struct socket_life *out)
 	 * carry no data; tcpi_probes counts those without an answer.
 	 */
 	out->silent_ns = silent_ms * NS_PER_MS;
+	out->in_flight = info.tcpi_unacked;
+	out->acknowledged_bytes = info.tcpi_bytes_acked;
 	out->unanswered =
 		info.tcpi_probes ||
 		(info.tcpi_unacked &&

@@ -26,8 +26,10 @@
 void socket_life_probe(int fd, int64_t silence_ns);
 
 struct socket_life {
-	bool unanswered;   /* the latest packet sent, for now at least */
-	int64_t silent_ns; /* since the last packet of the peer */
+	bool unanswered;    /* the latest packet sent, for now at least */
+	int64_t silent_ns;  /* since the last packet of the peer */
+	unsigned in_flight; /* segments sent and not acknowledged */
+	uint64_t acknowledged_bytes;
 };
 
 /* -EOPNOTSUPP (silent) for a socket that is not TCP. */

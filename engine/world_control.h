@@ -38,6 +38,7 @@ struct world_control {
 	_Atomic uint64_t events_dropped;
 	int64_t exit_ns; /* thread: when to end the process; 0: not yet */
 	struct liveness *watch; /* thread: of the coordinator; NULL: none */
+	uint64_t acknowledged_bytes; /* thread: by its host, at the last look */
 
 	pthread_mutex_t lock; /* all that follows */
 	pthread_cond_t changed;
