@@ -17,7 +17,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#define NUMERICS_BYTES 1024
+#define NUMERICS_BYTES    1024
 #define STATE_VERSION     1
 #define SHARD_BYTES_MAX   ((uint64_t)5000000000) /* as transformers 4 */
 #define MANIFEST_LIMIT    ((size_t)16 << 20)
@@ -163,6 +163,7 @@ int checkpoint_load_weights(struct pipeline *p, const char *folder)
 
 		if (row->target >= 0)
 			continue;
+		world_note_between(p->world); /* it goes on */
 		tensor = find_tensor(files, p->model, stored);
 		rc = tensor ? load_tensor(tensor, stored, row->weights)
 			    : fail(-EINVAL, "%s: tensor '%s' is missing",
@@ -202,6 +203,7 @@ int checkpoint_load_moments(struct pipeline *p, const char *folder)
 		if (!store_row_is_updated(row))
 			continue;
 		moment_tensor_name(p, i % moments, stored, name);
+		world_note_between(p->world); /* it goes on */
 		tensor = safetensors_find(files, name);
 		rc = tensor ? load_tensor(tensor, stored,
 					  row->moments[i % moments])
@@ -313,6 +315,7 @@ static int write_weights(const struct pipeline *p,
 
 		if (!store_row_is_saved(row))
 			continue;
+		world_note_between(p->world); /* it goes on */
 		rc = safetensors_writer_write(
 			writer, entry_of(p, row->parameter, false), 0,
 			row->weights, row->parameter->count * sizeof(float));
@@ -342,6 +345,7 @@ static int write_moments(const struct pipeline *p,
 
 		if (!has_moments(row->parameter))
 			continue;
+		world_note_between(p->world); /* it goes on */
 		entry = entry_of(p, row->parameter, true) * moments +
 			i % moments;
 		rc = safetensors_writer_write(

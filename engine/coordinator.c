@@ -449,6 +449,7 @@ static int take_progress(struct coordinator *coordinator, unsigned rank,
 	    0)
 		return -EPROTO;
 	note_step(member, message);
+	state.step = member->last_step;
 	snprintf(member->action, sizeof(member->action), "%s", action);
 	member->wait = state.wait;
 	member->wait_peer = state.peer;

@@ -465,7 +465,8 @@ static void *control_main(void *argument)
 		if (now_ns >= beat_ns) {
 			beat_ns = now_ns + WORLD_HEARTBEAT_NS;
 			check_coordinator(control);
-			send_progress(control);
+			if (atomic_load(&control->greeted))
+				send_progress(control);
 		}
 		check_exit(control);
 		if (poll_once(control, control->exit_ns

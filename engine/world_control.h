@@ -34,6 +34,7 @@ struct world_control {
 	_Atomic bool cancelled;
 	_Atomic bool cancel_noted; /* the main thread has logged it */
 	_Atomic bool stop;
+	_Atomic bool greeted; /* hello goes first, however late it is */
 	_Atomic bool quit;
 	_Atomic uint64_t events_dropped;
 	int64_t exit_ns; /* thread: when to end the process; 0: not yet */

@@ -25,4 +25,5 @@ include tests/e2e/local.mk
 include tests/interop/local.mk
 include tests/bench/local.mk
 include tests/fuzz/local.mk
+include tests/soak/local.mk
 include tests/sanitized.mk

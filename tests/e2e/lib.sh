@@ -96,6 +96,7 @@ children() {
 network=
 find_network() {
 	local way tool
+	PATH=$PATH:/usr/sbin:/sbin # for users who are not root
 	for tool in unshare ip nft ss; do
 		command -v $tool >/dev/null || { reason="no $tool here"; return; }
 	done

@@ -66,6 +66,17 @@ kill -INT $pid
 wait $pid
 same "it ends well" 0 $?
 
+# What all find out together is logged by the one that found it, and told.
+"$stagecoach" train --data "$scratch/data" --out "$scratch/wild" --layers 3 \
+	--width 64 --heads 4 --context 64 --steps 50 --eval-samples 0 --stages 3 \
+	--transport tcp --costs operations --lr 1000 --optimizer sgd --clip 0 \
+	--warmup 0 >"$scratch/out" 2>"$scratch/log"
+same "a gradient that is not finite: exit status" 1 $?
+same "a gradient that is not finite: one rank says so, and the supervisor" \
+	"rank 0: step;rank 0 (pid" \
+	"$(grep -o 'error: rank .*' "$scratch/log" |
+		sed 's/^error: //; s/^\(rank [0-9]*[:]* *[^ ]*\).*/\1/' | paste -sd';')"
+
 pid= # has been waited for
 echo "1..$cases"
 finish

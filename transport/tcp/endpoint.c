@@ -384,7 +384,7 @@ static int endpoint_query(const struct transport_endpoint *base, unsigned peer,
 /*
  * close(2) with unread bytes resets the connection, and a reset drops what the
  * peer's kernel does not have yet. A link that ends in the middle of something
- * is not waited for.
+ * is not waited for, nor is any once nothing is worth it (wake_fd).
  */
 static void linger(const struct tcp_endpoint *endpoint)
 {
@@ -394,6 +394,7 @@ static void linger(const struct tcp_endpoint *endpoint)
 
 	for (i = 0; i < endpoint->link_count; i++) {
 		while (endpoint->links[i].orderly &&
+		       !transport_woken(&endpoint->base) &&
 		       ioctl(endpoint->links[i].fd, SIOCOUTQ, &unsent) == 0 &&
 		       unsent > 0 && clock_now_ns() < deadline_ns)
 			clock_sleep_ns(NS_PER_MS);
