@@ -274,6 +274,36 @@ int exchange_await_sent(struct exchange *exchange, const bool *busy)
 	return rc;
 }
 
+int exchange_expect(struct exchange *exchange, struct message *message)
+{
+	int rc = exchange->error;
+
+	message->arrived = false;
+	while (!rc) {
+		rc = transport_post_recv(
+			exchange->world->endpoint, message->peer,
+			tag_of(exchange, message), message->data,
+			message->bytes, message);
+		if (rc != -EAGAIN)
+			break;
+		rc = wait_once(exchange, LIVENESS_WAITS_ROOM, message->peer);
+	}
+	if (rc)
+		return exchange->error = rc;
+	exchange->receiving++;
+	return 0;
+}
+
+int exchange_await_expected(struct exchange *exchange,
+			    const struct message *message)
+{
+	int rc = progress(exchange);
+
+	while (!rc && !message->arrived)
+		rc = wait_once(exchange, LIVENESS_WAITS_DATA, message->peer);
+	return rc;
+}
+
 int exchange_flush(struct exchange *exchange)
 {
 	int rc = progress(exchange);
@@ -282,6 +312,11 @@ int exchange_flush(struct exchange *exchange)
 		rc = wait_once(exchange, LIVENESS_WAITS_ROOM,
 			       some_receiver(exchange));
 	return rc;
+}
+
+int exchange_error(const struct exchange *exchange)
+{
+	return exchange->error;
 }
 
 bool exchange_is_idle(const struct exchange *exchange)

@@ -199,6 +199,7 @@ static const char *const resume_may_change[] = {
 	"no-pin",
 	"stall-timeout",
 	"heartbeat-timeout",
+	"store",
 	"schedule",
 	"recompute",
 	"steps",
@@ -327,6 +328,7 @@ static int find_tokenizer(struct train *t)
 				"tokenizer.json");
 		if (rc)
 			return rc;
+		job_options_compare_tokenizers(t->corpus, t->job.model);
 		if (files_exists(path))
 			return job_options_path(t->job.tokenizer_folder,
 						t->job.model);

@@ -1,7 +1,11 @@
 #include "tools/job_options.h"
+#include "base/digest.h"
+#include "base/files.h"
+#include "base/json.h"
 #include "base/log.h"
 #include "base/text.h"
 #include "base/threads.h"
+#include "data/corpus.h"
 #include "data/sampler.h"
 #include "engine/run.h"
 #include "model/kernels/numerics.h"
@@ -19,8 +23,13 @@ int job_options_path(char out[FILES_PATH_BYTES], const char *path)
 
 void job_options_pipeline(const struct options *options, struct job *job)
 {
+	const char *store = options_string(options, "store");
+
 	job->ranks = (unsigned)options_integer(options, "stages");
 	job->chunks = 1;
+	job->reach = strcmp(store, "root") == 0     ? REACH_ROOT
+		     : strcmp(store, "shared") == 0 ? REACH_SHARED
+						    : REACH_AUTO;
 }
 
 int job_options_partition(const struct options *options,
@@ -64,6 +73,47 @@ int job_options_windows(const struct corpus *corpus, int split,
 	return rc;
 }
 
+#define TOKENIZER_LIMIT ((size_t)256 << 20)
+
+/* What decides which text becomes which token; the files' layout does not. */
+static bool same_tokens(const char *path, const char *other)
+{
+	static const char *const parts[] = {"normalizer", "pre_tokenizer",
+					    "model", "added_tokens"};
+	json_t *a = NULL, *b = NULL;
+	bool same = json_read(path, TOKENIZER_LIMIT, &a) == 0 &&
+		    json_read(other, TOKENIZER_LIMIT, &b) == 0;
+
+	for (size_t i = 0; same && i < ARRAY_SIZE(parts); i++) {
+		json_t *x = json_object_get(a, parts[i]);
+		json_t *y = json_object_get(b, parts[i]);
+
+		same = x && y ? json_equal(x, y) : x == y;
+	}
+	json_decref(a);
+	json_decref(b);
+	return same;
+}
+
+void job_options_compare_tokenizers(const struct corpus *corpus,
+				    const char *model_folder)
+{
+	const char *of_data = corpus_tokenizer_path(corpus);
+	char of_model[FILES_PATH_BYTES];
+	char hex[DIGEST_HEX_BYTES], other[DIGEST_HEX_BYTES];
+
+	if (!of_data ||
+	    files_join(of_model, sizeof(of_model), model_folder,
+		       "tokenizer.json") ||
+	    !files_exists(of_model) || digest_file(of_data, hex) ||
+	    digest_file(of_model, other) || strcmp(hex, other) == 0 ||
+	    same_tokens(of_data, of_model))
+		return;
+	log_warning(
+		"%s is not the model's tokenizer (%s): its tokens may mean other text to the model. Prepare the text with --tokenizer %s",
+		of_data, of_model, of_model);
+}
+
 int job_options_numerics(char *out, size_t size)
 {
 	threads_set_float_state(); /* as the ranks compute */
@@ -95,12 +145,19 @@ static int check_heartbeat(const struct options *options)
 	return 0;
 }
 
+const char *job_options_transport(const struct options *options, unsigned ranks)
+{
+	const char *transport = options_string(options, "transport");
+
+	return ranks == 1 && strcmp(transport, "auto") == 0 ? "inproc"
+							    : transport;
+}
+
 int job_options_launch(const struct options *options, const struct job *job,
 		       void (*event)(void *argument, unsigned rank,
 				     const json_t *event),
 		       void *argument, struct launch_result *result)
 {
-	const char *transport = options_string(options, "transport");
 	char numerics[JOB_OPTIONS_NUMERICS_BYTES];
 	json_t *json = job_to_json(job);
 	struct launch launch = {
@@ -108,7 +165,7 @@ int job_options_launch(const struct options *options, const struct job *job,
 		.threads_per_rank =
 			(unsigned)options_integer(options, "threads"),
 		.pin = !options_flag(options, "no-pin"),
-		.transport = transport,
+		.transport = job_options_transport(options, job->ranks),
 		.io = options_string(options, "tcp-io"),
 		.heartbeat_timeout_ns =
 			timeout_ns(options, "heartbeat-timeout"),
@@ -122,12 +179,12 @@ int job_options_launch(const struct options *options, const struct job *job,
 	};
 	int rc = job_options_numerics(numerics, sizeof(numerics));
 
-	if (strcmp(transport, "auto") == 0)
-		launch.transport = job->ranks == 1 ? "inproc" : "tcp";
 	if (!rc)
 		rc = check_heartbeat(options);
 	if (!rc && !json)
 		rc = fail(-ENOMEM, "no memory for the job");
+	if (!rc)
+		rc = job_attach_schedule(job, json);
 	if (rc)
 		*result =
 			(struct launch_result){.status = rc, .failed_rank = -1};

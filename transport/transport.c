@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -12,7 +13,9 @@
 #include "transport/transport_ops.h"
 
 static const struct transport_ops *const kinds[] = {
+	&transport_auto_ops,
 	&transport_inproc_ops,
+	&transport_rdma_ops,
 	&transport_tcp_ops,
 };
 
@@ -31,7 +34,7 @@ void transport_config_default(struct transport_config *config)
 	};
 }
 
-static const struct transport_ops *find_kind(const char *kind)
+const struct transport_ops *transport_find_ops(const char *kind)
 {
 	size_t i;
 
@@ -40,6 +43,33 @@ static const struct transport_ops *find_kind(const char *kind)
 			return kinds[i];
 	}
 	return NULL;
+}
+
+/*
+ * "fault:tcp:..." is the transport that wraps another one, for tests, and what
+ * it wraps; it is not among those that are offered.
+ */
+static const struct transport_ops *find_ops(const char *kind,
+					    const char **wrapped)
+{
+	*wrapped = NULL;
+	if (!kind || strncmp(kind, "fault:", 6) != 0)
+		return transport_find_ops(kind);
+	*wrapped = kind + 6;
+	return &transport_fault_ops;
+}
+
+static int refuse_kind(const char *kind)
+{
+	char names[64] = "";
+	size_t used = 0;
+
+	for (size_t i = 0; i < ARRAY_SIZE(kinds); i++)
+		used += (size_t)snprintf(names + used, sizeof(names) - used,
+					 "%s%s", i ? ", " : "", kinds[i]->kind);
+	return fail(-EOPNOTSUPP,
+		    "transport: no transport named \"%s\" (there are %s)",
+		    kind ? kind : "", names);
 }
 
 static int check_config(const struct transport_config *config)
@@ -52,51 +82,94 @@ static int check_config(const struct transport_config *config)
 			    config->rank, config->size);
 	if (!config->job)
 		return fail(-EINVAL, "transport: the job number is 0");
+	if (config->wire > TRANSPORT_WIRE_CHECKED && !config->key)
+		return fail(-EINVAL,
+			    "transport: a wire that is authentic or encrypted "
+			    "needs a job key; make one with: stagecoach key");
 	if (config->depth > TRANSPORT_DEPTH_MAX)
 		return fail(-EINVAL, "transport: depth is %u, at most %u",
 			    config->depth, TRANSPORT_DEPTH_MAX);
 	return 0;
 }
 
+/* What the config points to is the endpoint's own copy. */
+static void free_copies(const struct transport_config *config)
+{
+	free((char *)config->io);
+	free((char *)config->bind);
+	free((char *)config->host);
+	free((char *)config->wrapped);
+	if (config->key)
+		explicit_bzero((unsigned char *)config->key,
+			       TRANSPORT_KEY_BYTES);
+	free((unsigned char *)config->key);
+}
+
+/* false: no memory. */
+static bool copy_string(const char **text)
+{
+	if (*text)
+		*text = strdup(*text);
+	return *text != NULL;
+}
+
+static int copy_all(struct transport_config *config)
+{
+	const struct transport_config given = *config;
+	bool good = copy_string(&config->io);
+
+	good &= copy_string(&config->bind);
+	good &= copy_string(&config->host) || !given.host;
+	good &= copy_string(&config->wrapped) || !given.wrapped;
+	config->key = given.key ? malloc(TRANSPORT_KEY_BYTES) : NULL;
+	if (config->key)
+		memcpy((unsigned char *)config->key, given.key,
+		       TRANSPORT_KEY_BYTES);
+	else
+		good &= !given.key;
+	if (good)
+		return 0;
+	free_copies(config);
+	return fail(-ENOMEM, "transport: no memory for an endpoint");
+}
+
 int transport_open(const struct transport_config *config,
 		   struct transport_endpoint **out)
 {
-	const struct transport_ops *ops = find_kind(config->kind);
+	const char *wrapped;
+	const struct transport_ops *ops = find_ops(config->kind, &wrapped);
 	struct transport_config full = *config;
 	struct transport_endpoint *endpoint;
 	int status;
 
 	if (!ops)
-		return fail(-EOPNOTSUPP,
-			    "transport: no transport named \"%s\" (there are "
-			    "inproc and tcp)",
-			    config->kind ? config->kind : "");
+		return refuse_kind(config->kind);
 	status = check_config(config);
 	if (status)
 		return status;
 	full.kind = ops->kind;
+	full.wrapped = wrapped;
 	full.io = config->io ? config->io : "auto";
 	full.bind = config->bind ? config->bind : "127.0.0.1";
 	if (!config->silence_ns)
 		full.silence_ns = TRANSPORT_SILENCE_NS;
+	if (full.wire == TRANSPORT_WIRE_AUTO)
+		full.wire = full.key ? TRANSPORT_WIRE_AUTHENTIC
+				     : TRANSPORT_WIRE_CHECKED;
 	full.depth = config->depth ? config->depth : TRANSPORT_DEPTH_DEFAULT;
-	full.io = strdup(full.io);
-	full.bind = strdup(full.bind);
-	if (!full.io || !full.bind) {
-		status = fail(-ENOMEM, "transport: no memory for an endpoint");
-		goto err_free_strings;
-	}
+	status = copy_all(&full);
+	if (status)
+		return status;
 	status = ops->open(&full, &endpoint);
 	if (status)
-		goto err_free_strings;
+		goto err_free_copies;
 	endpoint->ops = ops;
 	endpoint->config = full;
 	*out = endpoint;
 	return 0;
 
-err_free_strings:
-	free((char *)full.io);
-	free((char *)full.bind);
+err_free_copies:
+	free_copies(&full);
 	return status;
 }
 
@@ -490,16 +563,14 @@ void transport_close(struct transport_endpoint *endpoint)
 {
 	struct transport_region *regions;
 	const struct transport_ops *ops;
-	const char *bind;
-	const char *io;
+	struct transport_config config;
 	bool released;
 	unsigned i;
 
 	if (!endpoint)
 		return;
 	ops = endpoint->ops;
-	io = endpoint->config.io;
-	bind = endpoint->config.bind;
+	config = endpoint->config;
 	regions = endpoint->regions;
 	released =
 		ops->cancel(endpoint, TRANSPORT_ALL_PEERS,
@@ -515,6 +586,5 @@ void transport_close(struct transport_endpoint *endpoint)
 	}
 	ops->close(endpoint);
 	free(regions);
-	free((char *)io);
-	free((char *)bind);
+	free_copies(&config);
 }

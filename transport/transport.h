@@ -57,8 +57,9 @@ enum transport_wire {
 
 /* Zero means the default in every field that has one. */
 struct transport_config {
-	const char *kind; /* "inproc" or "tcp" */
-	const char *io;   /* tcp: "uring", "sockets" or "auto" (default) */
+	/* "inproc", "tcp", "rdma", or "auto": for each link the best of the others */
+	const char *kind;
+	const char *io; /* tcp: "uring", "sockets" or "auto" (default) */
 	unsigned rank;
 	unsigned size;
 	uint64_t job;   /* not 0; the same on all ranks; in every frame */
@@ -88,6 +89,9 @@ struct transport_config {
 	unsigned depth; /* operations per link and direction, posted at once */
 	unsigned spin_ns; /* wait spins at most this long; 0: default */
 	bool no_spin;     /* wait goes to sleep at once */
+	const char *host; /* auto: what names this host (NULL: found out) */
+	const char *wrapped; /* set by open: what a kind "fault:..." wraps */
+
 	/*
 	 * A peer whose host answers nothing for so long has failed; its link ends
 	 * with -ETIMEDOUT. 0: default, 3.5 s; negative: never. Noticed by
@@ -136,8 +140,8 @@ int transport_listen(struct transport_endpoint *endpoint, char *address,
  * Builds the links with exactly these peers. Every rank calls it, after
  * listen, with symmetric sets: a in b's set when b in a's. The lower rank
  * connects, the higher accepts. addresses[] is indexed by rank; entries of
- * other ranks are not read. Blocks until all links stand, at most timeout_ns
- * and not beyond config.wake_fd.
+ * other ranks are not read (those of lower ranks only by auto). Blocks until
+ * all links stand, at most timeout_ns and not beyond config.wake_fd.
  *
  * The handshake compares version, job, epoch, size, ranks, checksum and
  * fingerprint and names what differs. -EPROTO: a peer differs. -ETIMEDOUT:
@@ -263,8 +267,9 @@ struct transport_link_info {
 	char reason[160];   /* why this one, in words */
 	int status;         /* 0, or what the link failed with */
 	bool checksum;      /* payloads carry a CRC-32C */
-	bool zero_copy;     /* the kernel sends from the caller's memory */
-	bool registered;    /* buffers are registered with the kernel */
+	enum transport_wire wire;
+	bool zero_copy;  /* the kernel sends from the caller's memory */
+	bool registered; /* buffers are registered with the kernel */
 	uint64_t messages_sent, messages_received;
 	uint64_t bytes_sent, bytes_received; /* payload */
 	uint64_t messages_in_place; /* computed in the receiver's slot */

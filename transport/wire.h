@@ -1,8 +1,8 @@
 /*
  * Frames: what travels on a byte stream between two ranks.
  *
- * A frame is a header of 64 bytes, little endian, and `length` bytes of
- * payload. Pure functions over bytes; nothing here trusts its input.
+ * A frame is a header of 64 bytes, little endian, `length` bytes of payload,
+ * and a MAC where the job has a key (transport/secure). Pure functions over bytes; nothing here trusts its input.
  *
  *     offset  bytes  field
  *          0      4  magic "SGCH"
@@ -31,9 +31,11 @@
 #define WIRE_HEADER_BYTES 64
 #define WIRE_HELLO_BYTES  64 /* payload of WIRE_HELLO and WIRE_REFUSE */
 #define WIRE_MAGIC        0x48434753u
-#define WIRE_VERSION      1
+#define WIRE_VERSION      2
 
-#define WIRE_FLAG_CHECKSUM 1u /* the payload's CRC-32C is there */
+#define WIRE_FLAG_CHECKSUM  1u /* the payload's CRC-32C is there */
+#define WIRE_FLAG_AUTHENTIC 2u /* a MAC of 16 bytes follows the payload */
+#define WIRE_FLAG_ENCRYPTED 4u /* the same, and the payload is ciphertext */
 
 enum wire_type {
 	WIRE_DATA = 1,
@@ -106,6 +108,7 @@ void wire_header_explain(enum wire_fault fault,
 struct wire_hello {
 	uint32_t size; /* ranks of the job */
 	bool checksum;
+	enum transport_wire wire;
 	unsigned char fingerprint[TRANSPORT_FINGERPRINT_BYTES];
 };
 

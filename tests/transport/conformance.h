@@ -18,12 +18,22 @@ struct conformance_transport {
 	const char *kind;
 	const char *io;
 	enum transport_zero_copy zero_copy;
+	enum transport_wire wire; /* beyond checked: all ranks have a key */
+	/*
+	 * Each case in a process of its own: libraries that keep a device open
+	 * stand no fork, and cases fork.
+	 */
+	bool isolated;
+	unsigned kept_fds; /* that such a library opens once, and keeps */
 	const struct conformance_exclusion *exclusions;
 	unsigned exclusion_count;
 };
 
 /* What main() returns. */
 int conformance_run(const struct conformance_transport *transport);
+/* One after the other. */
+int conformance_run_all(const struct conformance_transport *transports,
+			unsigned count);
 
 struct conformance_case {
 	const char *name;
@@ -34,6 +44,8 @@ struct conformance_case {
 extern const struct conformance_case conformance_data_cases[];
 extern const struct conformance_case conformance_connect_cases[];
 extern const struct conformance_case conformance_failure_cases[];
+extern const struct conformance_case conformance_process_cases[];
+extern const struct conformance_case conformance_leak_cases[];
 extern const struct conformance_case conformance_wait_cases[];
 extern const struct conformance_case conformance_wire_cases[];
 

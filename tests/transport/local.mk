@@ -1,13 +1,22 @@
 # Transport: frames, and one suite over every transport.
 if HAVE_CMOCKA
 transport_tests = \
+	tests/transport/test-fault \
 	tests/transport/test-inproc \
+	tests/transport/test-rdma \
+	tests/transport/test-rdma-send \
 	tests/transport/test-tcp-sockets \
 	tests/transport/test-tcp-uring \
 	tests/transport/test-tcp-uring-zero-copy \
-	tests/transport/test-tcp-fallback
-check_PROGRAMS += tests/transport/test-wire $(transport_tests)
-TESTS += tests/transport/test-wire $(transport_tests)
+	tests/transport/test-tcp-fallback \
+	tests/transport/test-tcp-sockets-authentic \
+	tests/transport/test-tcp-sockets-encrypted \
+	tests/transport/test-tcp-uring-authentic \
+	tests/transport/test-tcp-uring-encrypted
+check_PROGRAMS += tests/transport/test-secure tests/transport/test-wire \
+	$(transport_tests)
+TESTS += tests/transport/test-secure tests/transport/test-wire \
+	$(transport_tests)
 
 # It waits for most of its time, and looks inside for the sockets.
 check_PROGRAMS += tests/transport/test-tcp-silence
@@ -24,23 +33,79 @@ conformance_sources = \
 	tests/transport/conformance-connect.c \
 	tests/transport/conformance-data.c \
 	tests/transport/conformance-failure.c \
+	tests/transport/conformance-leak.c \
+	tests/transport/conformance-process.c \
 	tests/transport/conformance-wait.c \
 	tests/transport/conformance-wire.c \
 	tests/transport/world.c tests/transport/world.h
 transport_test_libs = $(TRANSPORT_LIBS) $(BASE_LIBS) $(CMOCKA_LIBS)
-# The suite counts allocations.
+# The suite counts allocations, and what is not freed.
 transport_test_ldflags = $(AM_LDFLAGS) \
-	-Wl,--wrap=malloc -Wl,--wrap=calloc -Wl,--wrap=realloc
+	-Wl,--wrap=malloc -Wl,--wrap=calloc -Wl,--wrap=realloc \
+	-Wl,--wrap=strdup -Wl,--wrap=free
+
+tests_transport_test_secure_SOURCES = tests/transport/test-secure.c
+tests_transport_test_secure_CPPFLAGS = $(TEST_CPPFLAGS)
+tests_transport_test_secure_LDADD = $(transport_test_libs)
 
 tests_transport_test_wire_SOURCES = tests/transport/test-wire.c
 tests_transport_test_wire_CPPFLAGS = $(TEST_CPPFLAGS)
 tests_transport_test_wire_LDADD = $(transport_test_libs)
+
+tests_transport_test_tcp_sockets_authentic_SOURCES = \
+	tests/transport/test-tcp-secure.c $(conformance_sources)
+tests_transport_test_tcp_sockets_authentic_CPPFLAGS = $(TEST_CPPFLAGS) -DIO='"sockets"' \
+	-DWIRE=TRANSPORT_WIRE_AUTHENTIC -DWIRE_NAME='"authentic"' \
+	-DOVERLAP='"bytes move only while the owner calls progress"'
+tests_transport_test_tcp_sockets_authentic_LDADD = $(transport_test_libs)
+tests_transport_test_tcp_sockets_authentic_LDFLAGS = $(transport_test_ldflags)
+
+tests_transport_test_tcp_sockets_encrypted_SOURCES = \
+	tests/transport/test-tcp-secure.c $(conformance_sources)
+tests_transport_test_tcp_sockets_encrypted_CPPFLAGS = $(TEST_CPPFLAGS) -DIO='"sockets"' \
+	-DWIRE=TRANSPORT_WIRE_ENCRYPTED -DWIRE_NAME='"encrypted"' \
+	-DOVERLAP='"bytes move only while the owner calls progress"'
+tests_transport_test_tcp_sockets_encrypted_LDADD = $(transport_test_libs)
+tests_transport_test_tcp_sockets_encrypted_LDFLAGS = $(transport_test_ldflags)
+
+tests_transport_test_tcp_uring_authentic_SOURCES = \
+	tests/transport/test-tcp-secure.c $(conformance_sources)
+tests_transport_test_tcp_uring_authentic_CPPFLAGS = $(TEST_CPPFLAGS) -DIO='"uring"' \
+	-DWIRE=TRANSPORT_WIRE_AUTHENTIC -DWIRE_NAME='"authentic"'
+tests_transport_test_tcp_uring_authentic_LDADD = $(transport_test_libs)
+tests_transport_test_tcp_uring_authentic_LDFLAGS = $(transport_test_ldflags)
+
+tests_transport_test_tcp_uring_encrypted_SOURCES = \
+	tests/transport/test-tcp-secure.c $(conformance_sources)
+tests_transport_test_tcp_uring_encrypted_CPPFLAGS = $(TEST_CPPFLAGS) -DIO='"uring"' \
+	-DWIRE=TRANSPORT_WIRE_ENCRYPTED -DWIRE_NAME='"encrypted"' \
+	-DOVERLAP='"the slot holds ciphertext until the owner calls progress"'
+tests_transport_test_tcp_uring_encrypted_LDADD = $(transport_test_libs)
+tests_transport_test_tcp_uring_encrypted_LDFLAGS = $(transport_test_ldflags)
+
+tests_transport_test_fault_SOURCES = \
+	tests/transport/test-fault.c $(conformance_sources)
+tests_transport_test_fault_CPPFLAGS = $(TEST_CPPFLAGS)
+tests_transport_test_fault_LDADD = $(transport_test_libs)
+tests_transport_test_fault_LDFLAGS = $(transport_test_ldflags)
 
 tests_transport_test_inproc_SOURCES = \
 	tests/transport/test-inproc.c $(conformance_sources)
 tests_transport_test_inproc_CPPFLAGS = $(TEST_CPPFLAGS)
 tests_transport_test_inproc_LDADD = $(transport_test_libs)
 tests_transport_test_inproc_LDFLAGS = $(transport_test_ldflags)
+
+tests_transport_test_rdma_SOURCES = \
+	tests/transport/test-rdma.c $(conformance_sources)
+tests_transport_test_rdma_CPPFLAGS = $(TEST_CPPFLAGS)
+tests_transport_test_rdma_LDADD = $(transport_test_libs)
+tests_transport_test_rdma_LDFLAGS = $(transport_test_ldflags)
+
+tests_transport_test_rdma_send_SOURCES = \
+	tests/transport/test-rdma.c $(conformance_sources)
+tests_transport_test_rdma_send_CPPFLAGS = $(TEST_CPPFLAGS) -DWITHOUT_IMMEDIATE
+tests_transport_test_rdma_send_LDADD = $(transport_test_libs)
+tests_transport_test_rdma_send_LDFLAGS = $(transport_test_ldflags)
 
 tests_transport_test_tcp_sockets_SOURCES = \
 	tests/transport/test-tcp-sockets.c $(conformance_sources)

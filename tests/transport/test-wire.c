@@ -28,7 +28,7 @@ static const struct wire_header sample = {
 static void test_layout(void **state)
 {
 	static const unsigned char start[60] = {
-		'S',  'G',  'C',  'H',  1,    0,    1,    0,    0xef, 0xcd,
+		'S',  'G',  'C',  'H',  2,    0,    1,    0,    0xef, 0xcd,
 		0xab, 0x89, 0x67, 0x45, 0x23, 0x01, 3,    0,    0,    0,
 		4,    0,    0,    0,    5,    0,    0,    0,    1,    0,
 		0,    0,    77,   0,    0,    0,    0,    0,    0,    0,
@@ -113,10 +113,10 @@ static void test_bad_values(void **state)
 	struct wire_header out;
 
 	(void)state;
-	header.version = 2;
+	header.version = WIRE_VERSION + 1;
 	wire_header_encode(&header, frame);
 	assert_int_equal(wire_header_decode(frame, &out), WIRE_BAD_VERSION);
-	assert_int_equal(out.version, 2);
+	assert_int_equal(out.version, WIRE_VERSION + 1);
 	assert_true(out.job == sample.job);
 	header = sample;
 	header.type = 0;
@@ -126,7 +126,10 @@ static void test_bad_values(void **state)
 	wire_header_encode(&header, frame);
 	assert_int_equal(wire_header_decode(frame, &out), WIRE_BAD_TYPE);
 	header = sample;
-	header.flags = 2;
+	header.flags = WIRE_FLAG_CHECKSUM | WIRE_FLAG_AUTHENTIC;
+	wire_header_encode(&header, frame);
+	assert_int_equal(wire_header_decode(frame, &out), WIRE_BAD_FLAGS);
+	header.flags = 2 * WIRE_FLAG_ENCRYPTED;
 	wire_header_encode(&header, frame);
 	assert_int_equal(wire_header_decode(frame, &out), WIRE_BAD_FLAGS);
 	header.flags = 0;
@@ -187,7 +190,7 @@ static void test_noise(void **state)
 			memcpy(frame + 16 * i, words, 16);
 		}
 		if (round & 1)
-			memcpy(frame, "SGCH\1\0\1", 8);
+			memcpy(frame, "SGCH\2\0\1", 8);
 		assert_int_not_equal(wire_header_decode(frame, &header),
 				     WIRE_OK);
 	}

@@ -13,9 +13,8 @@
 /* clang-format off */
 #define SCHEDULE_RANK_OPTIONS                                                  \
 	{"transport", 0, OPTION_CHOICE, .argument = "KIND",                    \
-	 .choices = "auto|tcp|inproc", .fallback = "auto", .group = "Ranks",   \
-	 .help = "tcp: a process a rank; inproc: threads of one process; "     \
-		 "auto: inproc for one rank, else tcp"},                       \
+	 .choices = JOB_OPTIONS_TRANSPORTS, .fallback = "auto",                \
+	 .group = "Ranks", .help = JOB_OPTIONS_TRANSPORTS_HELP},               \
 	{"tcp-io", 0, OPTION_CHOICE, .argument = "HOW",                        \
 	 .choices = "auto|uring|sockets", .fallback = "auto",                  \
 	 .help = "how tcp moves bytes; auto: io_uring where the kernel "       \
@@ -25,11 +24,7 @@
 	 .help = "compute threads a rank; 0: the cores divided by the ranks"}, \
 	{"no-pin", 0, OPTION_FLAG,                                             \
 	 .help = "leave threads free to move between cores"},                  \
-	{"stall-timeout", 0, OPTION_REAL, .argument = "SECONDS",               \
-	 .minimum = 0, .maximum = 1e6, .help = JOB_OPTIONS_STALL_HELP},        \
-	{"heartbeat-timeout", 0, OPTION_REAL, .argument = "SECONDS",           \
-	 .fallback = "3.5", .minimum = 0, .maximum = 1e6,                      \
-	 .help = JOB_OPTIONS_HEARTBEAT_HELP},                                  \
+	JOB_OPTIONS_LIVENESS,                                                  \
 	{"steps", 'n', OPTION_INTEGER, .argument = "N", .fallback = "5",       \
 	 .minimum = 1, .maximum = 1000,                                        \
 	 .help = "steps to measure each time, after one that warms up"}

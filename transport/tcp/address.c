@@ -25,7 +25,7 @@ static bool is_loopback(const struct sockaddr_storage *address)
 	return IN6_IS_ADDR_LOOPBACK(&six->sin6_addr);
 }
 
-static int resolve(const char *host, const char *port,
+static int resolve(const char *host, const char *port, bool keyed,
 		   struct sockaddr_storage *out, socklen_t *length)
 {
 	struct addrinfo hints = {
@@ -43,31 +43,35 @@ static int resolve(const char *host, const char *port,
 	memcpy(out, found->ai_addr, found->ai_addrlen);
 	*length = found->ai_addrlen;
 	freeaddrinfo(found);
-	if (!is_loopback(out))
+	if (!is_loopback(out) && !keyed)
 		return fail(-EACCES,
-			    "tcp: %s is beyond loopback, and links between "
-			    "hosts need a job key, which this version does not "
-			    "have; use 127.0.0.1 or ::1",
+			    "tcp: %s is beyond loopback, where a job needs a "
+			    "key: make one with stagecoach key > job.key, and "
+			    "give all ranks --key-file job.key",
 			    host);
 	return 0;
 }
 
-int tcp_address_bind(const char *host, struct sockaddr_storage *out,
+int tcp_address_bind(const char *host, bool keyed, struct sockaddr_storage *out,
 		     socklen_t *length)
 {
-	return resolve(host, "0", out, length);
+	return resolve(host, "0", keyed, out, length);
 }
 
-int tcp_address_parse(const char *address, struct sockaddr_storage *out,
-		      socklen_t *length)
+int tcp_address_parse(const char *address, bool keyed,
+		      struct sockaddr_storage *out, socklen_t *length)
 {
 	char text[TRANSPORT_ADDRESS_BYTES];
 	char *host = text + 4;
 	char *colon;
 	int64_t port;
 
-	if (text_copy(text, sizeof(text), address) ||
-	    strncmp(text, "tcp:", 4) != 0)
+	if (text_copy(text, sizeof(text), address))
+		goto err_form;
+	/* "rdma:DEVICE@HOST:PORT": its links are set up by tcp. */
+	if (strncmp(text, "rdma:", 5) == 0 && strchr(text, '@'))
+		host = strchr(text, '@') + 1;
+	else if (strncmp(text, "tcp:", 4) != 0)
 		goto err_form;
 	colon = strrchr(host, ':');
 	if (!colon || text_parse_integer(colon + 1, 1, 65535, &port))
@@ -79,7 +83,7 @@ int tcp_address_parse(const char *address, struct sockaddr_storage *out,
 		colon[-1] = '\0';
 		host++;
 	}
-	return resolve(host, colon + 1, out, length);
+	return resolve(host, colon + 1, keyed, out, length);
 
 err_form:
 	return fail(-EINVAL,

@@ -3,7 +3,8 @@
  * pair compare what it believes before the first message.
  *
  * A greeting is a connection on its way. Both ends send one hello of fixed
- * size and read one; nobody reads further than that. Whoever knocks and
+ * size and read one; nobody reads further than that. Where there is a job key,
+ * both prove first that they have it (transport/secure). Whoever knocks and
  * is not one of ours (random bytes, another job, a stale epoch) gets a slot
  * for a short time and never disturbs the rest.
  */
@@ -21,14 +22,17 @@
 #include "transport/tcp/tcp.h"
 
 #define FRAME_BYTES (WIRE_HEADER_BYTES + WIRE_HELLO_BYTES)
-#define STRANGERS   32                  /* accepted at once, before a hello */
+#define STRANGERS   128                 /* accepted at once, before a hello */
 #define STRANGER_NS (5 * NS_PER_SECOND) /* time to say it */
+/* Only then may it have to go for another: an honest one needs less. */
+#define PATIENCE_NS (250 * NS_PER_MS)
 #define RETRY_NS    (20 * NS_PER_MS)
 
 enum greeting_state {
 	GREETING_FREE,
 	GREETING_RESTING, /* outgoing: tries again at due_ns */
 	GREETING_CONNECTING,
+	GREETING_PROVING, /* the job key */
 	GREETING_TALKING,
 	GREETING_LINKED,
 };
@@ -41,6 +45,8 @@ struct greeting {
 	int64_t due_ns; /* resting: try again; incoming: drop */
 	unsigned char out[FRAME_BYTES];
 	unsigned char in[FRAME_BYTES];
+	struct secure_session *session; /* with a key; until it is a link */
+	short events;  /* proving: what the handshake waits for */
 	char note[96]; /* why it is not linked yet */
 };
 
@@ -53,9 +59,10 @@ struct meeting {
 	unsigned outgoing; /* greetings[0 .. outgoing) */
 	unsigned greeting_count;
 	struct greeting *greetings;
+	unsigned turned_away;
 	struct pollfd
 		*polls;     /* the wake_fd's, the listener's, the greetings' */
-	char stranger[192]; /* what was turned away last */
+	char stranger[128]; /* why the last was turned away */
 };
 
 int tcp_listen(struct tcp_endpoint *endpoint, char *address, size_t size)
@@ -66,7 +73,8 @@ int tcp_listen(struct tcp_endpoint *endpoint, char *address, size_t size)
 	int status;
 	int fd;
 
-	status = tcp_address_bind(config->bind, &local, &length);
+	status = tcp_address_bind(config->bind, config->key != NULL, &local,
+				  &length);
 	if (status)
 		return status;
 	fd = socket(local.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK,
@@ -107,6 +115,7 @@ static void encode_hello(const struct tcp_endpoint *endpoint, unsigned to,
 	struct wire_hello hello = {
 		.size = config->size,
 		.checksum = config->checksum,
+		.wire = config->wire,
 	};
 
 	memcpy(hello.fingerprint, config->fingerprint,
@@ -116,6 +125,8 @@ static void encode_hello(const struct tcp_endpoint *endpoint, unsigned to,
 
 static void greeting_drop(struct greeting *greeting)
 {
+	secure_session_destroy(greeting->session);
+	greeting->session = NULL;
 	if (greeting->fd >= 0)
 		close(greeting->fd);
 	greeting->fd = -1;
@@ -138,7 +149,8 @@ static int greeting_dial(struct meeting *meeting, struct greeting *greeting)
 	socklen_t length;
 	int status;
 
-	status = tcp_address_parse(meeting->addresses[greeting->peer], &remote,
+	status = tcp_address_parse(meeting->addresses[greeting->peer],
+				   endpoint->base.config.key != NULL, &remote,
 				   &length);
 	if (status)
 		return status;
@@ -163,6 +175,7 @@ static int greeting_link(struct meeting *meeting, struct greeting *greeting,
 {
 	struct tcp_endpoint *endpoint = meeting->endpoint;
 	struct tcp_link *link;
+	int status;
 	int flags;
 
 	flags = fcntl(greeting->fd, F_GETFL);
@@ -172,6 +185,16 @@ static int greeting_link(struct meeting *meeting, struct greeting *greeting,
 	if (!link)
 		return -ENOMEM;
 	greeting->fd = -1;
+	if (endpoint->base.config.wire > TRANSPORT_WIRE_CHECKED) {
+		status = tcp_shield_create(&link->shield, greeting->session,
+					   endpoint->base.config.wire ==
+						   TRANSPORT_WIRE_ENCRYPTED);
+		if (status)
+			return status;
+		link->tag_bytes = SECURE_TAG_BYTES;
+	}
+	secure_session_destroy(greeting->session);
+	greeting->session = NULL;
 	greeting->state = GREETING_LINKED;
 	tcp_watch_begin(endpoint, link);
 	endpoint->backend->attach(endpoint, link);
@@ -184,6 +207,18 @@ enum verdict {
 	VERDICT_STRANGER,  /* not of this job and epoch, or not a hello */
 	VERDICT_DIFFERENT, /* ours, and it disagrees: no use in waiting */
 };
+
+static const char *wire_name(enum transport_wire wire)
+{
+	switch (wire) {
+	case TRANSPORT_WIRE_AUTHENTIC:
+		return "authentic";
+	case TRANSPORT_WIRE_ENCRYPTED:
+		return "encrypted";
+	default:
+		return "checked";
+	}
+}
 
 static enum verdict judge_hello(const struct tcp_endpoint *endpoint,
 				const struct wire_header *header,
@@ -209,6 +244,11 @@ static enum verdict judge_hello(const struct tcp_endpoint *endpoint,
 		snprintf(text, size, "its payload checksums are %s, here %s",
 			 hello.checksum ? "on" : "off",
 			 config->checksum ? "on" : "off");
+		return VERDICT_DIFFERENT;
+	}
+	if (hello.wire != config->wire) {
+		snprintf(text, size, "its links are %s, here they are %s",
+			 wire_name(hello.wire), wire_name(config->wire));
 		return VERDICT_DIFFERENT;
 	}
 	if (memcmp(hello.fingerprint, config->fingerprint,
@@ -321,6 +361,12 @@ static bool answer(struct meeting *meeting, struct greeting *greeting,
 	       FRAME_BYTES;
 }
 
+static void turn_away(struct meeting *meeting, const char *why)
+{
+	meeting->turned_away++;
+	snprintf(meeting->stranger, sizeof(meeting->stranger), "%s", why);
+}
+
 /* Incoming: somebody has said hello. */
 static int hear_hello(struct meeting *meeting, struct greeting *greeting)
 {
@@ -352,8 +398,88 @@ static int hear_hello(struct meeting *meeting, struct greeting *greeting)
 	greeting_drop(greeting);
 	if (verdict == VERDICT_DIFFERENT && awaited)
 		return differ(endpoint, header.source, text);
-	snprintf(meeting->stranger, sizeof(meeting->stranger),
-		 "; turned away: a connection, because %s", text);
+	turn_away(meeting, text);
+	return 0;
+}
+
+/* ---- proving the job key ---- */
+
+static int begin_proof(struct meeting *meeting, struct greeting *greeting,
+		       bool outgoing)
+{
+	const struct transport_config *config = &meeting->endpoint->base.config;
+
+	greeting->state = config->key ? GREETING_PROVING : GREETING_TALKING;
+	greeting->events = POLLIN | POLLOUT;
+	if (!config->key)
+		return 0;
+	return secure_session_create(greeting->fd, !outgoing, config->key,
+				     "link", &greeting->session);
+}
+
+/*
+ * Whoever is called has proved nothing when the key is wrong: only its
+ * address says that it is a rank. But no other will answer there.
+ */
+static int not_proved(struct meeting *meeting, struct greeting *greeting,
+		      int status, bool outgoing)
+{
+	const char *reason = secure_session_reason(greeting->session);
+
+	if (outgoing && status == -EACCES)
+		return fail(status, "tcp: rank %u: rank %u, at %s, %s",
+			    meeting->endpoint->base.config.rank, greeting->peer,
+			    meeting->addresses[greeting->peer], reason);
+	if (outgoing) {
+		greeting_rest(greeting, reason);
+		return 0;
+	}
+	if (status == -EACCES)
+		secure_refuse(greeting->fd);
+	turn_away(meeting, status == -EACCES ? "it has another job key, or "
+					       "none"
+					     : "it hung up");
+	greeting_drop(greeting);
+	return 0;
+}
+
+static int greeting_prove(struct meeting *meeting, struct greeting *greeting,
+			  bool outgoing)
+{
+	int status = secure_session_step(greeting->session, &greeting->events);
+
+	if (status == -EAGAIN)
+		return 0;
+	if (status)
+		return not_proved(meeting, greeting, status, outgoing);
+	greeting->state = GREETING_TALKING;
+	return 0;
+}
+
+/*
+ * One end has a key and the other none. Both can tell by the first bytes, and
+ * say so rather than to try again and again.
+ */
+static bool asks_for_key(const struct greeting *greeting)
+{
+	return greeting->received >= 3 &&
+	       (greeting->in[0] == SECURE_ALERT ||
+		greeting->in[0] == SECURE_HANDSHAKE) &&
+	       greeting->in[1] == 3;
+}
+
+static int no_key_here(struct meeting *meeting, struct greeting *greeting,
+		       bool outgoing)
+{
+	if (outgoing)
+		return fail(-EACCES,
+			    "tcp: rank %u: rank %u, at %s, asks for the job "
+			    "key, and this rank has none (--key-file)",
+			    meeting->endpoint->base.config.rank, greeting->peer,
+			    meeting->addresses[greeting->peer]);
+	secure_refuse(greeting->fd);
+	turn_away(meeting, "it proves a job key, and this rank has none");
+	greeting_drop(greeting);
 	return 0;
 }
 
@@ -374,6 +500,8 @@ static int greeting_talk(struct meeting *meeting, struct greeting *greeting,
 		if (moved > 0)
 			greeting->received += (size_t)moved;
 	}
+	if (!greeting->session && asks_for_key(greeting))
+		return no_key_here(meeting, greeting, outgoing);
 	if (moved == 0 || (moved < 0 && errno != EAGAIN && errno != EINTR)) {
 		if (outgoing)
 			greeting_rest(greeting,
@@ -389,6 +517,12 @@ static int greeting_talk(struct meeting *meeting, struct greeting *greeting,
 			: hear_hello(meeting, greeting);
 }
 
+static bool is_stranger(const struct greeting *greeting)
+{
+	return greeting->state == GREETING_TALKING ||
+	       greeting->state == GREETING_PROVING;
+}
+
 static int greeting_step(struct meeting *meeting, unsigned index, short events)
 {
 	struct greeting *greeting = &meeting->greetings[index];
@@ -400,8 +534,10 @@ static int greeting_step(struct meeting *meeting, unsigned index, short events)
 	if (greeting->state == GREETING_RESTING && due)
 		return greeting_dial(meeting, greeting);
 	if (!events) {
-		if (greeting->state == GREETING_TALKING && !outgoing && due)
+		if (is_stranger(greeting) && !outgoing && due) {
+			turn_away(meeting, "it said too little in 5 s");
 			greeting_drop(greeting);
+		}
 		return 0;
 	}
 	if (greeting->state == GREETING_CONNECTING) {
@@ -410,56 +546,82 @@ static int greeting_step(struct meeting *meeting, unsigned index, short events)
 			greeting_rest(greeting, strerror(error));
 			return 0;
 		}
-		greeting->state = GREETING_TALKING;
+		error = begin_proof(meeting, greeting, outgoing);
+		if (error)
+			return error;
+	}
+	if (greeting->state == GREETING_PROVING) {
+		error = greeting_prove(meeting, greeting, outgoing);
+		if (error || greeting->state != GREETING_TALKING)
+			return error;
+		if (!outgoing)
+			return 0;
 	}
 	return greeting_talk(meeting, greeting, outgoing);
 }
 
-/* A free slot for a stranger; the oldest has to go when there is none. */
+/*
+ * A free slot for a stranger. Where there is none the oldest has to go, if it
+ * has had its time; else NULL, and whoever knocks waits in the kernel.
+ */
 static struct greeting *stranger_slot(struct meeting *meeting)
 {
+	int64_t latest_ns = clock_now_ns() + STRANGER_NS - PATIENCE_NS;
 	struct greeting *oldest = NULL;
 	struct greeting *greeting;
 	unsigned i;
 
 	for (i = meeting->outgoing; i < meeting->greeting_count; i++) {
 		greeting = &meeting->greetings[i];
-		if (greeting->state != GREETING_TALKING)
+		if (!is_stranger(greeting))
 			return greeting;
 		if (!oldest || greeting->due_ns < oldest->due_ns)
 			oldest = greeting;
 	}
-	greeting_drop(oldest);
+	if (oldest->due_ns > latest_ns)
+		return NULL;
 	return oldest;
 }
 
-static void accept_strangers(struct meeting *meeting)
+static int accept_strangers(struct meeting *meeting)
 {
 	struct greeting *greeting;
 	unsigned i;
+	int status;
 	int fd;
 
 	/* A few at a time, so that those who wait get their turn. */
-	for (i = 0; i < STRANGERS / 2; i++) {
+	for (i = 0; i < STRANGERS / 8; i++) {
+		greeting = stranger_slot(meeting);
+		if (!greeting)
+			return 0;
 		fd = accept4(meeting->endpoint->listener, NULL, NULL,
 			     SOCK_CLOEXEC | SOCK_NONBLOCK);
 		if (fd < 0)
-			return;
+			return 0;
 		tcp_socket_tune(
 			fd, meeting->endpoint->base.config.socket_buffer_bytes);
-		greeting = stranger_slot(meeting);
+		if (is_stranger(greeting)) {
+			turn_away(meeting, "others waited");
+			greeting_drop(greeting);
+		}
 		*greeting = (struct greeting){
-			.state = GREETING_TALKING,
 			.fd = fd,
 			.due_ns = clock_now_ns() + STRANGER_NS,
 		};
+		status = begin_proof(meeting, greeting, false);
+		if (status)
+			return status;
 	}
+	return 0;
 }
 
 static short greeting_events(const struct greeting *greeting, bool outgoing)
 {
 	if (greeting->state == GREETING_CONNECTING)
 		return POLLOUT;
+	if (greeting->state == GREETING_PROVING)
+		return greeting->events;
 	if (greeting->state != GREETING_TALKING)
 		return 0;
 	return (short)(POLLIN |
@@ -478,7 +640,8 @@ static int wait_for_events(struct meeting *meeting, int64_t deadline_ns)
 	meeting->polls[0].fd = transport_wake_fd(&meeting->endpoint->base);
 	meeting->polls[0].events = POLLIN;
 	meeting->polls[1].fd = meeting->endpoint->listener;
-	meeting->polls[1].events = POLLIN;
+	/* Without a slot nobody is let in: the kernel keeps them waiting. */
+	meeting->polls[1].events = stranger_slot(meeting) ? POLLIN : 0;
 	for (i = 0; i < meeting->greeting_count; i++) {
 		greeting = &meeting->greetings[i];
 		poller = &meeting->polls[i + 2];
@@ -495,8 +658,23 @@ static int wait_for_events(struct meeting *meeting, int64_t deadline_ns)
 	return 0;
 }
 
+/* "; turned away: 3 connections, the last because ..." */
+static const char *describe_strangers(const struct meeting *meeting, char *out,
+				      size_t size)
+{
+	out[0] = '\0';
+	if (meeting->turned_away)
+		snprintf(out, size,
+			 "; turned away: %u connection%s, the last because %s",
+			 meeting->turned_away,
+			 meeting->turned_away == 1 ? "" : "s",
+			 meeting->stranger);
+	return out;
+}
+
 static int time_is_up(const struct meeting *meeting, int64_t timeout_ns)
 {
+	char strangers[256];
 	const struct greeting *greeting;
 	char list[512] = "";
 	size_t used = 0;
@@ -529,7 +707,20 @@ static int time_is_up(const struct meeting *meeting, int64_t timeout_ns)
 		-ETIMEDOUT,
 		"tcp: rank %u has tried for %.1f s to connect; missing:%s%s",
 		meeting->endpoint->base.config.rank, clock_seconds(timeout_ns),
-		list, meeting->stranger);
+		list,
+		describe_strangers(meeting, strangers, sizeof(strangers)));
+}
+
+/* Once for all of them, however many there were. */
+static void tell_of_strangers(const struct meeting *meeting)
+{
+	char strangers[256];
+
+	if (meeting->turned_away)
+		log_info("tcp: rank %u has its links%s",
+			 meeting->endpoint->base.config.rank,
+			 describe_strangers(meeting, strangers,
+					    sizeof(strangers)));
 }
 
 static int meet(struct meeting *meeting, int64_t timeout_ns)
@@ -545,10 +736,15 @@ static int meet(struct meeting *meeting, int64_t timeout_ns)
 			if (status)
 				return status;
 		}
-		if (meeting->polls[1].revents)
-			accept_strangers(meeting);
-		if (!meeting->missing)
+		if (meeting->polls[1].revents) {
+			status = accept_strangers(meeting);
+			if (status)
+				return status;
+		}
+		if (!meeting->missing) {
+			tell_of_strangers(meeting);
 			return 0;
+		}
 		if (clock_now_ns() >= deadline_ns)
 			return time_is_up(meeting, timeout_ns);
 		status = wait_for_events(meeting, deadline_ns);

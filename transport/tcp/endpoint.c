@@ -28,6 +28,22 @@ static struct tcp_link *find_link(const struct tcp_endpoint *endpoint,
 	return place ? &endpoint->links[place - 1] : NULL;
 }
 
+int tcp_endpoint_socket(const struct transport_endpoint *base, unsigned peer)
+{
+	return find_link((const struct tcp_endpoint *)base, peer)->fd;
+}
+
+bool tcp_endpoint_peer_ended(const struct transport_endpoint *base,
+			     unsigned peer)
+{
+	struct pollfd end = {
+		.fd = tcp_endpoint_socket(base, peer),
+		.events = POLLRDHUP,
+	};
+
+	return poll(&end, 1, 0) == 1;
+}
+
 static int use_sockets(struct tcp_endpoint *endpoint)
 {
 	endpoint->backend = &tcp_sockets_backend;
@@ -86,7 +102,8 @@ static int endpoint_open(const struct transport_config *config,
 	endpoint->listener = -1;
 	endpoint->links = calloc(config->size, sizeof(*endpoint->links));
 	endpoint->link_of = calloc(config->size, sizeof(*endpoint->link_of));
-	if (!endpoint->links || !endpoint->link_of) {
+	endpoint->polls = calloc(config->size + 2, sizeof(*endpoint->polls));
+	if (!endpoint->links || !endpoint->link_of || !endpoint->polls) {
 		status = fail(-ENOMEM, "tcp: no memory for an endpoint");
 		goto err_free;
 	}
@@ -98,6 +115,7 @@ static int endpoint_open(const struct transport_config *config,
 	return 0;
 
 err_free:
+	free(endpoint->polls);
 	free(endpoint->link_of);
 	free(endpoint->links);
 	free(endpoint);
@@ -199,7 +217,8 @@ static int endpoint_post_send(struct transport_endpoint *base, unsigned peer,
 	if (status)
 		return status;
 	operation->crc = 0;
-	if (base->config.checksum)
+	if (base->config.checksum &&
+	    base->config.wire == TRANSPORT_WIRE_CHECKED)
 		operation->crc = digest_crc32c(0, data, bytes);
 	tcp(base)->backend->kick_send(tcp(base), link);
 	return 0;
@@ -240,6 +259,32 @@ static unsigned report(struct tcp_link *link, struct transport_completion *out,
 	return count;
 }
 
+/* Finished and not yet reported. */
+static bool has_completions(const struct tcp_endpoint *endpoint)
+{
+	const struct tcp_link *link;
+	unsigned i;
+
+	for (i = 0; i < endpoint->link_count; i++) {
+		link = &endpoint->links[i];
+		if (link->send.head != link->send.done ||
+		    link->receive.head != link->receive.done)
+			return true;
+	}
+	return false;
+}
+
+static bool has_news(const struct tcp_endpoint *endpoint)
+{
+	unsigned i;
+
+	for (i = 0; i < endpoint->link_count; i++) {
+		if (endpoint->links[i].status && !endpoint->links[i].cancelled)
+			return true;
+	}
+	return has_completions(endpoint);
+}
+
 static int endpoint_progress(struct transport_endpoint *base,
 			     struct transport_completion *out,
 			     unsigned capacity)
@@ -249,9 +294,11 @@ static int endpoint_progress(struct transport_endpoint *base,
 	struct tcp_link *link;
 	unsigned count = 0;
 	unsigned i;
-	int status;
+	int status = 0;
 
-	status = endpoint->backend->poll(endpoint);
+	/* What wait or a post has brought is told first, and at once. */
+	if (!has_completions(endpoint))
+		status = endpoint->backend->poll(endpoint);
 	for (i = 0; i < links; i++) {
 		link = &endpoint->links[(endpoint->next + i) % links];
 		if (!status && !link->cancelled)
@@ -265,27 +312,26 @@ static int endpoint_progress(struct transport_endpoint *base,
 	return count ? (int)count : status;
 }
 
-static bool has_news(const struct tcp_endpoint *endpoint)
-{
-	const struct tcp_link *link;
-	unsigned i;
-
-	for (i = 0; i < endpoint->link_count; i++) {
-		link = &endpoint->links[i];
-		if (link->send.head != link->send.done ||
-		    link->receive.head != link->receive.done ||
-		    (link->status && !link->cancelled))
-			return true;
-	}
-	return false;
-}
-
 static int endpoint_wait(struct transport_endpoint *base, int64_t deadline_ns,
 			 int wake_fd)
 {
 	if (has_news(tcp(base)))
 		return 0;
 	return tcp(base)->backend->wait(tcp(base), deadline_ns, wake_fd);
+}
+
+static int endpoint_begin_sleep(struct transport_endpoint *base,
+				struct pollfd *fds, unsigned capacity)
+{
+	if (has_news(tcp(base)))
+		return 0;
+	return tcp(base)->backend->begin_sleep(tcp(base), fds, capacity);
+}
+
+static void endpoint_end_sleep(struct transport_endpoint *base)
+{
+	/* What the descriptors say stays true until progress has looked. */
+	(void)base;
 }
 
 static void stop(struct tcp_endpoint *endpoint, struct tcp_link *link)
@@ -362,7 +408,9 @@ static int endpoint_query(const struct transport_endpoint *base, unsigned peer,
 	*out = (struct transport_link_info){
 		.transport = "tcp",
 		.status = usable(link),
-		.checksum = base->config.checksum,
+		.checksum = base->config.checksum &&
+			    base->config.wire == TRANSPORT_WIRE_CHECKED,
+		.wire = base->config.wire,
 		.zero_copy = link->zero_copy && !link->probing,
 		.registered =
 			backend->registered && backend->registered(endpoint),
@@ -381,6 +429,14 @@ static int endpoint_query(const struct transport_endpoint *base, unsigned peer,
 	return 0;
 }
 
+/* Reset: nobody takes what is left, though the kernel still counts it. */
+static bool is_reset(int fd)
+{
+	struct pollfd look = {.fd = fd};
+
+	return poll(&look, 1, 0) > 0 && (look.revents & (POLLERR | POLLHUP));
+}
+
 /*
  * close(2) with unread bytes resets the connection, and a reset drops what the
  * peer's kernel does not have yet. A link that ends in the middle of something
@@ -396,7 +452,8 @@ static void linger(const struct tcp_endpoint *endpoint)
 		while (endpoint->links[i].orderly &&
 		       !transport_woken(&endpoint->base) &&
 		       ioctl(endpoint->links[i].fd, SIOCOUTQ, &unsent) == 0 &&
-		       unsent > 0 && clock_now_ns() < deadline_ns)
+		       unsent > 0 && !is_reset(endpoint->links[i].fd) &&
+		       clock_now_ns() < deadline_ns)
 			clock_sleep_ns(NS_PER_MS);
 	}
 }
@@ -413,6 +470,7 @@ static void endpoint_close(struct transport_endpoint *base)
 		tcp_link_fini(&endpoint->links[i]);
 	if (endpoint->listener >= 0)
 		close(endpoint->listener);
+	free(endpoint->polls);
 	free(endpoint->link_of);
 	free(endpoint->links);
 	free(endpoint);
@@ -433,6 +491,8 @@ const struct transport_ops transport_tcp_ops = {
 	.post_recv = endpoint_post_recv,
 	.progress = endpoint_progress,
 	.wait = endpoint_wait,
+	.begin_sleep = endpoint_begin_sleep,
+	.end_sleep = endpoint_end_sleep,
 	.cancel = endpoint_cancel,
 	.query = endpoint_query,
 	.close = endpoint_close,

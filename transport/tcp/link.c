@@ -35,8 +35,21 @@ struct tcp_link *tcp_link_add(struct tcp_endpoint *endpoint, unsigned peer,
 void tcp_link_fini(struct tcp_link *link)
 {
 	close(link->fd);
+	tcp_shield_fini(&link->shield);
 	transport_queue_fini(&link->send);
 	transport_queue_fini(&link->receive);
+}
+
+static uint32_t flags_of(const struct transport_config *config)
+{
+	switch (config->wire) {
+	case TRANSPORT_WIRE_ENCRYPTED:
+		return WIRE_FLAG_ENCRYPTED;
+	case TRANSPORT_WIRE_AUTHENTIC:
+		return WIRE_FLAG_AUTHENTIC;
+	default:
+		return config->checksum ? WIRE_FLAG_CHECKSUM : 0;
+	}
 }
 
 /* The frame that operation `index` of a direction is to travel in. */
@@ -54,7 +67,7 @@ static struct wire_header frame(const struct tcp_endpoint *endpoint,
 		.epoch = config->epoch,
 		.source = outwards ? config->rank : link->peer,
 		.destination = outwards ? link->peer : config->rank,
-		.flags = config->checksum ? WIRE_FLAG_CHECKSUM : 0,
+		.flags = flags_of(config),
 		.sequence = index,
 		.tag = operation->tag,
 		.length = operation->bytes,
@@ -62,33 +75,59 @@ static struct wire_header frame(const struct tcp_endpoint *endpoint,
 	};
 }
 
-/* The rest of [header, payload] from byte `moved` on. */
-static unsigned rest(unsigned char *header, struct transport_operation *of,
-		     size_t moved, struct iovec parts[2])
+static size_t frame_bytes(const struct tcp_link *link,
+			  const struct transport_operation *operation)
+{
+	return WIRE_HEADER_BYTES + operation->bytes + link->tag_bytes;
+}
+
+static struct iovec part(unsigned char *base, size_t bytes, size_t skip)
+{
+	return (struct iovec){.iov_base = base + skip, .iov_len = bytes - skip};
+}
+
+/* Header, payload and tag, from byte `moved` on; `payload` begins there. */
+static unsigned collect(const struct tcp_link *link, unsigned char *header,
+			struct iovec payload, unsigned char *tag,
+			size_t tag_skip, size_t moved,
+			struct iovec parts[TCP_PARTS])
 {
 	unsigned count = 0;
-	size_t skip = 0;
 
 	if (moved < WIRE_HEADER_BYTES)
-		parts[count++] = (struct iovec){
-			.iov_base = header + moved,
-			.iov_len = WIRE_HEADER_BYTES - moved,
-		};
-	else
-		skip = moved - WIRE_HEADER_BYTES;
-	if (of->bytes > skip)
-		parts[count++] = (struct iovec){
-			.iov_base = (unsigned char *)of->data + skip,
-			.iov_len = of->bytes - skip,
-		};
+		parts[count++] = part(header, WIRE_HEADER_BYTES, moved);
+	if (payload.iov_len)
+		parts[count++] = payload;
+	if (tag && link->tag_bytes > tag_skip)
+		parts[count++] = part(tag, link->tag_bytes, tag_skip);
 	return count;
 }
 
+/* How many bytes of payload and tag have moved, of a frame's `moved`. */
+static size_t payload_skip(const struct transport_operation *operation,
+			   size_t moved)
+{
+	size_t beyond = MAX(moved, WIRE_HEADER_BYTES) - WIRE_HEADER_BYTES;
+
+	return MIN(beyond, operation->bytes);
+}
+
+static size_t tag_skip(const struct transport_operation *operation,
+		       size_t moved)
+{
+	size_t before = WIRE_HEADER_BYTES + operation->bytes;
+
+	return MAX(moved, before) - before;
+}
+
 unsigned tcp_link_send_parts(const struct tcp_endpoint *endpoint,
-			     struct tcp_link *link, struct iovec parts[2])
+			     struct tcp_link *link,
+			     struct iovec parts[TCP_PARTS])
 {
 	struct transport_operation *operation;
 	struct wire_header header;
+	struct iovec payload;
+	size_t skip;
 
 	if (!transport_queue_pending(&link->send))
 		return 0;
@@ -97,18 +136,33 @@ unsigned tcp_link_send_parts(const struct tcp_endpoint *endpoint,
 		header =
 			frame(endpoint, link, operation, link->send.done, true);
 		wire_header_encode(&header, link->send_header);
+		if (link->tag_bytes)
+			tcp_shield_begin(&link->shield, link->send_header,
+					 operation);
 	}
-	return rest(link->send_header, operation, link->sent, parts);
+	skip = payload_skip(operation, link->sent);
+	payload = tcp_shield_payload(&link->shield, operation, skip);
+	return collect(link, link->send_header, payload,
+		       skip + payload.iov_len == operation->bytes
+			       ? link->shield.send_tag
+			       : NULL,
+		       tag_skip(operation, link->sent), link->sent, parts);
 }
 
-unsigned tcp_link_receive_parts(struct tcp_link *link, struct iovec parts[2])
+unsigned tcp_link_receive_parts(struct tcp_link *link,
+				struct iovec parts[TCP_PARTS])
 {
 	struct transport_operation *operation;
+	struct iovec payload;
 
 	if (!transport_queue_pending(&link->receive))
 		return 0;
 	operation = transport_queue_at(&link->receive, link->receive.done);
-	return rest(link->receive_header, operation, link->received, parts);
+	payload = part(operation->data, operation->bytes,
+		       payload_skip(operation, link->received));
+	return collect(
+		link, link->receive_header, payload, link->shield.receive_tag,
+		tag_skip(operation, link->received), link->received, parts);
 }
 
 void tcp_link_sent(struct tcp_link *link, size_t bytes)
@@ -117,8 +171,8 @@ void tcp_link_sent(struct tcp_link *link, size_t bytes)
 
 	operation = transport_queue_at(&link->send, link->send.done);
 	link->sent += bytes;
-	ASSERT(link->sent <= WIRE_HEADER_BYTES + operation->bytes);
-	if (link->sent < WIRE_HEADER_BYTES + operation->bytes)
+	ASSERT(link->sent <= frame_bytes(link, operation));
+	if (link->sent < frame_bytes(link, operation))
 		return;
 	link->sent = 0;
 	link->send.done++;
@@ -171,17 +225,29 @@ static int check_header(const struct tcp_endpoint *endpoint,
 		    operation->tag, operation->bytes);
 }
 
+static int check_tag(const struct tcp_endpoint *endpoint, struct tcp_link *link,
+		     const struct transport_operation *operation)
+{
+	if (!tcp_shield_open(&link->shield, link->receive_header, operation))
+		return 0;
+	link_over(link, -EBADMSG);
+	return fail(-EBADMSG,
+		    "rank %u: tag 0x%" PRIx64 " (%zu bytes) from rank %u is "
+		    "damaged, or was tampered with: its MAC is wrong",
+		    endpoint->base.config.rank, operation->tag,
+		    operation->bytes, link->peer);
+}
+
 static int check_payload(const struct tcp_endpoint *endpoint,
 			 struct tcp_link *link)
 {
 	const struct transport_operation *operation;
-	uint32_t crc;
+	uint32_t crc = link->arrived_crc;
 
-	if (!endpoint->base.config.checksum)
-		return 0;
 	operation = transport_queue_at(&link->receive, link->receive.done);
-	crc = digest_crc32c(0, operation->data, operation->bytes);
-	if (crc == link->receive_crc)
+	if (link->tag_bytes)
+		return check_tag(endpoint, link, operation);
+	if (!endpoint->base.config.checksum || crc == link->receive_crc)
 		return 0;
 	link_over(link, -EBADMSG);
 	return fail(-EBADMSG,
@@ -190,6 +256,20 @@ static int check_payload(const struct tcp_endpoint *endpoint,
 		    "instead of %08x",
 		    endpoint->base.config.rank, operation->tag,
 		    operation->bytes, link->peer, crc, link->receive_crc);
+}
+
+/* Piece by piece, while it is in the cache. */
+static void add_to_crc(struct tcp_link *link,
+		       const struct transport_operation *operation,
+		       size_t before)
+{
+	const unsigned char *payload = operation->data;
+	size_t from = MAX(before, WIRE_HEADER_BYTES) - WIRE_HEADER_BYTES;
+	size_t to = MAX(link->received, WIRE_HEADER_BYTES) - WIRE_HEADER_BYTES;
+
+	if (to > from)
+		link->arrived_crc = digest_crc32c(link->arrived_crc,
+						  payload + from, to - from);
 }
 
 int tcp_link_received(const struct tcp_endpoint *endpoint,
@@ -201,18 +281,21 @@ int tcp_link_received(const struct tcp_endpoint *endpoint,
 
 	operation = transport_queue_at(&link->receive, link->receive.done);
 	link->received += bytes;
-	ASSERT(link->received <= WIRE_HEADER_BYTES + operation->bytes);
+	ASSERT(link->received <= frame_bytes(link, operation));
 	if (before < WIRE_HEADER_BYTES && link->received >= WIRE_HEADER_BYTES) {
 		status = check_header(endpoint, link);
 		if (status)
 			return status;
 	}
-	if (link->received < WIRE_HEADER_BYTES + operation->bytes)
+	if (endpoint->base.config.checksum && !link->tag_bytes)
+		add_to_crc(link, operation, before);
+	if (link->received < frame_bytes(link, operation))
 		return 0;
 	status = check_payload(endpoint, link);
 	if (status)
 		return status;
 	link->received = 0;
+	link->arrived_crc = 0;
 	link->receive.done++;
 	link->messages_received++;
 	link->bytes_received += operation->bytes;
@@ -264,10 +347,7 @@ void tcp_link_receive_failed(const struct tcp_endpoint *endpoint,
 	log_error("rank %u: waiting for tag 0x%" PRIx64
 		  " (%zu bytes, %zu of them here) from rank %u: %s",
 		  endpoint->base.config.rank, operation->tag, operation->bytes,
-		  link->received > WIRE_HEADER_BYTES
-			  ? link->received - WIRE_HEADER_BYTES
-			  : 0,
-		  link->peer,
+		  payload_skip(operation, link->received), link->peer,
 		  error ? strerror(-error)
 			: "the peer has closed the connection: it ended or "
 			  "died");

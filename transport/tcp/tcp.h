@@ -2,20 +2,37 @@
  * tcp: a connection a link, frames on it (transport/wire.h).
  *
  * connect.c builds the connections, link.c turns queues into bytes and back,
- * endpoint.c answers the facade, watch.c looks whether peers still answer, and
- * a back end moves the bytes: uring.c lets the kernel fill the slots by itself,
- * sockets.c works everywhere.
+ * shield.c protects them where there is a job key, endpoint.c answers the
+ * facade, watch.c looks whether peers still answer, and a back end moves the
+ * bytes: uring.c lets the kernel fill the slots by itself, sockets.c works
+ * everywhere, direct.c is what they share.
  */
 #ifndef STAGECOACH_TRANSPORT_TCP_TCP_H
 #define STAGECOACH_TRANSPORT_TCP_TCP_H
 
+#include <poll.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 
 #include "transport/queue.h"
+#include "transport/secure/secure.h"
 #include "transport/spin.h"
 #include "transport/transport_ops.h"
 #include "transport/wire.h"
+
+/* Of a frame on its way: header, payload, tag. */
+#define TCP_PARTS 3
+
+/* A link's protection: none (no ciphers), authentic, or encrypted. */
+struct tcp_shield {
+	bool encrypts;
+	struct secure_cipher *seals, *opens;
+	unsigned char send_tag[SECURE_TAG_BYTES];
+	unsigned char receive_tag[SECURE_TAG_BYTES];
+	unsigned char *bounce; /* ciphertext of the payload's bytes */
+	size_t bounce_from, bounce_to;
+};
 
 struct tcp_link {
 	unsigned peer;
@@ -31,7 +48,10 @@ struct tcp_link {
 	unsigned char send_header[WIRE_HEADER_BYTES];
 	unsigned char receive_header[WIRE_HEADER_BYTES];
 	size_t sent, received;
+	struct tcp_shield shield;
+	size_t tag_bytes;     /* behind each payload */
 	uint32_t receive_crc; /* what the header promises */
+	uint32_t arrived_crc; /* of the payload so far */
 
 	char host[64];       /* numeric, for messages */
 	int64_t answered_ns; /* watch.c: nothing was unanswered then */
@@ -42,7 +62,7 @@ struct tcp_link {
 	/* uring: requests the kernel holds */
 	unsigned sends_in_kernel, receives_in_kernel;
 	struct msghdr send_message;
-	struct iovec send_parts[2];
+	struct iovec send_parts[TCP_PARTS];
 	bool zero_copy;    /* large payloads go by SEND_ZC */
 	bool probing;      /* the next of them tells whether that pays */
 	bool probe_copied; /* it told that the kernel copies */
@@ -62,7 +82,7 @@ struct tcp_endpoint {
 	unsigned next;        /* whose turn it is in progress */
 	int64_t next_look_ns; /* watch.c */
 	struct tcp_uring *uring;
-	struct pollfd *polls; /* sockets: size + 1 of them */
+	struct pollfd *polls; /* size + 2 of them */
 };
 
 struct tcp_backend {
@@ -81,6 +101,9 @@ struct tcp_backend {
 	/* Spins and sleeps until poll may have something: see transport_wait */
 	int (*wait)(struct tcp_endpoint *endpoint, int64_t deadline_ns,
 		    int wake_fd);
+	/* What to poll for instead of waiting: see transport_ops.h. */
+	int (*begin_sleep)(struct tcp_endpoint *endpoint, struct pollfd *fds,
+			   unsigned capacity);
 	/* Asks for the end of a link's requests; how many the kernel holds. */
 	void (*stop)(struct tcp_endpoint *endpoint, struct tcp_link *link);
 	unsigned (*in_kernel)(const struct tcp_link *link);
@@ -95,6 +118,15 @@ struct tcp_backend {
 extern const struct tcp_backend tcp_uring_backend;
 extern const struct tcp_backend tcp_sockets_backend;
 
+/*
+ * endpoint.c, for a transport that sets its links up by tcp: the socket of a
+ * link, and whether the peer has closed its end (also when it was killed).
+ */
+int tcp_endpoint_socket(const struct transport_endpoint *endpoint,
+			unsigned peer);
+bool tcp_endpoint_peer_ended(const struct transport_endpoint *endpoint,
+			     unsigned peer);
+
 /* connect.c */
 int tcp_listen(struct tcp_endpoint *endpoint, char *address,
 	       size_t size) MUST_CHECK;
@@ -102,27 +134,44 @@ int tcp_connect(struct tcp_endpoint *endpoint, const unsigned *peers,
 		unsigned count, const char *const *addresses,
 		int64_t timeout_ns) MUST_CHECK;
 
-/* address.c: numeric addresses, loopback only */
-int tcp_address_parse(const char *address, struct sockaddr_storage *out,
+/* address.c: numeric addresses; without a job key of loopback only */
+int tcp_address_parse(const char *address, bool keyed,
+		      struct sockaddr_storage *out,
 		      socklen_t *length) MUST_CHECK;
-int tcp_address_bind(const char *host, struct sockaddr_storage *out,
+int tcp_address_bind(const char *host, bool keyed, struct sockaddr_storage *out,
 		     socklen_t *length) MUST_CHECK;
 int tcp_address_of(int fd, char *out, size_t size) MUST_CHECK;
 /* NODELAY and buffer sizes; before listen and connect. */
 void tcp_socket_tune(int fd, size_t buffer_bytes);
 
-/* link.c */
+/* shield.c */
+int tcp_shield_create(struct tcp_shield *shield, struct secure_session *session,
+		      bool encrypts) MUST_CHECK;
+void tcp_shield_fini(struct tcp_shield *shield);
+/* Sending: first, and then what of the payload is ready from byte `skip` on. */
+void tcp_shield_begin(struct tcp_shield *shield, const unsigned char *header,
+		      const struct transport_operation *operation);
+struct iovec tcp_shield_payload(struct tcp_shield *shield,
+				const struct transport_operation *operation,
+				size_t skip);
+/* A whole frame has come: -EBADMSG (silent): not the one that was sent. */
+int tcp_shield_open(struct tcp_shield *shield, const unsigned char *header,
+		    const struct transport_operation *operation) MUST_CHECK;
+
+/* link.c. A link takes over fd and, of a connection with a key, the shield. */
 struct tcp_link *tcp_link_add(struct tcp_endpoint *endpoint, unsigned peer,
 			      int fd); /* NULL: no memory, logged */
 void tcp_link_fini(struct tcp_link *link);
 
 /*
- * What is left of the oldest posted frame, at most two parts; their number, 0
- * when nothing is posted. Parts of 0 bytes are left out.
+ * What is left of the oldest posted frame (encrypted: as much of it as is
+ * ready), at most TCP_PARTS; their number, 0 when nothing is posted. Parts of 0 bytes are left out.
  */
 unsigned tcp_link_send_parts(const struct tcp_endpoint *endpoint,
-			     struct tcp_link *link, struct iovec parts[2]);
-unsigned tcp_link_receive_parts(struct tcp_link *link, struct iovec parts[2]);
+			     struct tcp_link *link,
+			     struct iovec parts[TCP_PARTS]);
+unsigned tcp_link_receive_parts(struct tcp_link *link,
+				struct iovec parts[TCP_PARTS]);
 /* So many bytes of them have moved. Received: checks what is complete. */
 void tcp_link_sent(struct tcp_link *link, size_t bytes);
 int tcp_link_received(const struct tcp_endpoint *endpoint,
@@ -141,6 +190,33 @@ void tcp_link_silent(const struct tcp_endpoint *endpoint, struct tcp_link *link,
 void tcp_watch_begin(const struct tcp_endpoint *endpoint,
 		     struct tcp_link *link);
 void tcp_watch_look(struct tcp_endpoint *endpoint);
+
+/* direct.c: what the owner's calls have moved */
+enum tcp_moved {
+	TCP_MOVED_NOTHING,
+	TCP_MOVED_BYTES,
+	TCP_MOVED_MESSAGE, /* one is complete, or the link has failed */
+};
+
+/*
+ * The oldest posted frame, as far as it goes without blocking; one frame at
+ * most. The link is live, and the kernel has no request of this direction.
+ */
+enum tcp_moved tcp_direct_send(struct tcp_endpoint *endpoint,
+			       struct tcp_link *link);
+enum tcp_moved tcp_direct_receive(struct tcp_endpoint *endpoint,
+				  struct tcp_link *link);
+
+/* ppoll: 0, -ETIMEDOUT, or another error, logged. */
+int tcp_poll_for(struct pollfd *polls, unsigned count,
+		 int64_t timeout_ns) MUST_CHECK;
+
+/*
+ * Calls `move` until a message is complete (0), wake_fd (-1: none) is
+ * readable (0), or the time to spin is over (-ETIMEDOUT).
+ */
+int tcp_spin(struct tcp_endpoint *endpoint, int64_t deadline_ns, int wake_fd,
+	     enum tcp_moved (*move)(struct tcp_endpoint *endpoint)) MUST_CHECK;
 
 static inline bool tcp_link_live(const struct tcp_link *link)
 {
