@@ -198,6 +198,8 @@ static const char *const resume_may_change[] = {
 	"threads",
 	"no-pin",
 	"faults",
+	"stall-timeout",
+	"heartbeat-timeout",
 	"store",
 	"schedule",
 	"recompute",

@@ -122,6 +122,31 @@ int job_options_numerics(char *out, size_t size)
 	return numerics_describe(out, size);
 }
 
+/* As struct launch takes it: 0 means the default there, and never here. */
+static int64_t timeout_ns(const struct options *options, const char *name)
+{
+	double seconds;
+
+	if (strcmp(name, "stall-timeout") == 0 &&
+	    !options_is_set(options, name))
+		return 0;
+	seconds = options_real(options, name);
+	return seconds > 0 ? (int64_t)(seconds * 1e9) : -1;
+}
+
+/* Below that a busy machine looks like a dead one. */
+static int check_heartbeat(const struct options *options)
+{
+	double seconds = options_real(options, "heartbeat-timeout");
+
+	if (seconds > 0 && seconds < 1)
+		return fail(-EINVAL,
+			    "--heartbeat-timeout %g: at least 1 second, or 0 "
+			    "for never",
+			    seconds);
+	return 0;
+}
+
 const char *job_options_transport(const struct options *options, unsigned ranks)
 {
 	const char *transport = options_string(options, "transport");
@@ -173,6 +198,9 @@ int job_options_launch(const struct options *options, const struct job *job,
 		.pin = !options_flag(options, "no-pin"),
 		.transport = job_options_transport(options, job->ranks),
 		.io = options_string(options, "tcp-io"),
+		.heartbeat_timeout_ns =
+			timeout_ns(options, "heartbeat-timeout"),
+		.stall_timeout_ns = timeout_ns(options, "stall-timeout"),
 		.job = json,
 		.quiet = job->kind != JOB_TRAIN,
 		.rank_main = run_rank,
@@ -182,6 +210,8 @@ int job_options_launch(const struct options *options, const struct job *job,
 	};
 	int rc = job_options_numerics(numerics, sizeof(numerics));
 
+	if (!rc)
+		rc = check_heartbeat(options);
 	if (!rc && !json)
 		rc = fail(-ENOMEM, "no memory for the job");
 	if (!rc)
