@@ -169,8 +169,9 @@ static int connect_by_relay(struct fault_endpoint *endpoint,
 	}
 	if (calls) {
 		status = fault_relay_create(
-			&endpoint->plan, endpoint->base.config.rank, called,
-			calls, changed, texts,
+			&endpoint->plan, endpoint->base.config.rank,
+			endpoint->base.config.key != NULL, called, calls,
+			changed, texts,
 			&endpoint->relays[endpoint->relay_count]);
 		endpoint->relay_count += !status;
 	}

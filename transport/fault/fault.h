@@ -42,9 +42,10 @@ struct fault_relay;
  * A relay for the connections that rank `rank` is going to make to `peers`: a
  * port on loopback for each, whose address is written over that of the peer
  * in addresses[] (by rank; texts[] by place in peers is the storage), and a
- * thread that carries the bytes. The peers' real addresses are of tcp.
+ * thread that carries the bytes. The peers' real addresses are of tcp, and
+ * beyond loopback only if `keyed`: the job has a key.
  */
-int fault_relay_create(const struct fault_plan *plan, unsigned rank,
+int fault_relay_create(const struct fault_plan *plan, unsigned rank, bool keyed,
 		       const unsigned *peers, unsigned count,
 		       const char **addresses,
 		       char (*texts)[TRANSPORT_ADDRESS_BYTES],

@@ -515,17 +515,18 @@ static void *relay_run(void *argument)
 
 /* ---- building ---- */
 
-static int port_open(struct port *port, unsigned peer, const char *remote,
-		     char *address)
+static int port_open(struct port *port, unsigned peer, bool keyed,
+		     const char *remote, char *address)
 {
 	struct sockaddr_storage local;
 	socklen_t length;
 	int status;
 
 	port->peer = peer;
-	status = tcp_address_parse(remote, &port->remote, &port->remote_bytes);
+	status = tcp_address_parse(remote, keyed, &port->remote,
+				   &port->remote_bytes);
 	if (!status)
-		status = tcp_address_bind("127.0.0.1", &local, &length);
+		status = tcp_address_bind("127.0.0.1", keyed, &local, &length);
 	if (status)
 		return status;
 	port->listener = socket(local.ss_family,
@@ -557,7 +558,7 @@ static int relay_start(struct fault_relay *relay)
 	return 0;
 }
 
-int fault_relay_create(const struct fault_plan *plan, unsigned rank,
+int fault_relay_create(const struct fault_plan *plan, unsigned rank, bool keyed,
 		       const unsigned *peers, unsigned count,
 		       const char **addresses,
 		       char (*texts)[TRANSPORT_ADDRESS_BYTES],
@@ -582,7 +583,7 @@ int fault_relay_create(const struct fault_plan *plan, unsigned rank,
 	for (i = 0; i < count; i++) {
 		relay->ports[i].listener = -1;
 		relay->count++;
-		status = port_open(&relay->ports[i], peers[i],
+		status = port_open(&relay->ports[i], peers[i], keyed,
 				   addresses[peers[i]], texts[i]);
 		if (status)
 			goto err_destroy;
