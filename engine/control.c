@@ -17,7 +17,11 @@ static const char *const kind_names[CONTROL_KINDS] = {
 	[CONTROL_GATHER] = "gather", [CONTROL_GATHERED] = "gathered",
 	[CONTROL_STOP] = "stop",     [CONTROL_FAILED] = "failed",
 	[CONTROL_ABORT] = "abort",   [CONTROL_DONE] = "done",
-	[CONTROL_BYE] = "bye",
+	[CONTROL_BYE] = "bye",       [CONTROL_JOIN] = "join",
+	[CONTROL_ACCEPT] = "accept", [CONTROL_REFUSE] = "refuse",
+	[CONTROL_START] = "start",   [CONTROL_KILL] = "kill",
+	[CONTROL_END] = "end",       [CONTROL_ATTACH] = "attach",
+	[CONTROL_ENDED] = "ended",
 };
 
 const char *control_kind_name(enum control_kind kind)
@@ -270,6 +274,42 @@ int control_fill(struct control_channel *channel)
 	return 1;
 }
 
+static int too_long(const struct control_channel *channel, const char *origin)
+{
+	return fail(-EMSGSIZE,
+		    "%s: a message announces more than %zu bytes: this "
+		    "is not one of our ranks, or the stream is damaged",
+		    origin, channel->limit_bytes);
+}
+
+int control_forward(struct control_channel *from, struct control_channel *to,
+		    const char *origin)
+{
+	int moved = 0;
+
+	for (;; moved++) {
+		const unsigned char *bytes = from->in + from->in_start;
+		size_t length = from->in_end - from->in_start, payload_bytes;
+		int rc = 0;
+
+		if (length)
+			rc = control_frame(bytes, length, from->limit_bytes,
+					   &payload_bytes);
+		if (rc < 0)
+			return too_long(from, origin);
+		if (rc == 0)
+			return moved;
+		payload_bytes += CONTROL_HEADER_BYTES;
+		rc = queue_make_room(to, payload_bytes);
+		if (rc == -EAGAIN)
+			return moved;
+		if (rc < 0)
+			return rc;
+		queue_append(to, bytes, payload_bytes);
+		from->in_start += payload_bytes;
+	}
+}
+
 int control_next(struct control_channel *channel, const char *origin,
 		 enum control_kind *kind, json_t **message)
 {
@@ -282,10 +322,7 @@ int control_next(struct control_channel *channel, const char *origin,
 		return 0;
 	rc = control_frame(bytes, length, channel->limit_bytes, &payload_bytes);
 	if (rc == -EMSGSIZE)
-		return fail(rc,
-			    "%s: a message announces more than %zu bytes: this "
-			    "is not one of our ranks, or the stream is damaged",
-			    origin, channel->limit_bytes);
+		return too_long(channel, origin);
 	if (rc <= 0)
 		return rc;
 	rc = control_parse(bytes + CONTROL_HEADER_BYTES, payload_bytes, origin,

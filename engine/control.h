@@ -20,6 +20,24 @@
  *     stop     {}
  *     abort    {rank, reason}
  *     bye      {}
+ *
+ * Ranks on other hosts, or started by others: a process of ours stands between
+ * them and the coordinator (engine/agent.h), which hands on what both say,
+ * message by message, over a TCP connection per rank, and says by another one
+ * what concerns itself.
+ *   agent -> coordinator, in that connection
+ *     join     {version, program, job, rank, count, size, host, machine, pid,
+ *               launcher, address, cores}
+ *     stop     {signal}
+ *   coordinator -> agent
+ *     accept   {session}
+ *     refuse   {reason}
+ *     start    {job, folder}                    run your ranks
+ *     kill     {}                               end them at once
+ *     end      {status, reason}                 there is nothing more to do
+ *   agent -> coordinator, in the connection of a rank
+ *     attach   {session, job, rank, pid}        its first message
+ *     ended    {how}                            its last: the process is gone
  */
 #ifndef STAGECOACH_ENGINE_CONTROL_H
 #define STAGECOACH_ENGINE_CONTROL_H
@@ -43,6 +61,14 @@ enum control_kind {
 	CONTROL_ABORT,
 	CONTROL_DONE,
 	CONTROL_BYE,
+	CONTROL_JOIN,
+	CONTROL_ACCEPT,
+	CONTROL_REFUSE,
+	CONTROL_START,
+	CONTROL_KILL,
+	CONTROL_END,
+	CONTROL_ATTACH,
+	CONTROL_ENDED,
 	CONTROL_KINDS,
 };
 
@@ -125,5 +151,12 @@ int control_fill(struct control_channel *channel) MUST_CHECK;
  */
 int control_next(struct control_channel *channel, const char *origin,
 		 enum control_kind *kind, json_t **message) MUST_CHECK;
+
+/*
+ * Hands whole messages that `from` has read on to the queue of `to`, as they
+ * are: how many, or -EMSGSIZE (logged). What does not fit stays in `from`.
+ */
+int control_forward(struct control_channel *from, struct control_channel *to,
+		    const char *origin) MUST_CHECK;
 
 #endif

@@ -1,5 +1,5 @@
 /*
- * Launch: runs all ranks of a job on this machine and supervises them.
+ * Launch: runs all ranks of a job and supervises them.
  *
  * Transport "inproc": ranks are threads of this process. Any other: each rank
  * is a child process, started anew from this program's own file. Whatever
@@ -12,6 +12,9 @@
  *    and write a checkpoint; a second one ends the job at once. SIGTSTP
  *    suspends the ranks along with the supervisor.
  *  - When the supervisor itself is killed, its ranks die with it.
+ *
+ * With hosts (engine/hosts.h) only those ranks are started here that belong
+ * here; the others are their agents', and all of the above holds for them.
  */
 #ifndef STAGECOACH_ENGINE_LAUNCH_H
 #define STAGECOACH_ENGINE_LAUNCH_H
@@ -23,8 +26,11 @@
 #define LAUNCH_RANKS_MAX    1024u
 #define LAUNCH_REASON_BYTES 512
 
+struct hosts;
+
 struct launch {
 	unsigned ranks;
+	struct hosts *hosts;       /* gathered; NULL: all ranks are here */
 	unsigned threads_per_rank; /* 0: available cores / ranks, at least 1 */
 	bool pin;                  /* if the cores suffice for all threads */
 	const char *transport;     /* "tcp", "inproc"; NULL: "tcp" */
@@ -53,6 +59,14 @@ struct launch {
 	 */
 	bool (*stop)(void *argument);
 	void *argument;
+
+	/*
+	 * What a rank does, for the line about it where there are hosts:
+	 * "stages 0, 4". May be NULL.
+	 */
+	void (*describe)(const void *argument, unsigned rank, char *buffer,
+			 size_t size);
+	const void *describe_argument;
 
 	bool keep_signals; /* leave the signal handlers of this process alone */
 	bool quiet;        /* no line about cores and stopping */

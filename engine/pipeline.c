@@ -104,14 +104,28 @@ static int validate(const struct pipeline *p, const struct schedule *schedule,
 	return rc;
 }
 
+/* On other hosts there may be no such file: its text comes with the job. */
+static int read_schedule(const struct pipeline *p, const char *name,
+			 struct schedule **out)
+{
+	const struct job *job = p->job;
+	const json_t *text = json_object_get(p->world->job, "schedule_text");
+
+	if (json_is_string(text) && strcmp(name, job->schedule) == 0)
+		return schedule_parse(json_string_value(text),
+				      json_string_length(text), name,
+				      SCHEDULE_DIALECT_AUTO, out);
+	return schedule_open(name, job->ranks, job->micro_batches, job->chunks,
+			     SCHEDULE_DIALECT_AUTO, out);
+}
+
 /* The job's schedule, or for a job that does not train the forward pass. */
 static int open_schedule(const struct pipeline *p, const char *name,
 			 struct schedule **out)
 {
 	const struct job *job = p->job;
 	struct schedule *schedule;
-	int rc = schedule_open(name, job->ranks, job->micro_batches,
-			       job->chunks, SCHEDULE_DIALECT_AUTO, &schedule);
+	int rc = read_schedule(p, name, &schedule);
 
 	if (rc)
 		return rc;

@@ -153,6 +153,7 @@ const char *schedule_op_text(unsigned op);
  * micro_batches and chunks must be what the file has, or 0 to take the file's;
  * it may hold messages already.
  */
+bool schedule_is_file(const char *name_or_file);
 int schedule_open(const char *name_or_file, unsigned ranks,
 		  unsigned micro_batches, unsigned chunks,
 		  enum schedule_dialect dialect,

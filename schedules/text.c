@@ -103,7 +103,7 @@ int schedule_load(const char *path, enum schedule_dialect dialect,
 	return error;
 }
 
-static bool looks_like_file(const char *name)
+bool schedule_is_file(const char *name)
 {
 	size_t length = strlen(name);
 
@@ -130,7 +130,7 @@ int schedule_open(const char *name_or_file, unsigned ranks,
 	struct schedule *schedule;
 	int error;
 
-	if (!looks_like_file(name_or_file))
+	if (!schedule_is_file(name_or_file))
 		return schedule_generate(name_or_file, ranks, micro_batches,
 					 chunks, out);
 	error = schedule_load(name_or_file, dialect, &schedule);

@@ -5,10 +5,15 @@
 #include "data/sampler.h"
 #include "engine/run.h"
 #include "model/kernels/numerics.h"
+#include "schedules/schedule.h"
+#include "tools/hosts_options.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#define SCHEDULE_TEXT_LIMIT ((size_t)8 << 20)
 
 int job_options_path(char out[FILES_PATH_BYTES], const char *path)
 {
@@ -19,7 +24,11 @@ int job_options_path(char out[FILES_PATH_BYTES], const char *path)
 
 void job_options_pipeline(const struct options *options, struct job *job)
 {
-	job->ranks = (unsigned)options_integer(options, "stages");
+	struct hosts *hosts = hosts_options_current();
+
+	/* Who started the ranks has decided how many stages there are. */
+	job->ranks = hosts ? hosts_size(hosts)
+			   : (unsigned)options_integer(options, "stages");
 	job->chunks = 1;
 }
 
@@ -70,6 +79,72 @@ int job_options_numerics(char *out, size_t size)
 	return numerics_describe(out, size);
 }
 
+/* ---- launching ---- */
+
+/* Which stages a rank has, for its line. */
+static void describe_rank(const void *argument, unsigned rank, char *buffer,
+			  size_t size)
+{
+	const struct schedule *schedule = argument;
+	unsigned count = 0;
+	size_t used;
+
+	if (!schedule) {
+		snprintf(buffer, size, "stage %u", rank);
+		return;
+	}
+	used = (size_t)snprintf(buffer, size, "stage%s",
+				schedule->chunks > 1 ? "s" : "");
+	for (unsigned i = 0; i < schedule->stages && used < size; i++) {
+		if (schedule->rank_of_stage[i] == rank)
+			used += (size_t)snprintf(buffer + used, size - used,
+						 "%s %u", count++ ? "," : "",
+						 i);
+	}
+}
+
+/* A schedule's file may not be on the other hosts: its text travels along. */
+static int add_schedule(const struct job *job, json_t *json,
+			struct schedule **out)
+{
+	char *text;
+	size_t length;
+	int rc;
+
+	*out = NULL;
+	if (!job->schedule[0])
+		return 0;
+	rc = schedule_open(job->schedule, job->ranks, job->micro_batches,
+			   job->chunks, SCHEDULE_DIALECT_AUTO, out);
+	if (rc || !schedule_is_file(job->schedule))
+		return rc;
+	rc = files_read(job->schedule, SCHEDULE_TEXT_LIMIT, &text, &length);
+	if (rc)
+		return rc;
+	json_object_set_new(json, "schedule_text", json_stringn(text, length));
+	free(text);
+	return 0;
+}
+
+static int launch_on_hosts(const struct job *job, json_t *json,
+			   struct launch *launch, struct launch_result *result)
+{
+	struct schedule *schedule;
+	int rc = add_schedule(job, json, &schedule);
+
+	if (rc) {
+		*result =
+			(struct launch_result){.status = rc, .failed_rank = -1};
+		return rc;
+	}
+	launch->hosts = hosts_options_current();
+	launch->describe = describe_rank;
+	launch->describe_argument = schedule;
+	rc = launch_run(launch, result);
+	schedule_destroy(schedule);
+	return rc;
+}
+
 int job_options_launch(const struct options *options, const struct job *job,
 		       void (*event)(void *argument, unsigned rank,
 				     const json_t *event),
@@ -95,12 +170,16 @@ int job_options_launch(const struct options *options, const struct job *job,
 	int rc = job_options_numerics(numerics, sizeof(numerics));
 
 	if (strcmp(transport, "auto") == 0)
-		launch.transport = job->ranks == 1 ? "inproc" : "tcp";
+		launch.transport = job->ranks == 1 && !hosts_options_current()
+					   ? "inproc"
+					   : "tcp";
 	if (!rc && !json)
 		rc = fail(-ENOMEM, "no memory for the job");
 	if (rc)
 		*result =
 			(struct launch_result){.status = rc, .failed_rank = -1};
+	else if (hosts_options_current())
+		rc = launch_on_hosts(job, json, &launch, result);
 	else
 		rc = launch_run(&launch, result);
 	json_decref(json);
