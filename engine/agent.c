@@ -17,6 +17,7 @@
 
 #define ORIGIN   "the coordinator"
 #define TICK_NS  (200 * NS_PER_MS)
+#define INPUT_NS (500 * NS_PER_MS)
 #define GRACE_NS (1500 * NS_PER_MS) /* a rank's, once nobody needs it */
 
 /* One of our ranks, and the connection it speaks through. */
@@ -37,7 +38,8 @@ struct agent {
 	unsigned running;
 	bool over;
 	int status;
-	int64_t kill_ns; /* when the ranks are ended by force; 0: not yet */
+	int64_t kill_ns;  /* when the ranks are ended by force; 0: not yet */
+	int64_t input_ns; /* when our input ended; 0: not yet */
 	struct pollfd *polls;
 };
 
@@ -273,6 +275,15 @@ static void read_input(struct agent *agent)
 
 	if (got > 0 || (got < 0 && (errno == EAGAIN || errno == EINTR)))
 		return;
+	agent->input_ns = clock_now_ns();
+}
+
+/* At the end of a job it ends as well: what the coordinator says comes first. */
+static void check_input(struct agent *agent)
+{
+	if (!agent->input_ns || agent->over ||
+	    clock_now_ns() - agent->input_ns < INPUT_NS)
+		return;
 	log_error("the connection that started this process has ended");
 	let_go(agent, 1);
 }
@@ -328,7 +339,8 @@ static unsigned fill_polls(struct agent *agent)
 	agent->polls[count++] =
 		(struct pollfd){.fd = agent->signals.read_fd, .events = POLLIN};
 	agent->polls[count++] = (struct pollfd){
-		.fd = agent->over ? -1 : agent->config->input_fd,
+		.fd = agent->over || agent->input_ns ? -1
+						     : agent->config->input_fd,
 		.events = POLLIN};
 	for (unsigned i = 0; i < agent->count; i++) {
 		struct relay *relay = &agent->relays[i];
@@ -379,11 +391,13 @@ static void enforce(struct agent *agent)
 
 static void serve(struct agent *agent)
 {
+	read_session(agent); /* what came along with the answer */
 	while (!agent->over || agent->running) {
 		if (poll_once(agent) < 0)
 			let_go(agent, 1);
 		if (agent->ranks && job_is_over(agent))
 			end_job(agent);
+		check_input(agent);
 		enforce(agent);
 	}
 	if (agent->ranks)

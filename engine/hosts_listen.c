@@ -96,6 +96,22 @@ static bool own_address_towards(const struct nodelist *list,
 	return any;
 }
 
+/* By which kind of address the others will come, as far as one can tell. */
+static int family_of(const char *host)
+{
+	struct address found[ADDRESS_MAX];
+	unsigned count;
+	const char *why;
+
+	if (!host[0] || address_resolve(host, 0, found, &count, &why) < 0)
+		return AF_UNSPEC;
+	for (unsigned i = 1; i < count; i++) {
+		if (found[i].any.sa_family != found[0].any.sa_family)
+			return AF_UNSPEC;
+	}
+	return found[0].any.sa_family;
+}
+
 static int choose_address(struct hosts *hosts, const char *host)
 {
 	const struct hosts_config *config = &hosts->config;
@@ -103,7 +119,8 @@ static int choose_address(struct hosts *hosts, const char *host)
 
 	hosts->any = false;
 	if (config->interface)
-		return address_interface(config->interface, AF_UNSPEC, out);
+		return address_interface(config->interface, family_of(host),
+					 out);
 	if (own_address_of(host, out) || own_address_towards(config->list, out))
 		return 0;
 	hosts->any = config->key != NULL;

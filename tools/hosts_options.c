@@ -189,10 +189,13 @@ static int serve(const struct options *options)
 
 static int check_stages(const struct options *options)
 {
-	int64_t stages = options_integer(options, "stages");
 	unsigned size = hosts_size(here.hosts);
+	int64_t stages;
 
-	if (!options_is_typed(options, "stages") || stages == (int64_t)size)
+	if (!options_is_typed(options, "stages"))
+		return 0;
+	stages = options_integer(options, "stages");
+	if (stages == (int64_t)size)
 		return 0;
 	return fail(-EINVAL,
 		    "--stages %lld, but there are %u ranks: give --stages %u "
