@@ -12,6 +12,7 @@ base_libbase_a_SOURCES = \
 	base/math.c base/math.h \
 	base/numbers.c base/numbers.h \
 	base/random.c base/random.h \
+	base/socket_life.c base/socket_life.h \
 	base/text.c base/text.h \
 	base/threads.c base/threads.h
 base_libbase_a_CPPFLAGS = $(AM_CPPFLAGS) $(XXHASH_CFLAGS) $(ISAL_CFLAGS)

@@ -9,6 +9,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -25,6 +26,7 @@
  */
 #define CLOSED      UINT32_MAX       /* in place of the next index: no loop */
 #define EACH        (UINT32_MAX - 1) /* each thread its own index, once */
+#define RAISED_NICE (-10)
 #define SPIN_MIN_NS (2 * NS_PER_US)
 #define SPIN_MAX_NS (100 * NS_PER_US)
 
@@ -403,4 +405,22 @@ unsigned threads_available_cores(int *cores, unsigned capacity)
 		count++;
 	}
 	return count;
+}
+
+int threads_raise_priority(void)
+{
+	id_t self = (id_t)gettid();
+	int before = getpriority(PRIO_PROCESS, self);
+
+	if (before > RAISED_NICE &&
+	    setpriority(PRIO_PROCESS, self, RAISED_NICE) < 0)
+		log_debug("a thread stays at nice %d: %s", before,
+			  strerror(errno));
+	return before;
+}
+
+void threads_restore_priority(int before)
+{
+	if (setpriority(PRIO_PROCESS, (id_t)gettid(), before) < 0)
+		log_debug("back to nice %d: %s", before, strerror(errno));
 }

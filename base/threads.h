@@ -48,4 +48,12 @@ void threads_set_float_state(void);
 /* Cores this process may run on: their number, and their ids. */
 unsigned threads_available_cores(int *cores, unsigned capacity);
 
+/*
+ * Asks that the calling thread alone goes before others when the cores are
+ * busy. For threads that mostly sleep. Where that is not allowed it stays as it
+ * is. threads_restore_priority() takes what it returned.
+ */
+int threads_raise_priority(void);
+void threads_restore_priority(int before);
+
 #endif

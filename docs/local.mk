@@ -10,6 +10,7 @@ MANUALS = \
 	docs/stagecoach-eval.1 \
 	docs/stagecoach-generate.1 \
 	docs/stagecoach-inspect.1 \
+	docs/stagecoach-bench-transport.1 \
 	docs/stagecoach-schedule-list.1 \
 	docs/stagecoach-schedule-show.1 \
 	docs/stagecoach-schedule-check.1 \

@@ -15,10 +15,11 @@
 #include <string.h>
 #include <unistd.h>
 
-#define ORIGIN   "the coordinator"
-#define TICK_NS  (200 * NS_PER_MS)
-#define INPUT_NS (500 * NS_PER_MS)
-#define GRACE_NS (1500 * NS_PER_MS) /* a rank's, once nobody needs it */
+#define ORIGIN    "the coordinator"
+#define TICK_NS   (200 * NS_PER_MS)
+#define INPUT_NS  (500 * NS_PER_MS)
+#define ANSWER_NS (10 * NS_PER_SECOND) /* from a rank's failure to the end */
+#define GRACE_NS  (1500 * NS_PER_MS)   /* a rank's, once nobody needs it */
 
 /* One of our ranks, and the connection it speaks through. */
 struct relay {
@@ -38,8 +39,9 @@ struct agent {
 	unsigned running;
 	bool over;
 	int status;
-	int64_t kill_ns;  /* when the ranks are ended by force; 0: not yet */
-	int64_t input_ns; /* when our input ended; 0: not yet */
+	int64_t kill_ns;   /* when the ranks are ended by force; 0: not yet */
+	int64_t failed_ns; /* when a rank of ours failed; 0: none yet */
+	int64_t input_ns;  /* when our input ended; 0: not yet */
 	struct pollfd *polls;
 };
 
@@ -133,6 +135,8 @@ static void rank_ended(void *argument, unsigned rank, const char *how)
 			break;
 	}
 	control_channel_fini(&relay->child);
+	if (how && !agent->failed_ns)
+		agent->failed_ns = clock_now_ns();
 	if (relay->up.fd < 0)
 		return;
 	if (control_queue(&relay->up, CONTROL_ENDED,
@@ -288,6 +292,16 @@ static void check_input(struct agent *agent)
 	let_go(agent, 1);
 }
 
+/* The job has failed; the coordinator knows, and is to end us. */
+static void check_answer(struct agent *agent)
+{
+	if (!agent->failed_ns || agent->over ||
+	    clock_now_ns() - agent->failed_ns < ANSWER_NS)
+		return;
+	log_error("the coordinator (rank 0) does not answer: ending");
+	let_go(agent, 1);
+}
+
 static void read_relay(struct relay *relay, bool child, bool up)
 {
 	int rc = 0;
@@ -398,6 +412,7 @@ static void serve(struct agent *agent)
 		if (agent->ranks && job_is_over(agent))
 			end_job(agent);
 		check_input(agent);
+		check_answer(agent);
 		enforce(agent);
 	}
 	if (agent->ranks)

@@ -3,6 +3,7 @@
 #include "base/log.h"
 #include "base/text.h"
 #include "base/threads.h"
+#include "engine/checkpoint_tensors.h"
 #include "engine/pipeline.h"
 #include "model/io/hf_config.h"
 #include "model/io/safetensors.h"
@@ -17,13 +18,11 @@
 #include <string.h>
 #include <unistd.h>
 
-#define NUMERICS_BYTES 1024
+#define NUMERICS_BYTES    1024
 #define STATE_VERSION     1
-#define SHARD_BYTES_MAX   ((uint64_t)5000000000) /* as transformers 4 */
 #define MANIFEST_LIMIT    ((size_t)16 << 20)
 #define INITIALISE_BLOCK  ((size_t)1 << 16)
 #define STEP_FOLDER_BYTES 32
-#define TENSOR_NAME_BYTES (PARAMETER_NAME_BYTES + 16)
 
 /* Files that go from the tokenizer's folder into every model folder. */
 static const char *const companion_files[] = {
@@ -86,273 +85,7 @@ void checkpoint_initialise(struct pipeline *p)
 	}
 }
 
-/* ---- reading ---- */
-
-/* A hub file may leave the family's prefix out. */
-static const struct safetensors_tensor *
-find_tensor(const struct safetensors *files, const struct model *model,
-	    const struct parameter *parameter)
-{
-	const struct safetensors_tensor *tensor =
-		safetensors_find(files, parameter->name);
-
-	for (size_t i = 0; !tensor && i < safetensors_count(files); i++) {
-		const struct safetensors_tensor *candidate =
-			safetensors_tensor(files, i);
-
-		if (model_parameter_find(model, candidate->name) == parameter)
-			tensor = candidate;
-	}
-	return tensor;
-}
-
-/* The row of the table whose values a row has on disk. */
-static const struct parameter *stored_as(const struct model *model,
-					 const struct parameter *parameter)
-{
-	const struct parameter *all = model_parameters(model, &(unsigned){0});
-
-	return parameter->tied_to == PARAMETER_NOT_TIED
-		       ? parameter
-		       : &all[parameter->tied_to];
-}
-
-static int load_tensor(const struct safetensors_tensor *tensor,
-		       const struct parameter *parameter, float *out)
-{
-	int rc = safetensors_check_shape(tensor, parameter->dimensions,
-					 parameter->shape);
-
-	return rc ? rc
-		  : safetensors_read_floats(tensor, 0, parameter->count, out);
-}
-
-/* Nothing in the file may be left over that would change the result. */
-static int check_leftovers(const struct safetensors *files,
-			   const struct model *model)
-{
-	for (size_t i = 0; i < safetensors_count(files); i++) {
-		const struct safetensors_tensor *tensor =
-			safetensors_tensor(files, i);
-
-		if (model_parameter_find(model, tensor->name) ||
-		    model_tensor_is_ignored(model, tensor->name))
-			continue;
-		return fail(
-			-EINVAL,
-			"%s: tensor '%s' belongs to no parameter of a %s model",
-			tensor->file, tensor->name,
-			model_config(model)->family);
-	}
-	return 0;
-}
-
-int checkpoint_load_weights(struct pipeline *p, const char *folder)
-{
-	struct safetensors *files;
-	int rc = safetensors_open(folder, &files);
-
-	if (rc)
-		return rc;
-	rc = check_leftovers(files, p->model);
-	for (unsigned i = 0; !rc && i < p->store->count; i++) {
-		const struct store_row *row = &p->store->rows[i];
-		const struct parameter *stored =
-			stored_as(p->model, row->parameter);
-		const struct safetensors_tensor *tensor;
-
-		if (row->target >= 0)
-			continue;
-		tensor = find_tensor(files, p->model, stored);
-		rc = tensor ? load_tensor(tensor, stored, row->weights)
-			    : fail(-EINVAL, "%s: tensor '%s' is missing",
-				   folder, stored->name);
-	}
-	safetensors_close(files);
-	return rc;
-}
-
-static void moment_tensor_name(const struct pipeline *p, unsigned moment,
-			       const struct parameter *parameter,
-			       char out[TENSOR_NAME_BYTES])
-{
-	snprintf(out, TENSOR_NAME_BYTES, "%s.%s",
-		 optimizer_moment_name(&p->job->optimizer, moment),
-		 parameter->name);
-}
-
-int checkpoint_load_moments(struct pipeline *p, const char *folder)
-{
-	unsigned moments = optimizer_moments(&p->job->optimizer);
-	struct safetensors *files;
-	int rc;
-
-	if (moments == 0)
-		return 0;
-	rc = safetensors_open_folder(folder, "optimizer", &files);
-	if (rc)
-		return rc;
-	for (unsigned i = 0; !rc && i < p->store->count * moments; i++) {
-		const struct store_row *row = &p->store->rows[i / moments];
-		const struct parameter *stored =
-			stored_as(p->model, row->parameter);
-		const struct safetensors_tensor *tensor;
-		char name[TENSOR_NAME_BYTES];
-
-		if (!store_row_is_updated(row))
-			continue;
-		moment_tensor_name(p, i % moments, stored, name);
-		tensor = safetensors_find(files, name);
-		rc = tensor ? load_tensor(tensor, stored,
-					  row->moments[i % moments])
-			    : fail(-EINVAL,
-				   "%s: optimizer tensor '%s' is missing",
-				   folder, name);
-	}
-	safetensors_close(files);
-	return rc;
-}
-
-/* ---- where everything stands ---- */
-
-struct layouts {
-	struct safetensors_layout *model;
-	struct safetensors_layout *optimizer; /* NULL: no moments */
-};
-
-static void layouts_fini(struct layouts *layouts)
-{
-	safetensors_layout_destroy(layouts->model);
-	safetensors_layout_destroy(layouts->optimizer);
-	*layouts = (struct layouts){0};
-}
-
-static void set_entry(struct safetensors_entry *entry, const char *name,
-		      const struct parameter *parameter)
-{
-	*entry = (struct safetensors_entry){.name = name,
-					    .dtype = SAFETENSORS_F32,
-					    .rank = parameter->dimensions,
-					    .shape = parameter->shape};
-}
-
-static bool has_moments(const struct parameter *parameter)
-{
-	return parameter->trainable && parameter->tied_to == PARAMETER_NOT_TIED;
-}
-
-/* Entries in parameter order; the optimizer's moment by moment within. */
-static int layouts_init(const struct pipeline *p, struct layouts *out)
-{
-	unsigned moments = optimizer_moments(&p->job->optimizer), count;
-	const struct parameter *all = model_parameters(p->model, &count);
-	size_t weights = 0, states = 0;
-	struct safetensors_entry *entries =
-		calloc(count * (1 + moments), sizeof(*entries));
-	char(*names)[TENSOR_NAME_BYTES] =
-		calloc(count * (1 + moments), sizeof(*names));
-	int rc = -ENOMEM;
-
-	*out = (struct layouts){0};
-	if (!entries || !names) {
-		fail(rc, "no memory to lay out a checkpoint");
-		goto out;
-	}
-	for (unsigned i = 0; i < count; i++)
-		if (all[i].tied_to == PARAMETER_NOT_TIED)
-			set_entry(&entries[weights++], all[i].name, &all[i]);
-	rc = safetensors_layout_create(entries, weights, SHARD_BYTES_MAX,
-				       "model", &out->model);
-	for (unsigned i = 0; i < count * moments; i++) {
-		const struct parameter *parameter = &all[i / moments];
-
-		if (!has_moments(parameter))
-			continue;
-		moment_tensor_name(p, i % moments, parameter, names[states]);
-		set_entry(&entries[states], names[states], parameter);
-		states++;
-	}
-	if (!rc && states)
-		rc = safetensors_layout_create(entries, states, SHARD_BYTES_MAX,
-					       "optimizer", &out->optimizer);
-	if (rc)
-		layouts_fini(out);
-out:
-	free(entries);
-	free(names);
-	return rc;
-}
-
-/* Numbers of a parameter's entries in the two layouts. */
-static size_t entry_of(const struct pipeline *p,
-		       const struct parameter *parameter, bool of_moments)
-{
-	const struct parameter *all =
-		model_parameters(p->model, &(unsigned){0});
-	size_t entry = 0;
-
-	for (unsigned i = 0; i < parameter->id; i++)
-		entry += of_moments ? has_moments(&all[i])
-				    : all[i].tied_to == PARAMETER_NOT_TIED;
-	return entry;
-}
-
 /* ---- writing ---- */
-
-static int write_weights(const struct pipeline *p,
-			 const struct safetensors_layout *layout,
-			 const char *folder)
-{
-	struct safetensors_writer *writer;
-	int rc = safetensors_writer_open(layout, folder, &writer);
-
-	if (rc)
-		return rc;
-	for (unsigned i = 0; !rc && i < p->store->count; i++) {
-		const struct store_row *row = &p->store->rows[i];
-
-		if (!store_row_is_saved(row))
-			continue;
-		rc = safetensors_writer_write(
-			writer, entry_of(p, row->parameter, false), 0,
-			row->weights, row->parameter->count * sizeof(float));
-	}
-	if (!rc)
-		return safetensors_writer_close(writer);
-	safetensors_writer_abandon(writer);
-	return rc;
-}
-
-static int write_moments(const struct pipeline *p,
-			 const struct safetensors_layout *layout,
-			 const char *folder)
-{
-	unsigned moments = optimizer_moments(&p->job->optimizer);
-	struct safetensors_writer *writer;
-	int rc;
-
-	if (!layout)
-		return 0;
-	rc = safetensors_writer_open(layout, folder, &writer);
-	if (rc)
-		return rc;
-	for (unsigned i = 0; !rc && i < p->store->count * moments; i++) {
-		const struct store_row *row = &p->store->rows[i / moments];
-		size_t entry;
-
-		if (!has_moments(row->parameter))
-			continue;
-		entry = entry_of(p, row->parameter, true) * moments +
-			i % moments;
-		rc = safetensors_writer_write(
-			writer, entry, 0, row->moments[i % moments],
-			row->parameter->count * sizeof(float));
-	}
-	if (!rc)
-		return safetensors_writer_close(writer);
-	safetensors_writer_abandon(writer);
-	return rc;
-}
 
 static int copy_companions(const struct job *job, const char *folder)
 {
@@ -398,7 +131,8 @@ static int write_state(const struct pipeline *p, const char *folder,
 }
 
 /* The root: a fresh folder with everything but the tensors' data. */
-static int begin_folder(const struct pipeline *p, const struct layouts *layouts,
+static int begin_folder(const struct pipeline *p,
+			const struct checkpoint_layouts *layouts,
 			const char *folder, uint64_t step)
 {
 	int rc = files_remove_tree(folder);
@@ -590,29 +324,42 @@ static int agree(struct world *world, int rc)
 	return rc;
 }
 
+/* Where this rank has the folder; "" on one that does not see it. */
+static int hidden_path(const struct pipeline *p, const char *hidden,
+		       char out[FILES_PATH_BYTES])
+{
+	unsigned rank = p->world->rank;
+
+	out[0] = '\0';
+	if (rank == ROUTE_ROOT)
+		return checkpoints_path(out, p->job->out, hidden);
+	return p->reach.writes[rank]
+		       ? checkpoints_path(out, p->reach.run, hidden)
+		       : 0;
+}
+
 int checkpoint_write(struct pipeline *p, uint64_t step)
 {
 	bool root = p->world->rank == ROUTE_ROOT;
 	char name[STEP_FOLDER_BYTES], hidden[STEP_FOLDER_BYTES + 1];
 	char folder[FILES_PATH_BYTES];
-	struct layouts layouts;
+	struct checkpoint_layouts layouts = {0};
 	int rc;
 
 	step_name(name, step);
 	snprintf(hidden, sizeof(hidden), ".%s", name);
-	rc = checkpoints_path(folder, p->job->out, hidden);
-	if (rc) /* on all ranks alike */
-		return rc;
 	/* Whoever fails from here on still says so to the others. */
-	rc = layouts_init(p, &layouts);
+	rc = hidden_path(p, hidden, folder);
+	if (!rc)
+		rc = checkpoint_layouts_init(p, &layouts);
 	if (!rc && root)
 		rc = begin_folder(p, &layouts, folder, step);
 	rc = agree(p->world, rc);
 	if (!rc) {
-		rc = write_weights(p, layouts.model, folder);
-		if (!rc)
-			rc = write_moments(p, layouts.optimizer, folder);
-		rc = agree(p->world, rc);
+		rc = checkpoint_tensors_write(p, &layouts, folder);
+		/* But for a broken link: others may wait at its other end. */
+		if (!exchange_error(p->exchange))
+			rc = agree(p->world, rc);
 	}
 	if (!rc) {
 		if (root)
@@ -621,7 +368,7 @@ int checkpoint_write(struct pipeline *p, uint64_t step)
 	}
 	if (rc && rc != -ECANCELED && root)
 		(void)!files_remove_tree(folder);
-	layouts_fini(&layouts);
+	checkpoint_layouts_fini(&layouts);
 	return rc;
 }
 

@@ -10,8 +10,9 @@
  *   RUN/checkpoints/latest        "step-00000100"
  *
  * Where every tensor stands follows from the parameter table alone, so
- * each rank writes what it holds into the common files, and the result does
- * not depend on how the layers were split. A folder is written under a
+ * each rank writes what it holds into the common files (or has the root do
+ * it, where it does not see them), and the result does not depend on how
+ * the layers were split. A folder is written under a
  * temporary name, synced, given its manifest, synced, renamed; only then are
  * old ones deleted. What carries no manifest is no checkpoint.
  */
@@ -30,18 +31,18 @@ struct pipeline;
 void checkpoint_initialise(struct pipeline *pipeline);
 
 /*
- * Weights of the layers held here from a model folder; moments from a
- * checkpoint. -EINVAL names file and tensor.
+ * Weights and moments of the layers held here from the job's checkpoint, or
+ * weights from its model folder; through the root on ranks that do not see it
+ * (pipeline->reach). All ranks call it. -EINVAL names file and tensor.
  */
-int checkpoint_load_weights(struct pipeline *pipeline,
-			    const char *folder) MUST_CHECK;
-int checkpoint_load_moments(struct pipeline *pipeline,
-			    const char *folder) MUST_CHECK;
+int checkpoint_load_weights(struct pipeline *pipeline) MUST_CHECK;
+int checkpoint_load_moments(struct pipeline *pipeline) MUST_CHECK;
 
 /*
  * Writes RUN/checkpoints/step-N; all ranks call it, after the same step. All
  * return the same: 0, or what went wrong on one of them (logged there), and
- * then nothing new stands on disk. Keeps the newest `keep_checkpoints`.
+ * then nothing new stands on disk. A link that failed (exchange_error()) ends
+ * the run. Keeps the newest `keep_checkpoints`.
  */
 int checkpoint_write(struct pipeline *pipeline, uint64_t step) MUST_CHECK;
 

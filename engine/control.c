@@ -15,6 +15,7 @@ static const char *const kind_names[CONTROL_KINDS] = {
 	[CONTROL_HELLO] = "hello",   [CONTROL_WELCOME] = "welcome",
 	[CONTROL_EVENT] = "event",   [CONTROL_PROGRESS] = "progress",
 	[CONTROL_GATHER] = "gather", [CONTROL_GATHERED] = "gathered",
+	[CONTROL_BEAT] = "beat",     [CONTROL_STATE] = "state",
 	[CONTROL_STOP] = "stop",     [CONTROL_FAILED] = "failed",
 	[CONTROL_ABORT] = "abort",   [CONTROL_DONE] = "done",
 	[CONTROL_BYE] = "bye",       [CONTROL_JOIN] = "join",

@@ -9,14 +9,18 @@
  *   rank -> coordinator
  *     hello    {version, rank, pid, host, numerics}
  *     event    {event: {...}}
- *     progress {step, action, seconds}          the heartbeat
+ *     progress {step, action, milliseconds,     the heartbeat
+ *               between, moves, wait, peer}
  *     gather   {round, value}
  *     stop     {signal}                         a rank was asked to stop
  *     failed   {code, step, message}
  *     done     {result}
  *   coordinator -> rank
- *     welcome  {rank, size, session, transport, io, threads, cores, job}
+ *     welcome  {rank, size, session, transport, io, threads, cores, job,
+ *               silence_ms, remote, bind, key}
  *     gathered {round, values}
+ *     beat     {}                               its heartbeat, over a network
+ *     state    {}                               write down what you wait for
  *     stop     {}
  *     abort    {rank, reason}
  *     bye      {}
@@ -45,7 +49,7 @@
 #include "base/compiler.h"
 #include "base/json.h"
 
-#define CONTROL_VERSION       1
+#define CONTROL_VERSION       2
 #define CONTROL_HEADER_BYTES  4
 #define CONTROL_MESSAGE_BYTES (16u << 20) /* longest payload */
 
@@ -56,6 +60,8 @@ enum control_kind {
 	CONTROL_PROGRESS,
 	CONTROL_GATHER,
 	CONTROL_GATHERED,
+	CONTROL_BEAT,
+	CONTROL_STATE,
 	CONTROL_STOP,
 	CONTROL_FAILED,
 	CONTROL_ABORT,

@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "engine/control.h"
 #include "engine/cores.h"
+#include "engine/liveness.h"
 #include "engine/world.h"
 #include <errno.h>
 #include <inttypes.h>
@@ -12,9 +13,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #define NAME_BYTES     64
+#define PLACE_BYTES    (WORLD_HOST_BYTES + 40)
+#define STATE_BYTES    (PLACE_BYTES + NAME_BYTES + 64)
 #define NUMERICS_BYTES 512
 #define NEVER_NS       INT64_MAX
 
@@ -25,7 +29,6 @@ struct member {
 	char host[WORLD_HOST_BYTES];
 	char numerics[NUMERICS_BYTES];
 	bool present; /* was added */
-	bool remote;  /* was attached */
 	bool hello;
 	bool done;
 	bool failed;
@@ -34,18 +37,22 @@ struct member {
 	json_t *value;  /* that part */
 	json_t *result;
 	int64_t last_step;
-	int64_t last_heard_ns;
+	bool remote;             /* over a network: it needs our heartbeat */
 	char action[NAME_BYTES]; /* of the last heartbeat */
+	enum liveness_wait wait; /* likewise */
+	unsigned wait_peer;
 };
 
 /* How good an explanation is, the best last. */
 enum cause_rank {
 	CAUSE_NONE,
-	CAUSE_LINK,   /* lost a link or was cancelled: a consequence, mostly */
-	CAUSE_CLOSED, /* its socket closed; how it ended may still be told */
-	CAUSE_FAILED, /* found an error by itself */
-	CAUSE_DIED,   /* ended without a word: nothing explains that better */
-	CAUSE_ORDER,  /* the user or the supervisor ends the job */
+	CAUSE_LINK,    /* lost a link or was cancelled: a consequence, mostly */
+	CAUSE_CLOSED,  /* its socket closed; how it ended may still be told */
+	CAUSE_FAILED,  /* found an error by itself */
+	CAUSE_STALLED, /* does not go on, and keeps the others from it */
+	CAUSE_SILENT,  /* gives no sign of life */
+	CAUSE_DIED,    /* ended without a word: nothing explains that better */
+	CAUSE_ORDER,   /* the user or the supervisor ends the job */
 };
 
 struct cause {
@@ -68,6 +75,8 @@ struct coordinator {
 	unsigned hellos, gathered, dones;
 	int64_t start_deadline_ns;
 	int64_t settle_deadline_ns;
+	struct liveness *liveness;
+	int64_t beat_ns; /* when the next heartbeat and look are due */
 	struct cause cause;
 };
 
@@ -81,7 +90,9 @@ int coordinator_create(const struct coordinator_config *config,
 	coordinator->config = *config;
 	coordinator->members =
 		calloc(config->size, sizeof(*coordinator->members));
-	if (!coordinator->members)
+	if (!coordinator->members ||
+	    liveness_create(config->size, config->silence_ns, config->stall_ns,
+			    &coordinator->liveness) < 0)
 		goto err_memory;
 	for (unsigned i = 0; i < config->size; i++) {
 		coordinator->members[i].channel.fd = -1;
@@ -101,6 +112,8 @@ int coordinator_create(const struct coordinator_config *config,
 	return 0;
 
 err_memory:
+	if (coordinator)
+		free(coordinator->members);
 	free(coordinator);
 	return fail(-ENOMEM, "no memory to coordinate %u ranks", config->size);
 }
@@ -116,6 +129,7 @@ void coordinator_destroy(struct coordinator *coordinator)
 		json_decref(member->value);
 		json_decref(member->result);
 	}
+	liveness_destroy(coordinator->liveness);
 	free(coordinator->members);
 	free(coordinator->polls);
 	free(coordinator->poll_rank);
@@ -199,17 +213,21 @@ static PRINTF_LIKE(5, 6) void blame(struct coordinator *coordinator,
 		coordinator->settle_deadline_ns =
 			clock_now_ns() + coordinator->config.settle_ns;
 	}
-	if (kind >= CAUSE_DIED || all_accounted(coordinator))
+	if (kind >= CAUSE_STALLED || all_accounted(coordinator))
 		tell_abort(coordinator);
 }
 
-/* " at step 12" once a step is known, else "". */
+/* " at step 12 on n1", as far as it is known. */
 static const char *at_step(const struct member *member, char *buffer,
 			   size_t size)
 {
-	buffer[0] = '\0';
+	char step[32] = "";
+
 	if (member->last_step >= 0)
-		snprintf(buffer, size, " at step %" PRId64, member->last_step);
+		snprintf(step, sizeof(step), " at step %" PRId64,
+			 member->last_step);
+	snprintf(buffer, size, "%s%s%s", step, member->hello ? " on " : "",
+		 member->host);
 	return buffer;
 }
 
@@ -235,9 +253,10 @@ static bool code_is_link(int code)
 static void member_lost(struct coordinator *coordinator, unsigned rank)
 {
 	struct member *member = &coordinator->members[rank];
-	char step[40];
+	char step[PLACE_BYTES];
 
 	control_channel_fini(&member->channel);
+	liveness_forget(coordinator->liveness, rank);
 	if (member->remote && !member->failed && !member->ended &&
 	    coordinator->state != COORDINATOR_DONE) {
 		/* Nobody is left there who could tell how. */
@@ -251,7 +270,8 @@ static void member_lost(struct coordinator *coordinator, unsigned rank)
 	    coordinator->state == COORDINATOR_DONE)
 		return;
 	blame(coordinator, CAUSE_CLOSED, -ECONNRESET, (int)rank,
-	      "%s closed its control connection without a word", member->name);
+	      "%s closed its control connection without a word%s", member->name,
+	      at_step(member, step, sizeof(step)));
 }
 
 static void member_flush(struct coordinator *coordinator, unsigned rank)
@@ -300,16 +320,19 @@ static int welcome(struct coordinator *coordinator, unsigned rank)
 	snprintf(session, sizeof(session), "%016" PRIx64, coordinator->session);
 	rc = control_queue(
 		&member->channel, CONTROL_WELCOME,
-		json_pack("{s:i, s:i, s:s, s:s, s:s, s:i, s:o, s:O, s:s*, "
-			  "s:s*}",
-			  "rank", (int)rank, "size", (int)config->size,
-			  "session", session, "transport", config->transport,
-			  "io", config->io, "threads",
-			  (int)cores_threads(config->cores, rank), "cores",
-			  cores_to_json(config->cores, rank), "job",
-			  config->job, "bind",
-			  config->links.bind ? config->links.bind[rank] : NULL,
-			  "key", config->links.key));
+		json_pack(
+			"{s:i, s:i, s:s, s:s, s:s, s:i, s:o, s:O, s:I, s:b, s:s*, "
+			"s:s*}",
+			"rank", (int)rank, "size", (int)config->size, "session",
+			session, "transport", config->transport, "io",
+			config->io, "threads",
+			(int)cores_threads(config->cores, rank), "cores",
+			cores_to_json(config->cores, rank), "job", config->job,
+			"silence_ms",
+			(json_int_t)(config->silence_ns / NS_PER_MS), "remote",
+			member->remote, "bind",
+			config->links.bind ? config->links.bind[rank] : NULL,
+			"key", config->links.key));
 	if (rc < 0)
 		return rc;
 	member_flush(coordinator, rank);
@@ -368,6 +391,7 @@ static int take_hello(struct coordinator *coordinator, unsigned rank,
 	snprintf(member->numerics, sizeof(member->numerics), "%s", numerics);
 	member->hello = true;
 	coordinator->hellos++;
+	liveness_expect(coordinator->liveness, rank, clock_now_ns());
 	if (compare_numerics(coordinator, rank) < 0)
 		return 0; /* blamed */
 	if (welcome(coordinator, rank) < 0)
@@ -401,10 +425,26 @@ static int take_event(struct coordinator *coordinator, unsigned rank,
 	return 0;
 }
 
+/* What is out of range says nothing, and is not worth a failure. */
+static int64_t integer_within(const json_t *object, const char *name,
+			      int64_t below)
+{
+	int64_t value = json_integer_value(json_object_get(object, name));
+
+	return value < 0 || value >= below ? 0 : value;
+}
+
 static int take_progress(struct coordinator *coordinator, unsigned rank,
 			 const json_t *message)
 {
 	struct member *member = &coordinator->members[rank];
+	struct liveness_state state = {
+		.moves = (uint64_t)integer_within(message, "moves", INT64_MAX),
+		.wait = (enum liveness_wait)integer_within(message, "wait",
+							   LIVENESS_WAITS),
+		.peer = (unsigned)integer_within(message, "peer", UINT32_MAX),
+		.between = json_is_true(json_object_get(message, "between")),
+	};
 	const char *action;
 
 	if (json_get_string_or(message, "action", "", member->name, &action) <
@@ -412,6 +452,9 @@ static int take_progress(struct coordinator *coordinator, unsigned rank,
 		return -EPROTO;
 	note_step(member, message);
 	snprintf(member->action, sizeof(member->action), "%s", action);
+	member->wait = state.wait;
+	member->wait_peer = state.peer;
+	liveness_told(coordinator->liveness, rank, clock_now_ns(), &state);
 	return 0;
 }
 
@@ -506,7 +549,7 @@ static int take_failed(struct coordinator *coordinator, unsigned rank,
 {
 	struct member *member = &coordinator->members[rank];
 	const char *text;
-	char step[40];
+	char step[PLACE_BYTES];
 	int64_t code;
 
 	if (json_get_integer(message, "code", INT32_MIN, -1, member->name,
@@ -515,6 +558,7 @@ static int take_failed(struct coordinator *coordinator, unsigned rank,
 		return -EPROTO;
 	note_step(member, message);
 	member->failed = true;
+	liveness_forget(coordinator->liveness, rank);
 	if (!text[0])
 		text = strerror((int)-code);
 	blame(coordinator, code_is_link((int)code) ? CAUSE_LINK : CAUSE_FAILED,
@@ -527,9 +571,10 @@ static void rank_ended(struct coordinator *coordinator, unsigned rank,
 		       const char *how)
 {
 	struct member *member = &coordinator->members[rank];
-	char step[40];
+	char step[PLACE_BYTES];
 
 	member->ended = true;
+	liveness_forget(coordinator->liveness, rank);
 	if (member->failed) {
 		if (coordinator->state == COORDINATOR_FAILING &&
 		    all_accounted(coordinator))
@@ -565,7 +610,6 @@ static int take_message(struct coordinator *coordinator, unsigned rank,
 {
 	struct member *member = &coordinator->members[rank];
 
-	member->last_heard_ns = clock_now_ns();
 	if (!member->hello && kind != CONTROL_HELLO && kind != CONTROL_ENDED)
 		return fail(-EPROTO, "%s sends '%s' before hello", member->name,
 			    control_kind_name(kind));
@@ -596,6 +640,8 @@ static int take_message(struct coordinator *coordinator, unsigned rank,
 	case CONTROL_ATTACH:
 	case CONTROL_WELCOME:
 	case CONTROL_GATHERED:
+	case CONTROL_BEAT:
+	case CONTROL_STATE:
 	case CONTROL_ABORT:
 	case CONTROL_BYE:
 	case CONTROL_KINDS:
@@ -615,6 +661,9 @@ static void member_read(struct coordinator *coordinator, unsigned rank)
 
 	do {
 		filled = control_fill(&member->channel);
+		if (filled > 0)
+			liveness_heard(coordinator->liveness, rank,
+				       clock_now_ns());
 		while ((rc = control_next(&member->channel, member->name, &kind,
 					  &message)) > 0) {
 			rc = take_message(coordinator, rank, kind, message);
@@ -633,6 +682,138 @@ static void member_read(struct coordinator *coordinator, unsigned rank)
 	} while (filled > 0);
 	if (filled < 0)
 		member_lost(coordinator, rank);
+}
+
+/* ---- signs of life ---- */
+
+static void beat(struct coordinator *coordinator)
+{
+	for (unsigned i = 0; i < coordinator->config.size; i++) {
+		if (coordinator->members[i].remote)
+			member_send(coordinator, i, "{\"kind\":\"beat\"}");
+	}
+}
+
+/* "at step 3 in 1F2, waiting for data from rank 0" */
+static const char *describe(const struct member *member, char *text,
+			    size_t size)
+{
+	char step[PLACE_BYTES];
+	int used;
+
+	used = snprintf(text, size, "%s%s%s",
+			at_step(member, step, sizeof(step)),
+			member->action[0] ? " in " : "", member->action);
+	used = MIN(used, (int)size - 1);
+	if (member->wait == LIVENESS_WAITS_DATA)
+		snprintf(text + used, size - (size_t)used,
+			 ", waiting for data from rank %u", member->wait_peer);
+	else if (member->wait == LIVENESS_WAITS_ROOM)
+		snprintf(text + used, size - (size_t)used,
+			 ", waiting for rank %u to take a message",
+			 member->wait_peer);
+	else if (member->wait == LIVENESS_WAITS_ALL)
+		snprintf(text + used, size - (size_t)used,
+			 ", waiting for all ranks");
+	return text;
+}
+
+static void blame_silent(struct coordinator *coordinator,
+			 const struct liveness_verdict *verdict)
+{
+	const struct member *member = &coordinator->members[verdict->rank];
+	char text[STATE_BYTES];
+
+	blame(coordinator, CAUSE_SILENT, -ETIMEDOUT, (int)verdict->rank,
+	      "%s gives no sign of life for %.1f s, last heard of%s: %s",
+	      member->name, clock_seconds(verdict->quiet_ns),
+	      describe(member, text, sizeof(text)),
+	      member->remote ? "it is stopped, or its host or the network "
+			       "between is gone"
+			     : "it is stopped");
+}
+
+static void blame_stalled(struct coordinator *coordinator,
+			  const struct liveness_verdict *verdict)
+{
+	const struct member *member = &coordinator->members[verdict->rank];
+	char text[STATE_BYTES], other[STATE_BYTES];
+
+	broadcast(coordinator, CONTROL_STATE, json_object());
+	if (verdict->finding == LIVENESS_STALLED) {
+		blame(coordinator, CAUSE_STALLED, -ETIMEDOUT,
+		      (int)verdict->rank,
+		      "%s is alive and has not gone on for %.0f s%s "
+		      "(--stall-timeout, now %.0f s)",
+		      member->name, clock_seconds(verdict->quiet_ns),
+		      describe(member, text, sizeof(text)),
+		      clock_seconds(verdict->limit_ns));
+		return;
+	}
+	blame(coordinator, CAUSE_STALLED, -ETIMEDOUT, (int)verdict->rank,
+	      "%s and rank %u wait for each other for %.0f s: the one%s, the "
+	      "other%s; a message between them is lost (--stall-timeout, now "
+	      "%.0f s)",
+	      member->name, verdict->peer, clock_seconds(verdict->quiet_ns),
+	      describe(member, text, sizeof(text)),
+	      describe(&coordinator->members[verdict->peer], other,
+		       sizeof(other)),
+	      clock_seconds(verdict->limit_ns));
+}
+
+/* After everything that has come was read. */
+static void check_life(struct coordinator *coordinator)
+{
+	int64_t now_ns = clock_now_ns();
+	struct liveness_verdict verdict;
+
+	if (now_ns < coordinator->beat_ns)
+		return;
+	coordinator->beat_ns = now_ns + LIVENESS_BEAT_NS;
+	beat(coordinator);
+	if (coordinator->state != COORDINATOR_RUNNING &&
+	    coordinator->state != COORDINATOR_FAILING)
+		return;
+	verdict = liveness_look(coordinator->liveness, now_ns);
+	if (verdict.finding == LIVENESS_SILENT)
+		blame_silent(coordinator, &verdict);
+	else if (verdict.finding != LIVENESS_FINE &&
+		 coordinator->state == COORDINATOR_RUNNING)
+		blame_stalled(coordinator, &verdict);
+}
+
+void coordinator_ask_states(struct coordinator *coordinator)
+{
+	int64_t now_ns = clock_now_ns();
+
+	broadcast(coordinator, CONTROL_STATE, json_object());
+	for (unsigned i = 0; i < coordinator->config.size; i++) {
+		const struct member *member = &coordinator->members[i];
+		int64_t quiet_ns =
+			liveness_silence_ns(coordinator->liveness, i, now_ns);
+
+		if (!member->hello)
+			log_info("%s has not said hello yet", member->name);
+		else if (quiet_ns > LIVENESS_DOUBT_NS)
+			log_info("%s gives no sign of life for %.1f s",
+				 member->name, clock_seconds(quiet_ns));
+	}
+}
+
+bool coordinator_is_silent(const struct coordinator *coordinator, unsigned rank)
+{
+	return coordinator->cause.kind == CAUSE_SILENT &&
+	       coordinator->cause.rank == (int)rank;
+}
+
+/* A lost link may be the first sign of a rank that is about to be missed. */
+static bool is_settled(const struct coordinator *coordinator, int64_t now_ns)
+{
+	if (coordinator->state != COORDINATOR_FAILING ||
+	    now_ns < coordinator->settle_deadline_ns)
+		return false;
+	return coordinator->cause.kind != CAUSE_LINK ||
+	       !liveness_in_doubt(coordinator->liveness, now_ns);
 }
 
 /* ---- the loop ---- */
@@ -695,8 +876,7 @@ static void check_deadlines(struct coordinator *coordinator)
 {
 	int64_t now_ns = clock_now_ns();
 
-	if (coordinator->state == COORDINATOR_FAILING &&
-	    now_ns >= coordinator->settle_deadline_ns)
+	if (is_settled(coordinator, now_ns))
 		tell_abort(coordinator);
 	if (coordinator->state != COORDINATOR_RUNNING ||
 	    coordinator->hellos == coordinator->config.size ||
@@ -727,7 +907,9 @@ int coordinator_poll(struct coordinator *coordinator, struct pollfd *extra,
 	if (count)
 		memcpy(coordinator->polls + sockets, extra,
 		       count * sizeof(*extra));
-	deadline_ns = MIN(deadline_ns, coordinator->settle_deadline_ns);
+	deadline_ns = MIN(deadline_ns, coordinator->beat_ns);
+	if (coordinator->settle_deadline_ns > clock_now_ns())
+		deadline_ns = MIN(deadline_ns, coordinator->settle_deadline_ns);
 	if (coordinator->hellos < coordinator->config.size &&
 	    coordinator->state == COORDINATOR_RUNNING)
 		deadline_ns = MIN(deadline_ns, coordinator->start_deadline_ns);
@@ -748,6 +930,7 @@ int coordinator_poll(struct coordinator *coordinator, struct pollfd *extra,
 		    coordinator->members[rank].channel.fd >= 0)
 			member_read(coordinator, rank);
 	}
+	check_life(coordinator);
 	check_deadlines(coordinator);
 	return 0;
 }
@@ -756,9 +939,13 @@ int coordinator_add(struct coordinator *coordinator, unsigned rank, int fd,
 		    const char *name)
 {
 	struct member *member = &coordinator->members[rank];
+	socklen_t length = sizeof(int);
+	int domain = AF_UNIX;
 
 	ASSERT(rank < coordinator->config.size && !member->present);
+	getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &length);
 	member->present = true;
+	member->remote = domain != AF_UNIX;
 	snprintf(member->name, sizeof(member->name), "%s", name);
 	return control_channel_init(&member->channel, fd, CONTROL_MESSAGE_BYTES,
 				    2 * (size_t)CONTROL_MESSAGE_BYTES, false);

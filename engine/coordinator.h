@@ -10,8 +10,12 @@
  * Cause and consequence. When a rank dies its neighbours see broken
  * links, and their reports may come first. After the first report the
  * coordinator waits settle_ns, then picks the best by kind (died without a
- * word; failed by itself; lost a link), within a kind the first, and tells
- * everyone.
+ * word, or gives no sign of life; failed by itself; lost a link), within a kind
+ * the first, and tells everyone. It waits longer while some rank has not been
+ * heard for a while: its silence may be what broke the link.
+ *
+ * Signs of life: engine/liveness.h. The coordinator itself beats towards ranks
+ * that it is not on one host with.
  */
 #ifndef STAGECOACH_ENGINE_COORDINATOR_H
 #define STAGECOACH_ENGINE_COORDINATOR_H
@@ -42,6 +46,8 @@ struct coordinator_config {
 	struct coordinator_links links; /* borrowed */
 	int64_t start_timeout_ns;       /* until all have said hello */
 	int64_t settle_ns;
+	int64_t silence_ns; /* a rank not heard for so long; 0: wait for ever */
+	int64_t stall_ns;   /* as liveness_create() takes it */
 	void (*event)(void *argument, unsigned rank, const json_t *event);
 	void *argument;
 };
@@ -94,6 +100,13 @@ void coordinator_rank_ended(struct coordinator *coordinator, unsigned rank,
 
 /* Asks all ranks to stop; more than once is as once. */
 void coordinator_stop(struct coordinator *coordinator);
+
+/* Asks all ranks to log what they wait for, and logs who is silent. */
+void coordinator_ask_states(struct coordinator *coordinator);
+
+/* The failure is that this rank no longer says anything: ask it no more. */
+bool coordinator_is_silent(const struct coordinator *coordinator,
+			   unsigned rank);
 
 /* Ends the job at once, for a reason that is not a rank's failure. */
 void coordinator_abort(struct coordinator *coordinator, int code,

@@ -16,6 +16,7 @@ struct exchange {
 	void *argument;
 	int64_t waited_ns;
 	size_t sending, receiving; /* posted, not completed */
+	unsigned *sending_to;      /* by rank: posted, not completed */
 	int error;
 };
 
@@ -36,6 +37,12 @@ int exchange_create(struct world *world, unsigned ahead,
 
 	if (!exchange)
 		return fail(-ENOMEM, "no memory for the exchange");
+	exchange->sending_to =
+		calloc(world->size, sizeof(*exchange->sending_to));
+	if (!exchange->sending_to) {
+		free(exchange);
+		return fail(-ENOMEM, "no memory for the exchange");
+	}
 	exchange->world = world;
 	exchange->ahead = ahead;
 	exchange->place = place;
@@ -46,6 +53,8 @@ int exchange_create(struct world *world, unsigned ahead,
 
 void exchange_destroy(struct exchange *exchange)
 {
+	if (exchange)
+		free(exchange->sending_to);
 	free(exchange);
 }
 
@@ -53,10 +62,14 @@ static void sort_completions(struct exchange *exchange,
 			     const struct transport_completion *completions,
 			     int count)
 {
+	if (count > 0)
+		world_note_completions(exchange->world, completions,
+				       (unsigned)count);
 	for (int i = 0; i < count; i++) {
 		if (completions[i].event == TRANSPORT_SENT) {
 			*(bool *)completions[i].cookie = false;
 			exchange->sending--;
+			exchange->sending_to[completions[i].peer]--;
 		} else {
 			((struct message *)completions[i].cookie)->arrived =
 				true;
@@ -84,17 +97,20 @@ static int progress(struct exchange *exchange)
 	return 0;
 }
 
-/* Blocks until something completes. */
-static int wait_once(struct exchange *exchange)
+/* Blocks until something completes, noting what for. */
+static int wait_once(struct exchange *exchange, enum liveness_wait wait,
+		     unsigned peer)
 {
 	struct transport_completion completions[COMPLETIONS_AT_ONCE];
-	int64_t begin = clock_now_ns();
+	int64_t begin_ns = clock_now_ns();
 	int count;
 
 	if (exchange->error)
 		return exchange->error;
+	world_note_wait(exchange->world, wait, peer, begin_ns);
 	count = world_wait(exchange->world, completions, COMPLETIONS_AT_ONCE);
-	exchange->waited_ns += clock_now_ns() - begin;
+	world_note_ready(exchange->world);
+	exchange->waited_ns += clock_now_ns() - begin_ns;
 	if (count < 0)
 		return exchange->error = count;
 	sort_completions(exchange, completions, count);
@@ -174,7 +190,8 @@ int exchange_await(struct exchange *exchange, struct message *message)
 		if (inbox->posted < inbox->count)
 			rc = post_ahead(exchange, inbox);
 		if (!rc && !message->arrived)
-			rc = wait_once(exchange);
+			rc = wait_once(exchange, LIVENESS_WAITS_DATA,
+				       message->peer);
 	}
 	return rc;
 }
@@ -202,7 +219,7 @@ int exchange_acquire(struct exchange *exchange, const struct message *message,
 			&out->where);
 		if (rc != -EAGAIN)
 			break;
-		rc = wait_once(exchange);
+		rc = wait_once(exchange, LIVENESS_WAITS_ROOM, message->peer);
 	}
 	if (rc)
 		exchange->error = rc;
@@ -220,12 +237,13 @@ int exchange_send(struct exchange *exchange, const struct message *message,
 			tag_of(exchange, message), data, message->bytes, busy);
 		if (rc != -EAGAIN)
 			break;
-		rc = wait_once(exchange);
+		rc = wait_once(exchange, LIVENESS_WAITS_ROOM, message->peer);
 	}
 	if (rc)
 		return exchange->error = rc;
 	*busy = true;
 	exchange->sending++;
+	exchange->sending_to[message->peer]++;
 	return 0;
 }
 
@@ -235,12 +253,54 @@ int exchange_post(struct exchange *exchange, const struct message *message,
 	return exchange_send(exchange, message, out->where, &out->busy);
 }
 
+/* Whom a message is on its way to. */
+static unsigned some_receiver(const struct exchange *exchange)
+{
+	unsigned size = exchange->world->size;
+
+	for (unsigned i = 0; i < size; i++)
+		if (exchange->sending_to[i])
+			return i;
+	return size;
+}
+
 int exchange_await_sent(struct exchange *exchange, const bool *busy)
 {
 	int rc = progress(exchange);
 
 	while (!rc && *busy)
-		rc = wait_once(exchange);
+		rc = wait_once(exchange, LIVENESS_WAITS_ROOM,
+			       some_receiver(exchange));
+	return rc;
+}
+
+int exchange_expect(struct exchange *exchange, struct message *message)
+{
+	int rc = exchange->error;
+
+	message->arrived = false;
+	while (!rc) {
+		rc = transport_post_recv(
+			exchange->world->endpoint, message->peer,
+			tag_of(exchange, message), message->data,
+			message->bytes, message);
+		if (rc != -EAGAIN)
+			break;
+		rc = wait_once(exchange, LIVENESS_WAITS_ROOM, message->peer);
+	}
+	if (rc)
+		return exchange->error = rc;
+	exchange->receiving++;
+	return 0;
+}
+
+int exchange_await_expected(struct exchange *exchange,
+			    const struct message *message)
+{
+	int rc = progress(exchange);
+
+	while (!rc && !message->arrived)
+		rc = wait_once(exchange, LIVENESS_WAITS_DATA, message->peer);
 	return rc;
 }
 
@@ -249,8 +309,14 @@ int exchange_flush(struct exchange *exchange)
 	int rc = progress(exchange);
 
 	while (!rc && exchange->sending)
-		rc = wait_once(exchange);
+		rc = wait_once(exchange, LIVENESS_WAITS_ROOM,
+			       some_receiver(exchange));
 	return rc;
+}
+
+int exchange_error(const struct exchange *exchange)
+{
+	return exchange->error;
 }
 
 bool exchange_is_idle(const struct exchange *exchange)

@@ -65,10 +65,23 @@ int exchange_send(struct exchange *exchange, const struct message *message,
 int exchange_await_sent(struct exchange *exchange, const bool *busy) MUST_CHECK;
 
 /*
+ * A message that is no part of a pass, with its memory and size, while no pass
+ * is under way: expect posts its receive (several of one peer in the order in
+ * which it sends them), await_expected waits until it is there.
+ */
+int exchange_expect(struct exchange *exchange,
+		    struct message *message) MUST_CHECK;
+int exchange_await_expected(struct exchange *exchange,
+			    const struct message *message) MUST_CHECK;
+
+/*
  * Ends a pass: waits until everything sent has left. Whoever goes on to wait
  * for other ranks elsewhere (a barrier) no longer moves messages.
  */
 int exchange_flush(struct exchange *exchange) MUST_CHECK;
+
+/* 0, or what the first failure was: no message passes any more. */
+int exchange_error(const struct exchange *exchange);
 
 /* Nothing is under way, and nothing has failed. */
 bool exchange_is_idle(const struct exchange *exchange);

@@ -316,5 +316,8 @@ int interpreter_run(struct pipeline *pipeline, const struct schedule *schedule,
 			trace_note(pipeline->trace, &row->actions[i]);
 	}
 	/* The root's next batch, too, needs this one to have left. */
-	return rc ? rc : exchange_flush(pipeline->exchange);
+	if (!rc)
+		rc = exchange_flush(pipeline->exchange);
+	world_note_between(pipeline->world);
+	return rc;
 }

@@ -1,6 +1,8 @@
 #include "engine/job.h"
 #include "base/log.h"
 #include "base/text.h"
+#include "engine/control.h"
+#include "schedules/schedule.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -9,6 +11,9 @@
 #include <string.h>
 
 #define ORIGIN "job"
+
+/* Half of what a control message carries; a longer text is read by all. */
+#define SCHEDULE_TEXT_BYTES_MAX ((size_t)CONTROL_MESSAGE_BYTES / 2)
 
 /*
  * The job's plain fields as tables: one row serves writing and reading.
@@ -97,6 +102,7 @@ static const struct field fields[] = {
 	FIELD(FIELD_INT, end_token, false),
 	FIELD(FIELD_INT, kind, false),
 	FIELD(FIELD_UNSIGNED, trace_steps, false),
+	FIELD(FIELD_INT, reach, false),
 };
 
 static json_t *field_to_json(const struct job *job, const struct field *field)
@@ -249,10 +255,36 @@ json_t *job_to_json(const struct job *job)
 		rc |= json_object_set_new(
 			json, "rehearsal",
 			rehearsal_to_json(job->config.rehearsal));
+	if (job->schedule_text)
+		rc |= json_object_set_new(json, "schedule_text",
+					  json_string(job->schedule_text));
 	if (!rc)
 		return json;
 	json_decref(json);
 	return NULL;
+}
+
+int job_attach_schedule(const struct job *job, json_t *json)
+{
+	uint64_t bytes;
+	size_t length;
+	char *text;
+	int rc;
+
+	if (!schedule_is_file(job->schedule))
+		return 0;
+	rc = files_size(job->schedule, &bytes);
+	if (rc || bytes > SCHEDULE_TEXT_BYTES_MAX)
+		return rc;
+	rc = files_read(job->schedule, SCHEDULE_TEXT_BYTES_MAX, &text, &length);
+	if (rc)
+		return rc;
+	if (json_object_set_new(json, "schedule_text",
+				json_stringn(text, length)))
+		rc = fail(-EINVAL, "%s: the schedule is no UTF-8 text",
+			  job->schedule);
+	free(text);
+	return rc;
 }
 
 json_t *job_identity(const struct job *job)
@@ -310,7 +342,23 @@ static int check_kinds(const struct job *job)
 	if ((unsigned)job->learning_rate.decay > DECAY_LINEAR)
 		return fail(-EINVAL, "%s: an unknown decay (%d)", ORIGIN,
 			    (int)job->learning_rate.decay);
+	if ((unsigned)job->reach > REACH_ROOT)
+		return fail(-EINVAL, "%s: an unknown kind of store (%d)",
+			    ORIGIN, (int)job->reach);
 	return 0;
+}
+
+static int schedule_text_from_json(const json_t *json, struct job *out)
+{
+	const json_t *text = json_object_get(json, "schedule_text");
+
+	if (!text)
+		return 0;
+	if (!json_is_string(text))
+		return fail(-EINVAL, "%s: 'schedule_text' is no text", ORIGIN);
+	out->schedule_text = strdup(json_string_value(text));
+	return out->schedule_text ? 0
+				  : fail(-ENOMEM, "no memory for a schedule");
 }
 
 static int prompt_from_json(const json_t *json, struct job *out)
@@ -414,6 +462,8 @@ int job_from_json(const json_t *json, struct job *out)
 		rc = partition_from_json(json, &out->partition);
 	if (!rc)
 		rc = rehearsal_from_json(json, out);
+	if (!rc)
+		rc = schedule_text_from_json(json, out);
 	return rc ? rc : prompt_from_json(json, out);
 }
 
@@ -422,6 +472,8 @@ void job_fini(struct job *job)
 	free(job->rehearsal.seconds[0]);
 	job->rehearsal = (struct model_rehearsal){0};
 	job->config.rehearsal = NULL;
+	free(job->schedule_text);
+	job->schedule_text = NULL;
 	free(job->prompt);
 	job->prompt = NULL;
 }

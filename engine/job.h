@@ -13,6 +13,7 @@
 #include "engine/learning_rate.h"
 #include "engine/optimizer.h"
 #include "engine/partition.h"
+#include "engine/reach.h"
 #include "model/model.h"
 
 enum job_kind {
@@ -46,6 +47,8 @@ struct job {
 	unsigned chunks;                  /* stages a rank */
 	struct partition partition;
 	char schedule[FILES_PATH_BYTES]; /* name or file */
+	char *schedule_text; /* of the file, or NULL; job_fini() frees it */
+	enum reach_mode reach;
 
 	unsigned micro_batches;    /* M, global */
 	unsigned micro_batch_size; /* B */
@@ -82,6 +85,13 @@ struct job {
 };
 
 json_t *job_to_json(const struct job *job); /* NULL: no memory */
+
+/*
+ * The text of the schedule's file, if it is one, into a job on its way: the
+ * ranks may be where that file is not. What is longer than a message carries
+ * stays out, and they read the file.
+ */
+int job_attach_schedule(const struct job *job, json_t *json) MUST_CHECK;
 
 /* -EINVAL, logged. The caller calls job_fini() in any case. */
 int job_from_json(const json_t *json, struct job *out) MUST_CHECK;

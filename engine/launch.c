@@ -8,6 +8,7 @@
 #include "engine/hosts.h"
 #include "engine/launch_ranks.h"
 #include "engine/launch_signals.h"
+#include "engine/liveness.h"
 #include <errno.h>
 #include <poll.h>
 #include <stdio.h>
@@ -44,6 +45,12 @@ struct supervisor {
 static int64_t or_default(int64_t value, int64_t fallback)
 {
 	return value ? value : fallback;
+}
+
+/* As the coordinator takes it: 0 is never. */
+static int64_t or_never(int64_t value, int64_t fallback)
+{
+	return value < 0 ? 0 : or_default(value, fallback);
 }
 
 static int divide_cores(struct supervisor *supervisor)
@@ -193,8 +200,19 @@ static void take_signals(struct supervisor *supervisor)
 	while ((number = launch_signals_next(&supervisor->signals)) != 0) {
 		if (number == SIGTSTP)
 			suspend(supervisor);
+		else if (number == SIGUSR1)
+			coordinator_ask_states(supervisor->coordinator);
 		else if (number != SIGCHLD)
 			request_stop(supervisor);
+	}
+}
+
+/* A rank that no longer listens needs no time to end by itself. */
+static void end_silent(struct supervisor *supervisor)
+{
+	for (unsigned i = 0; i < supervisor->launch->ranks; i++) {
+		if (coordinator_is_silent(supervisor->coordinator, i))
+			launch_ranks_kill(supervisor->ranks, i);
 	}
 }
 
@@ -215,6 +233,8 @@ static bool enforce(struct supervisor *supervisor)
 	}
 	if (state != COORDINATOR_ABORTED)
 		return true;
+	if (!supervisor->aborted_ns)
+		end_silent(supervisor);
 	supervisor->aborted_ns = or_default(supervisor->aborted_ns, now_ns);
 	if (now_ns - supervisor->aborted_ns < grace_ns)
 		return true;
@@ -367,6 +387,10 @@ static int open_all(struct supervisor *supervisor)
 		.start_timeout_ns =
 			or_default(launch->start_timeout_ns, START_TIMEOUT_NS),
 		.settle_ns = or_default(launch->settle_ns, SETTLE_NS),
+		.silence_ns = or_never(launch->heartbeat_timeout_ns,
+				       LIVENESS_SILENCE_DEFAULT_NS),
+		.stall_ns =
+			or_never(launch->stall_timeout_ns, LIVENESS_STALL_AUTO),
 		.event = take_event,
 		.argument = supervisor,
 	};
@@ -399,7 +423,7 @@ int launch_run(const struct launch *launch, struct launch_result *out)
 		.launch = launch,
 		.signals = {.read_fd = -1, .write_fd = -1},
 	};
-	int rc;
+	int rc, priority;
 
 	*out = (struct launch_result){.failed_rank = -1};
 	rc = check(launch);
@@ -407,7 +431,9 @@ int launch_run(const struct launch *launch, struct launch_result *out)
 		rc = open_all(&supervisor);
 	if (rc == 0) {
 		start_all(&supervisor);
+		priority = threads_raise_priority(); /* to miss no heartbeat */
 		write_result(&supervisor, out, supervise(&supervisor));
+		threads_restore_priority(priority);
 	} else {
 		out->status = rc;
 		snprintf(out->reason, sizeof(out->reason), "%s",

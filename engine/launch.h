@@ -10,7 +10,8 @@
  *    which and why, and are gone within two seconds.
  *  - The first SIGINT, SIGTERM or SIGHUP asks the ranks to finish the step
  *    and write a checkpoint; a second one ends the job at once. SIGTSTP
- *    suspends the ranks along with the supervisor.
+ *    suspends the ranks along with the supervisor. SIGUSR1 makes every rank
+ *    log what it waits for.
  *  - When the supervisor itself is killed, its ranks die with it.
  *
  * With hosts (engine/hosts.h) only those ranks are started here that belong
@@ -67,6 +68,15 @@ struct launch {
 	void (*describe)(const void *argument, unsigned rank, char *buffer,
 			 size_t size);
 	const void *describe_argument;
+
+	/*
+	 * Signs of life (engine/liveness.h). A rank that is not heard for
+	 * heartbeat_timeout_ns, or alive and stuck for stall_timeout_ns, ends
+	 * the job. 0: the default, 3.5 s, and what the longest action seen
+	 * makes sane; negative: never.
+	 */
+	int64_t heartbeat_timeout_ns;
+	int64_t stall_timeout_ns;
 
 	bool keep_signals; /* leave the signal handlers of this process alone */
 	bool quiet;        /* no line about cores and stopping */

@@ -428,3 +428,9 @@ void launch_ranks_signal(struct launch_ranks *ranks, int number)
 			kill(ranks->one[i].pid, number);
 	}
 }
+
+void launch_ranks_kill(struct launch_ranks *ranks, unsigned rank)
+{
+	if (!ranks->threads && ranks->one[rank].running)
+		kill(ranks->one[rank].pid, SIGKILL);
+}

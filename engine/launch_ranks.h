@@ -45,6 +45,7 @@ bool launch_ranks_running(const struct launch_ranks *ranks, unsigned rank);
 
 /* A signal for all processes that still run. Threads: nothing. */
 void launch_ranks_signal(struct launch_ranks *ranks, int number);
+void launch_ranks_kill(struct launch_ranks *ranks, unsigned rank);
 bool launch_ranks_are_threads(const struct launch_ranks *ranks);
 
 /* None may run any more; where one does, leave the object to it (a leak). */

@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 static const int watched[LAUNCH_SIGNALS] = {
-	SIGCHLD, SIGINT, SIGTERM, SIGHUP, SIGTSTP,
+	SIGCHLD, SIGINT, SIGTERM, SIGHUP, SIGTSTP, SIGUSR1,
 };
 
 static _Atomic int handler_fd = -1;

@@ -12,7 +12,7 @@
 #include "base/compiler.h"
 #include <signal.h>
 
-#define LAUNCH_SIGNALS 5
+#define LAUNCH_SIGNALS 6
 
 struct launch_signals {
 	int read_fd, write_fd;
@@ -21,9 +21,9 @@ struct launch_signals {
 };
 
 /*
- * Takes SIGCHLD, SIGINT, SIGTERM, SIGHUP and, if `suspend`, SIGTSTP. What was
- * ignored stays ignored (nohup, a background job of a script), but SIGCHLD.
- * -EBUSY if another watch is open.
+ * Takes SIGCHLD, SIGINT, SIGTERM, SIGHUP, SIGUSR1 and, if `suspend`, SIGTSTP.
+ * What was ignored stays ignored (nohup, a background job of a script), but
+ * SIGCHLD. -EBUSY if another watch is open.
  */
 int launch_signals_open(struct launch_signals *signals,
 			bool suspend) MUST_CHECK;

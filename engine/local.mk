@@ -7,9 +7,11 @@ engine_libengine_a_SOURCES = \
 	engine/calibrate_link.c \
 	engine/calibrate_rig.c engine/calibrate_rig.h \
 	engine/checkpoint.c engine/checkpoint.h \
+	engine/checkpoint_tensors.c engine/checkpoint_tensors.h \
 	engine/costs.c engine/costs.h engine/costs_model.c \
 	engine/evaluate.c \
 	engine/exchange.c engine/exchange.h \
+	engine/ferry.c engine/ferry.h \
 	engine/findings.c engine/findings.h \
 	engine/flights.c engine/flights.h \
 	engine/generate.c \
@@ -24,6 +26,7 @@ engine_libengine_a_SOURCES = \
 	engine/partition_search.c engine/partition_search.h \
 	engine/pipeline.c engine/pipeline.h \
 	engine/plan.c engine/plan.h \
+	engine/reach.c engine/reach.h engine/reach_find.c \
 	engine/reduce.c engine/reduce.h \
 	engine/route.c engine/route.h \
 	engine/run.c engine/run.h \

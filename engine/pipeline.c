@@ -3,6 +3,7 @@
 #include "base/digest.h"
 #include "base/log.h"
 #include "engine/ahead.h"
+#include "engine/ferry.h"
 #include "engine/flights.h"
 #include "engine/interpreter.h"
 #include "engine/trace.h"
@@ -104,28 +105,21 @@ static int validate(const struct pipeline *p, const struct schedule *schedule,
 	return rc;
 }
 
-/* On other hosts there may be no such file: its text comes with the job. */
-static int read_schedule(const struct pipeline *p, const char *name,
-			 struct schedule **out)
-{
-	const struct job *job = p->job;
-	const json_t *text = json_object_get(p->world->job, "schedule_text");
-
-	if (json_is_string(text) && strcmp(name, job->schedule) == 0)
-		return schedule_parse(json_string_value(text),
-				      json_string_length(text), name,
-				      SCHEDULE_DIALECT_AUTO, out);
-	return schedule_open(name, job->ranks, job->micro_batches, job->chunks,
-			     SCHEDULE_DIALECT_AUTO, out);
-}
-
-/* The job's schedule, or for a job that does not train the forward pass. */
+/*
+ * The job's schedule, or for a job that does not train the forward pass. `text`
+ * is that of the file, where it came with the job.
+ */
 static int open_schedule(const struct pipeline *p, const char *name,
-			 struct schedule **out)
+			 const char *text, struct schedule **out)
 {
 	const struct job *job = p->job;
 	struct schedule *schedule;
-	int rc = read_schedule(p, name, &schedule);
+	int rc = text ? schedule_open_text(text, strlen(text), name, job->ranks,
+					   job->micro_batches, job->chunks,
+					   SCHEDULE_DIALECT_AUTO, &schedule)
+		      : schedule_open(name, job->ranks, job->micro_batches,
+				      job->chunks, SCHEDULE_DIALECT_AUTO,
+				      &schedule);
 
 	if (rc)
 		return rc;
@@ -184,7 +178,8 @@ static int open_schedules(struct pipeline *p)
 
 	p->ahead = AHEAD_MINIMUM;
 	find_tie(p);
-	rc = open_schedule(p, train ? p->job->schedule : "forward", &schedule);
+	rc = open_schedule(p, train ? p->job->schedule : "forward",
+			   train ? p->job->schedule_text : NULL, &schedule);
 	if (rc)
 		return rc;
 	rc = lower(p, schedule, false, &p->forward_schedule);
@@ -413,6 +408,17 @@ static size_t tie_staging_bytes(const struct pipeline *p)
 	return p->ahead * PIPELINE_TIE_PIECE_BYTES;
 }
 
+/* The root has one for all it serves, and each of those has one. */
+static bool needs_ferry(const struct pipeline *p)
+{
+	bool needs = false;
+
+	for (unsigned r = 0; r < p->world->size; r++)
+		if (r == p->world->rank || p->world->rank == ROUTE_ROOT)
+			needs |= !p->reach.reads[r] || !p->reach.writes[r];
+	return needs;
+}
+
 /* Everything messages are read from or written to, but the accumulators. */
 static int cut_region(struct pipeline *p, struct cutter *cutter)
 {
@@ -446,6 +452,8 @@ static int cut_region(struct pipeline *p, struct cutter *cutter)
 	p->result = cut(cutter, p->job->micro_batches * sizeof(double));
 	p->losses = cut(cutter, p->job->micro_batches * sizeof(double));
 	p->token = cut(cutter, sizeof(int32_t));
+	if (needs_ferry(p))
+		p->ferry_memory = cut(cutter, FERRY_BYTES);
 	if (!p->train_schedule || rc)
 		return rc;
 	p->tie_staging = cut(cutter, tie_staging_bytes(p));
@@ -568,6 +576,8 @@ static void dress_message(const struct pipeline *p, struct message *message)
 	case MESSAGE_TOKEN:
 		message->bytes = sizeof(int32_t);
 		message->data = p->token;
+		break;
+	case MESSAGE_PIECE: /* no part of any pass */
 		break;
 	}
 }
@@ -693,6 +703,8 @@ int pipeline_sketch(struct world *world, const struct job *job,
 	if (!rc)
 		rc = accumulation_check(&p->accumulation);
 	if (!rc)
+		rc = reach_assume(job, world->size, &p->reach);
+	if (!rc)
 		rc = open_schedules(p);
 	if (!rc)
 		rc = create_routes(p);
@@ -715,6 +727,8 @@ int pipeline_create(struct world *world, const struct job *job,
 		return rc;
 	rc = create_store(p);
 	if (!rc)
+		rc = reach_find(world, job, &p->reach);
+	if (!rc)
 		rc = connect_links(p);
 	if (!rc)
 		rc = create_region(p);
@@ -723,6 +737,8 @@ int pipeline_create(struct world *world, const struct job *job,
 	if (!rc)
 		rc = exchange_create(world, p->ahead, place_message, p,
 				     &p->exchange);
+	if (!rc && p->ferry_memory)
+		rc = ferry_create(p->exchange, p->ferry_memory, &p->ferry);
 	if (!rc)
 		rc = create_trace(p);
 	if (rc) {
@@ -761,7 +777,9 @@ void pipeline_destroy(struct pipeline *p)
 	if (!p)
 		return;
 	release_memory(p);
+	ferry_destroy(p->ferry);
 	exchange_destroy(p->exchange);
+	reach_fini(&p->reach);
 	trace_destroy(p->trace);
 	vote_destroy(p->vote);
 	for (unsigned s = 0; p->stages && s < stage_count(p); s++)

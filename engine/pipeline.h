@@ -36,6 +36,7 @@ struct pipeline_batch {
 	int32_t columns[]; /* labels, then tokens: [M * B, T] each */
 };
 
+struct ferry; /* engine/ferry.h */
 struct vote;  /* engine/vote.h */
 struct trace; /* engine/trace.h */
 
@@ -54,6 +55,10 @@ struct pipeline {
 	unsigned tie_count;      /* 0 or 1 */
 	unsigned tie_pieces;
 	unsigned ahead; /* receives posted ahead a link */
+
+	struct reach reach;  /* which ranks see the files of the run */
+	struct ferry *ferry; /* takes tensors to those that do not */
+	void *ferry_memory;  /* NULL: nothing to take from or to this rank */
 
 	struct store *store;
 	struct stage **stages; /* [stages]; NULL: on another rank */

@@ -15,6 +15,7 @@ const char *message_kind_name(enum message_kind kind)
 		[MESSAGE_VERDICT] = "verdict",
 		[MESSAGE_RESULT] = "result",
 		[MESSAGE_TOKEN] = "token",
+		[MESSAGE_PIECE] = "piece of tensors",
 	};
 
 	return names[kind];

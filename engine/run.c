@@ -14,11 +14,11 @@ static int load(struct pipeline *p)
 	int rc;
 
 	if (job->resume[0]) {
-		rc = checkpoint_load_weights(p, job->resume);
-		return rc ? rc : checkpoint_load_moments(p, job->resume);
+		rc = checkpoint_load_weights(p);
+		return rc ? rc : checkpoint_load_moments(p);
 	}
 	if (job->model[0])
-		return checkpoint_load_weights(p, job->model);
+		return checkpoint_load_weights(p);
 	checkpoint_initialise(p);
 	return 0;
 }

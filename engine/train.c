@@ -239,7 +239,7 @@ static int train_step(struct training *t, uint64_t step,
 
 /*
  * A checkpoint that cannot be written does not end the training, unless it
- * is the last one: the ones before it still stand.
+ * is the last one: the ones before it still stand. A broken link does.
  */
 static int save(struct training *t, uint64_t step, bool last)
 {
@@ -249,7 +249,7 @@ static int save(struct training *t, uint64_t step, bool last)
 		t->saved_step = step;
 		return 0;
 	}
-	if (rc == -ECANCELED || last)
+	if (rc == -ECANCELED || last || exchange_error(t->pipeline->exchange))
 		return rc;
 	if (t->root)
 		log_warning(

@@ -285,6 +285,8 @@ int vote_run(struct pipeline *pipeline, double loss)
 						 : vote_as_other(pipeline);
 	if (rc || vote->verdict->commit)
 		return rc;
+	if (pipeline->world->rank != ROUTE_ROOT)
+		return -ECANCELED; /* the root has found it, and says so */
 	name = bad_place(pipeline, vote->verdict->bad_parameter, &stage);
 	return fail(
 		-EDOM,

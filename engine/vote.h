@@ -42,7 +42,8 @@ void vote_destroy(struct vote *vote);
 
 /*
  * Votes, and waits for the verdict. `loss` is the sum of this rank's losses
- * over the step (0 on ranks that have none).
+ * over the step (0 on ranks that have none). Where no one may commit, -EDOM on
+ * the root, which logs why, and -ECANCELED on the others.
  */
 int vote_run(struct pipeline *pipeline, double loss) MUST_CHECK;
 const struct verdict *vote_verdict(const struct vote *vote);

@@ -19,7 +19,7 @@
 #define WELCOME_TIMEOUT_NS (60 * NS_PER_SECOND)
 #define CONNECT_TIMEOUT_NS (30 * NS_PER_SECOND)
 #define FAILED_LINGER_NS   (1 * NS_PER_SECOND)
-#define WAIT_SLICE_NS      (1 * NS_PER_SECOND)
+#define WAIT_SLICE_NS      WORLD_HEARTBEAT_NS /* transport_config.silence_ns */
 #define ANY_TIME           (INT64_MAX / 2)
 
 /* What a rank keeps from call to call, besides the public part. */
@@ -32,7 +32,8 @@ struct rank {
 	unsigned char key[TRANSPORT_KEY_BYTES];
 	uint64_t session;
 	uint32_t epoch;
-	int64_t round; /* of the next gather */
+	int64_t round;      /* of the next gather */
+	int64_t silence_ns; /* as transport_config takes it */
 };
 
 static struct rank *rank_of(struct world *world)
@@ -69,6 +70,15 @@ bool world_stop_requested(const struct world *world)
 				    memory_order_relaxed);
 }
 
+/* One thread writes, others read: no locked instruction is needed. */
+static void add(_Atomic uint64_t *counter, uint64_t more)
+{
+	atomic_store_explicit(
+		counter,
+		atomic_load_explicit(counter, memory_order_relaxed) + more,
+		memory_order_relaxed);
+}
+
 void world_note_progress(struct world *world, int64_t step, uint64_t action)
 {
 	struct world_progress *progress = &world->progress;
@@ -77,6 +87,58 @@ void world_note_progress(struct world *world, int64_t step, uint64_t action)
 			      memory_order_relaxed);
 	atomic_store_explicit(&progress->action, action, memory_order_relaxed);
 	atomic_store_explicit(&progress->step, step, memory_order_relaxed);
+	atomic_store_explicit(&progress->between, false, memory_order_relaxed);
+	add(&progress->moves, 1);
+}
+
+void world_note_between(struct world *world)
+{
+	struct world_progress *progress = &world->progress;
+
+	atomic_store_explicit(&progress->since_ns, clock_now_ns(),
+			      memory_order_relaxed);
+	atomic_store_explicit(&progress->between, true, memory_order_relaxed);
+	add(&progress->moves, 1);
+}
+
+void world_note_wait(struct world *world, enum liveness_wait wait,
+		     unsigned peer, int64_t begin_ns)
+{
+	struct world_progress *progress = &world->progress;
+
+	atomic_store_explicit(&progress->wait_since_ns, begin_ns,
+			      memory_order_relaxed);
+	atomic_store_explicit(&progress->wait, (uint64_t)wait << 32 | peer,
+			      memory_order_relaxed);
+}
+
+void world_note_ready(struct world *world)
+{
+	atomic_store_explicit(&world->progress.wait,
+			      (uint64_t)LIVENESS_BUSY << 32,
+			      memory_order_relaxed);
+}
+
+void world_note_completions(struct world *world,
+			    const struct transport_completion *completions,
+			    unsigned count)
+{
+	struct world_link *links =
+		atomic_load_explicit(&world->links, memory_order_relaxed);
+
+	for (unsigned i = 0; i < count; i++) {
+		struct world_link *link = &links[completions[i].peer];
+
+		if (completions[i].event == TRANSPORT_SENT) {
+			add(&link->messages_sent, 1);
+			add(&link->bytes_sent, completions[i].bytes);
+		} else {
+			add(&link->messages_received, 1);
+			add(&link->bytes_received, completions[i].bytes);
+		}
+	}
+	if (count)
+		add(&world->progress.moves, count);
 }
 
 int world_wait(struct world *world, struct transport_completion *out,
@@ -159,7 +221,10 @@ int world_all_gather(struct world *world, const json_t *value, json_t **all)
 					  (json_int_t)round, "value", value));
 	if (rc < 0)
 		return rc;
+	world_note_wait(world, LIVENESS_WAITS_ALL, 0, clock_now_ns());
 	rc = world_control_wait(control, round_is_over, round, ANY_TIME);
+	world_note_ready(world);
+	add(&world->progress.moves, 1);
 	if (rc == -ECANCELED)
 		note_cancel(control);
 	if (rc < 0)
@@ -366,7 +431,7 @@ static int read_welcome(struct rank *rank, const json_t *welcome)
 {
 	struct world *world = &rank->world;
 	const char *transport, *io;
-	int64_t number, size;
+	int64_t number, size, silence_ms;
 	json_t *job;
 
 	if (json_get_integer(welcome, "size", 1, TRANSPORT_RANKS_MAX, ORIGIN,
@@ -375,6 +440,8 @@ static int read_welcome(struct rank *rank, const json_t *welcome)
 		    0 ||
 	    json_get_string(welcome, "transport", ORIGIN, &transport) < 0 ||
 	    json_get_string(welcome, "io", ORIGIN, &io) < 0 ||
+	    json_get_integer_or(welcome, "silence_ms", 0, INT32_MAX, 0, ORIGIN,
+				&silence_ms) < 0 ||
 	    read_session(welcome, &rank->session) < 0)
 		return -EPROTO;
 	job = json_object_get(welcome, "job");
@@ -385,6 +452,7 @@ static int read_welcome(struct rank *rank, const json_t *welcome)
 	    text_copy(rank->io, sizeof(rank->io), io) < 0)
 		return fail(-EPROTO, ORIGIN ": transport '%.20s', io '%.20s'",
 			    transport, io);
+	rank->silence_ns = silence_ms ? silence_ms * NS_PER_MS : -1;
 	world->rank = (unsigned)number;
 	world->size = (unsigned)size;
 	world->job = job;
@@ -396,6 +464,8 @@ static int read_welcome(struct rank *rank, const json_t *welcome)
 	world->transport_config.size = world->size;
 	world->transport_config.job = rank->session;
 	world->transport_config.hub = rank->hub;
+	world->transport_config.wake_fd = world->control->wake_fd;
+	world->transport_config.silence_ns = rank->silence_ns;
 	return read_links(rank, welcome);
 }
 
@@ -442,6 +512,10 @@ static int take_welcome(struct rank *rank)
 	rc = read_welcome(rank, world->control->welcome);
 	if (rc < 0)
 		return rc;
+	world->links = calloc(world->size, sizeof(struct world_link));
+	if (!world->links)
+		return fail(-ENOMEM, "no memory for what passes on %u links",
+			    world->size);
 	snprintf(identity, sizeof(identity), "rank %u", world->rank);
 	log_set_identity(identity);
 	return create_team(world, world->control->welcome);
@@ -462,12 +536,18 @@ static int report(struct world *world, int code)
 		rc = world_control_send(
 			control, CONTROL_DONE,
 			json_pack("{s:O?}", "result", world->result));
+		world_note_wait(world, LIVENESS_WAITS_ALL, 0, clock_now_ns());
 		if (rc == 0)
 			rc = world_control_wait(control, is_bye, 0, ANY_TIME);
 		if (rc == -ECANCELED)
 			note_cancel(control);
 		return rc;
 	}
+	/* Found by another rank, which is about to tell it, or has. */
+	if (code == -ECANCELED &&
+	    world_control_wait(control, is_never, 0,
+			       clock_now_ns() + FAILED_LINGER_NS) == -ECANCELED)
+		note_cancel(control);
 	if (atomic_load(&control->cancelled))
 		return code;
 	snprintf(message, sizeof(message), "%s", log_last_error());
@@ -499,6 +579,7 @@ static int run(int control_fd, bool process, const char *numerics,
 	world->thread = !process;
 	rank->hub = hub;
 	atomic_store(&world->progress.step, -1);
+	atomic_store(&world->progress.between, true);
 	rc = world_control_create(control_fd, process, world, &world->control);
 	if (rc < 0)
 		goto err_free;
@@ -514,6 +595,7 @@ static int run(int control_fd, bool process, const char *numerics,
 	threads_destroy(world->team);
 	atomic_store(&world->finished, true);
 	world_control_destroy(world->control);
+	free(world->links);
 	json_decref(world->result);
 	log_set_identity("");
 err_free:

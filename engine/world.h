@@ -6,8 +6,8 @@
  * has one stream socket to the coordinator (engine/control.h); the data goes
  * over the endpoint. A small control thread per rank owns the reading side of
  * the socket: it takes in stop and abort, sends the heartbeat with the
- * progress note, and ends a rank process whose coordinator has died. The
- * functions below therefore cost the step path an atomic load.
+ * progress note, and ends a rank process whose coordinator has died or cannot
+ * be reached. The functions below therefore cost the step path an atomic load.
  *
  * The life of a rank: hello, welcome (with the job), rank_main(), in it
  * world_connect() and the work, then done or failed, then bye: no rank closes
@@ -20,6 +20,7 @@
 
 #include "base/compiler.h"
 #include "base/json.h"
+#include "engine/liveness.h"
 #include "transport/transport.h"
 #include <stdatomic.h>
 
@@ -36,6 +37,18 @@ struct world_progress {
 	_Atomic int64_t step; /* -1: none yet */
 	_Atomic uint64_t action;
 	_Atomic int64_t since_ns; /* clock_now_ns() */
+	_Atomic bool between;     /* steps, or before the first */
+	_Atomic uint64_t moves;   /* things done: actions, messages */
+
+	/* What it waits for: enum liveness_wait << 32 | peer. */
+	_Atomic uint64_t wait;
+	_Atomic int64_t wait_since_ns;
+};
+
+/* What has passed between this rank and one other; written by its owner. */
+struct world_link {
+	_Atomic uint64_t messages_sent, messages_received;
+	_Atomic uint64_t bytes_sent, bytes_received;
 };
 
 /* Writes a packed action in words ("1F3"); any thread; must not block. */
@@ -58,6 +71,7 @@ struct world {
 	 */
 	struct transport_config transport_config;
 	struct world_progress progress;
+	struct world_link *_Atomic links;    /* [size], once it is known */
 	world_describe_fn *_Atomic describe; /* of progress; may be NULL */
 	json_t *result;                      /* owned; see world_set_result() */
 	_Atomic bool finished;               /* private */
@@ -136,8 +150,24 @@ bool world_stop_requested(const struct world *world);
  * Notes what the rank does now. Two stores and a look at the clock; shown by
  * the heartbeat, hence up to WORLD_HEARTBEAT_NS old at the coordinator.
  */
-#define WORLD_HEARTBEAT_NS (250LL * 1000000)
+#define WORLD_HEARTBEAT_NS LIVENESS_BEAT_NS
 void world_note_progress(struct world *world, int64_t step, uint64_t action);
+
+/* The step's actions are done: what follows may take its time (files). */
+void world_note_between(struct world *world);
+
+/*
+ * The rank begins to wait at begin_ns, for `peer` or for all; and goes on. A
+ * barrier and an all_gather note it by themselves.
+ */
+void world_note_wait(struct world *world, enum liveness_wait wait,
+		     unsigned peer, int64_t begin_ns);
+void world_note_ready(struct world *world);
+
+/* Messages that have completed, for the wait state. */
+void world_note_completions(struct world *world,
+			    const struct transport_completion *completions,
+			    unsigned count);
 
 /*
  * Sends {"kind": "event", "event": json} to the coordinator, which hands it

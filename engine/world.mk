@@ -11,6 +11,7 @@ engine_libengine_a_SOURCES += \
 	engine/launch.c engine/launch.h \
 	engine/launch_ranks.c engine/launch_ranks.h \
 	engine/launch_signals.c engine/launch_signals.h \
+	engine/liveness.c engine/liveness.h \
 	engine/meeting.c engine/meeting.h \
 	engine/nodelist.c engine/nodelist.h \
 	engine/place.c engine/place.h \

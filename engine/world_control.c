@@ -2,16 +2,20 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/socket_life.h"
+#include "base/threads.h"
 #include <errno.h>
 #include <inttypes.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #define ORIGIN       "the coordinator"
@@ -50,34 +54,132 @@ int world_control_send(struct world_control *control, enum control_kind kind,
 	return MIN(rc, 0);
 }
 
-/* A heartbeat that finds the queue full is not missed: bytes still move. */
-static void send_progress(struct world_control *control)
+/* What the main thread does, in words fit for JSON. */
+static void describe_action(const struct world *world, char *text, size_t size)
 {
-	struct world *world = control->world;
-	int64_t step = atomic_load(&world->progress.step);
-	int64_t since_ns = atomic_load(&world->progress.since_ns);
+	const struct world_progress *progress = &world->progress;
 	world_describe_fn *describe = world->describe;
-	char action[ACTION_BYTES] = "", text[200];
 
-	if (describe && step >= 0)
-		describe(atomic_load(&world->progress.action), action,
-			 sizeof(action));
-	for (char *c = action; *c; c++) {
+	text[0] = '\0';
+	if (atomic_load(&progress->between))
+		snprintf(text, size, "%s",
+			 atomic_load(&progress->step) < 0 ? "start-up"
+							  : "between steps");
+	else if (describe && atomic_load(&progress->step) >= 0)
+		describe(atomic_load(&progress->action), text, size);
+	for (char *c = text; *c; c++) {
 		if (*c < ' ' || *c > '~' || *c == '"' || *c == '\\')
 			*c = '?';
 	}
+}
+
+static int64_t since_ms(int64_t since_ns)
+{
+	return since_ns ? (clock_now_ns() - since_ns) / NS_PER_MS : 0;
+}
+
+/* A heartbeat that finds the queue full is not missed: bytes still move. */
+static void send_progress(struct world_control *control)
+{
+	const struct world_progress *progress = &control->world->progress;
+	uint64_t wait = atomic_load(&progress->wait);
+	char action[ACTION_BYTES], text[320];
+
+	describe_action(control->world, action, sizeof(action));
 	snprintf(text, sizeof(text),
 		 "{\"kind\":\"progress\",\"step\":%" PRId64
-		 ",\"action\":\"%s\",\"milliseconds\":%" PRId64 "}",
-		 step, action,
-		 since_ns ? (int64_t)((clock_now_ns() - since_ns) / NS_PER_MS)
-			  : 0);
+		 ",\"action\":\"%s\",\"milliseconds\":%" PRId64
+		 ",\"between\":%s,\"moves\":%" PRId64
+		 ",\"wait\":%u,\"peer\":%u}",
+		 atomic_load(&progress->step), action,
+		 since_ms(atomic_load(&progress->since_ns)),
+		 atomic_load(&progress->between) ? "true" : "false",
+		 (int64_t)(atomic_load(&progress->moves) & INT64_MAX),
+		 (unsigned)(wait >> 32), (unsigned)wait);
 	pthread_mutex_lock(&control->send_lock);
 	if (control_queue_parts(&control->channel, "", text, strlen(text),
 				"") == 0 &&
 	    control_flush(&control->channel) < 0)
 		log_debug("heartbeat: the control connection is broken");
 	pthread_mutex_unlock(&control->send_lock);
+}
+
+/* ---- the wait state, for people ---- */
+
+static PRINTF_LIKE(3, 4) void append(char *text, size_t size,
+				     const char *format, ...)
+{
+	size_t used = strlen(text);
+	va_list arguments;
+
+	va_start(arguments, format);
+	vsnprintf(text + used, size - used, format, arguments);
+	va_end(arguments);
+}
+
+static void append_wait(const struct world_progress *progress, char *text,
+			size_t size)
+{
+	uint64_t wait = atomic_load(&progress->wait);
+	unsigned peer = (unsigned)wait;
+	double seconds =
+		(double)since_ms(atomic_load(&progress->wait_since_ns)) / 1000;
+
+	switch ((enum liveness_wait)(wait >> 32)) {
+	case LIVENESS_WAITS_DATA:
+		append(text, size, ", for %.1f s waiting for data from rank %u",
+		       seconds, peer);
+		return;
+	case LIVENESS_WAITS_ROOM:
+		append(text, size,
+		       ", for %.1f s waiting for rank %u to take a message",
+		       seconds, peer);
+		return;
+	case LIVENESS_WAITS_ALL:
+		append(text, size, ", for %.1f s waiting for all ranks",
+		       seconds);
+		return;
+	case LIVENESS_BUSY:
+	case LIVENESS_WAITS:
+		break;
+	}
+	append(text, size, ", waiting for nobody");
+}
+
+static void append_links(const struct world *world, char *text, size_t size)
+{
+	const struct world_link *links = atomic_load(&world->links);
+
+	for (unsigned i = 0; links && i < world->size; i++) {
+		uint64_t sent = atomic_load(&links[i].messages_sent);
+		uint64_t received = atomic_load(&links[i].messages_received);
+
+		if (!sent && !received)
+			continue;
+		append(text, size,
+		       "; rank %u: %" PRIu64 " messages (%" PRIu64
+		       " bytes) sent, %" PRIu64 " (%" PRIu64 ") received",
+		       i, sent, atomic_load(&links[i].bytes_sent), received,
+		       atomic_load(&links[i].bytes_received));
+	}
+}
+
+static void write_state(struct world_control *control)
+{
+	const struct world *world = control->world;
+	const struct world_progress *progress = &world->progress;
+	int64_t step = atomic_load(&progress->step);
+	char action[ACTION_BYTES], text[2048] = "state: ";
+
+	describe_action(world, action, sizeof(action));
+	if (step >= 0)
+		append(text, sizeof(text), "step %" PRId64 ", ", step);
+	append(text, sizeof(text), "%s for %.1f s",
+	       action[0] ? action : "at work",
+	       (double)since_ms(atomic_load(&progress->since_ns)) / 1000);
+	append_wait(progress, text, sizeof(text));
+	append_links(world, text, sizeof(text));
+	log_info("%s", text);
 }
 
 /* ---- what comes ---- */
@@ -97,6 +199,30 @@ static void cancel(struct world_control *control, const char *reason)
 		log_debug("eventfd: %s", strerror(errno));
 	if (control->process)
 		control->exit_ns = clock_now_ns() + WORLD_ABORT_GRACE_NS;
+}
+
+/*
+ * On this host the end of the socket tells for certain that the coordinator is
+ * gone; over a network (an agent's, if not ours) it may take minutes to, or
+ * never come.
+ */
+static void watch_coordinator(struct world_control *control,
+			      const json_t *welcome)
+{
+	const json_t *ms = json_object_get(welcome, "silence_ms");
+	int64_t silence_ns = json_integer_value(ms) * NS_PER_MS;
+	socklen_t length = sizeof(int);
+	int domain = AF_UNIX;
+
+	getsockopt(control->channel.fd, SOL_SOCKET, SO_DOMAIN, &domain,
+		   &length);
+	if ((domain == AF_UNIX &&
+	     !json_is_true(json_object_get(welcome, "remote"))) ||
+	    silence_ns <= 0)
+		return;
+	if (liveness_create(1, silence_ns, 0, &control->watch) < 0)
+		return;
+	liveness_expect(control->watch, 0, clock_now_ns());
 }
 
 static void name_thread(const json_t *welcome)
@@ -125,8 +251,10 @@ static bool keep_message(struct world_control *control, enum control_kind kind,
 	} else if (kind == CONTROL_BYE) {
 		control->bye = true;
 	}
-	if (kind == CONTROL_WELCOME)
+	if (place == &control->welcome) {
 		name_thread(message);
+		watch_coordinator(control, message);
+	}
 	if (place)
 		*place = message; /* from here on the main thread's */
 	pthread_cond_broadcast(&control->changed);
@@ -144,6 +272,13 @@ static void take_message(struct world_control *control, enum control_kind kind,
 	switch (kind) {
 	case CONTROL_STOP:
 		atomic_store(&control->stop, true);
+		json_decref(message);
+		return;
+	case CONTROL_BEAT: /* that it came is all it says */
+		json_decref(message);
+		return;
+	case CONTROL_STATE:
+		write_state(control);
 		json_decref(message);
 		return;
 	case CONTROL_ABORT:
@@ -184,6 +319,8 @@ static void read_all(struct world_control *control)
 
 	do {
 		filled = control_fill(&control->channel);
+		if (filled > 0 && control->watch)
+			liveness_heard(control->watch, 0, clock_now_ns());
 		while ((rc = control_next(&control->channel, ORIGIN, &kind,
 					  &message)) > 0)
 			take_message(control, kind, message);
@@ -198,6 +335,42 @@ static void read_all(struct world_control *control)
 		lost(control);
 }
 
+/* Its host may answer while it is stopped, or while its terminal is. */
+static bool host_answers(const struct world_control *control)
+{
+	struct socket_life life;
+
+	return socket_life_query(control->channel.fd, &life) == 0 &&
+	       life.silent_ns < LIVENESS_DOUBT_NS;
+}
+
+static void check_coordinator(struct world_control *control)
+{
+	struct liveness_verdict verdict;
+	char reason[WORLD_REASON_BYTES];
+
+	if (!control->watch || atomic_load(&control->cancelled))
+		return;
+	verdict = liveness_look(control->watch, clock_now_ns());
+	if (verdict.finding == LIVENESS_FINE ||
+	    (verdict.quiet_ns < WORLD_PATIENCE_NS && host_answers(control)))
+		return;
+	snprintf(reason, sizeof(reason),
+		 "no sign of life from the coordinator for %.1f s: its host or "
+		 "the network between is gone, or it is stopped",
+		 clock_seconds(verdict.quiet_ns));
+	log_error("%s", reason);
+	/* What cannot reach us may hear us. */
+	if (world_control_send(
+		    control, CONTROL_FAILED,
+		    json_pack("{s:i, s:I, s:s}", "code", -ETIMEDOUT, "step",
+			      (json_int_t)atomic_load(
+				      &control->world->progress.step),
+			      "message", reason)) < 0)
+		log_debug("that could not be told");
+	cancel(control, reason);
+}
+
 /* Slurm, or a user, signals a rank: that is meant for the job. */
 static void take_signals(struct world_control *control)
 {
@@ -206,6 +379,10 @@ static void take_signals(struct world_control *control)
 	while (read(control->signal_fd, &info, sizeof(info)) == sizeof(info)) {
 		if (info.ssi_signo == SIGTSTP)
 			continue;
+		if (info.ssi_signo == SIGUSR1) {
+			write_state(control);
+			continue;
+		}
 		if (world_control_send(control, CONTROL_STOP,
 				       json_pack("{s:i}", "signal",
 						 (int)info.ssi_signo)) < 0)
@@ -218,15 +395,12 @@ static void take_signals(struct world_control *control)
 static void check_exit(struct world_control *control)
 {
 	struct world *world = control->world;
-	world_describe_fn *describe = world->describe;
 	int64_t step = atomic_load(&world->progress.step);
-	char action[ACTION_BYTES] = "";
+	char action[ACTION_BYTES];
 
 	if (!control->exit_ns || clock_now_ns() < control->exit_ns)
 		return;
-	if (describe && step >= 0)
-		describe(atomic_load(&world->progress.action), action,
-			 sizeof(action));
+	describe_action(world, action, sizeof(action));
 	log_error("still busy %.1f s after the job was ended (step %" PRId64
 		  "%s%s): ending by force",
 		  clock_seconds(WORLD_ABORT_GRACE_NS), step,
@@ -277,12 +451,14 @@ static void *control_main(void *argument)
 	int64_t beat_ns = clock_now_ns() + WORLD_HEARTBEAT_NS;
 
 	prctl(PR_SET_NAME, "control");
+	threads_raise_priority();
 	while (!atomic_load(&control->quit)) {
 		int64_t now_ns = clock_now_ns();
 
 		if (now_ns >= beat_ns) {
 			beat_ns = now_ns + WORLD_HEARTBEAT_NS;
 			send_progress(control);
+			check_coordinator(control);
 		}
 		check_exit(control);
 		if (poll_once(control, control->exit_ns
@@ -315,6 +491,7 @@ static int open_fds(struct world_control *control)
 	sigaddset(&signals, SIGINT);
 	sigaddset(&signals, SIGTERM);
 	sigaddset(&signals, SIGHUP);
+	sigaddset(&signals, SIGUSR1);
 	control->signal_fd = signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);
 	if (control->signal_fd < 0)
 		return fail(-errno, "signalfd: %s", strerror(errno));
@@ -333,6 +510,7 @@ static void close_all(struct world_control *control)
 		close(control->signal_fd);
 	json_decref(control->welcome);
 	json_decref(control->gathered);
+	liveness_destroy(control->watch);
 	pthread_cond_destroy(&control->changed);
 	pthread_mutex_destroy(&control->lock);
 	pthread_mutex_destroy(&control->send_lock);

@@ -12,6 +12,12 @@
 
 #define WORLD_REASON_BYTES 512
 
+/*
+ * How long a coordinator may say nothing whose kernel still answers: somebody
+ * stopped it, or its terminal takes no output.
+ */
+#define WORLD_PATIENCE_NS 60000000000LL
+
 /* How long rank_main may take to return after an abort (processes). */
 #define WORLD_ABORT_GRACE_NS 1000000000LL
 
@@ -31,6 +37,7 @@ struct world_control {
 	_Atomic bool quit;
 	_Atomic uint64_t events_dropped;
 	int64_t exit_ns; /* thread: when to end the process; 0: not yet */
+	struct liveness *watch; /* thread: of the coordinator; NULL: none */
 
 	pthread_mutex_t lock; /* all that follows */
 	pthread_cond_t changed;

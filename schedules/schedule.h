@@ -153,11 +153,17 @@ const char *schedule_op_text(unsigned op);
  * micro_batches and chunks must be what the file has, or 0 to take the file's;
  * it may hold messages already.
  */
-bool schedule_is_file(const char *name_or_file);
 int schedule_open(const char *name_or_file, unsigned ranks,
 		  unsigned micro_batches, unsigned chunks,
 		  enum schedule_dialect dialect,
 		  struct schedule **out) MUST_CHECK;
+bool schedule_is_file(const char *name_or_file);
+
+/* The same from the text of a file, which errors call `origin`. */
+int schedule_open_text(const char *text, size_t length, const char *origin,
+		       unsigned ranks, unsigned micro_batches, unsigned chunks,
+		       enum schedule_dialect dialect,
+		       struct schedule **out) MUST_CHECK;
 
 /* Two stages that hold one parameter (embedding and head). May be equal. */
 struct schedule_tie {

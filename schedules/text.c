@@ -123,25 +123,21 @@ static int check_asked(const char *path, const char *what, unsigned asked,
 		    what, asked);
 }
 
-int schedule_open(const char *name_or_file, unsigned ranks,
-		  unsigned micro_batches, unsigned chunks,
-		  enum schedule_dialect dialect, struct schedule **out)
+int schedule_open_text(const char *text, size_t length, const char *origin,
+		       unsigned ranks, unsigned micro_batches, unsigned chunks,
+		       enum schedule_dialect dialect, struct schedule **out)
 {
 	struct schedule *schedule;
-	int error;
+	int error = schedule_parse(text, length, origin, dialect, &schedule);
 
-	if (!schedule_is_file(name_or_file))
-		return schedule_generate(name_or_file, ranks, micro_batches,
-					 chunks, out);
-	error = schedule_load(name_or_file, dialect, &schedule);
 	if (error)
 		return error;
-	error = check_asked(name_or_file, "ranks", ranks, schedule->ranks);
+	error = check_asked(origin, "ranks", ranks, schedule->ranks);
 	if (!error)
-		error = check_asked(name_or_file, "micro-batches",
-				    micro_batches, schedule->micro_batches);
+		error = check_asked(origin, "micro-batches", micro_batches,
+				    schedule->micro_batches);
 	if (!error)
-		error = check_asked(name_or_file, "chunks a rank", chunks,
+		error = check_asked(origin, "chunks a rank", chunks,
 				    schedule->chunks);
 	if (error) {
 		schedule_destroy(schedule);
@@ -149,4 +145,24 @@ int schedule_open(const char *name_or_file, unsigned ranks,
 	}
 	*out = schedule;
 	return 0;
+}
+
+int schedule_open(const char *name_or_file, unsigned ranks,
+		  unsigned micro_batches, unsigned chunks,
+		  enum schedule_dialect dialect, struct schedule **out)
+{
+	char *text;
+	size_t length;
+	int error;
+
+	if (!schedule_is_file(name_or_file))
+		return schedule_generate(name_or_file, ranks, micro_batches,
+					 chunks, out);
+	error = files_read(name_or_file, FILE_LIMIT_BYTES, &text, &length);
+	if (error)
+		return error;
+	error = schedule_open_text(text, length, name_or_file, ranks,
+				   micro_batches, chunks, dialect, out);
+	free(text);
+	return error;
 }

@@ -198,6 +198,7 @@ static const char *const resume_may_change[] = {
 	"tcp-io",
 	"threads",
 	"no-pin",
+	"store",
 	"schedule",
 	"recompute",
 	"steps",

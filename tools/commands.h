@@ -14,6 +14,7 @@ int cmd_eval(int argc, char **argv);
 int cmd_generate(int argc, char **argv);
 int cmd_schedule(int argc, char **argv);
 int cmd_inspect(int argc, char **argv);
+int cmd_bench(int argc, char **argv);
 int cmd_rank(int argc,
 	     char **argv); /* started by the launcher, not by people */
 

@@ -13,8 +13,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SCHEDULE_TEXT_LIMIT ((size_t)8 << 20)
-
 int job_options_path(char out[FILES_PATH_BYTES], const char *path)
 {
 	if (text_copy(out, FILES_PATH_BYTES, path))
@@ -24,12 +22,16 @@ int job_options_path(char out[FILES_PATH_BYTES], const char *path)
 
 void job_options_pipeline(const struct options *options, struct job *job)
 {
+	const char *store = options_string(options, "store");
 	struct hosts *hosts = hosts_options_current();
 
 	/* Who started the ranks has decided how many stages there are. */
 	job->ranks = hosts ? hosts_size(hosts)
 			   : (unsigned)options_integer(options, "stages");
 	job->chunks = 1;
+	job->reach = strcmp(store, "root") == 0     ? REACH_ROOT
+		     : strcmp(store, "shared") == 0 ? REACH_SHARED
+						    : REACH_AUTO;
 }
 
 int job_options_partition(const struct options *options,
@@ -103,35 +105,16 @@ static void describe_rank(const void *argument, unsigned rank, char *buffer,
 	}
 }
 
-/* A schedule's file may not be on the other hosts: its text travels along. */
-static int add_schedule(const struct job *job, json_t *json,
-			struct schedule **out)
+static int launch_on_hosts(const struct job *job, struct launch *launch,
+			   struct launch_result *result)
 {
-	char *text;
-	size_t length;
-	int rc;
+	struct schedule *schedule = NULL;
+	int rc = 0;
 
-	*out = NULL;
-	if (!job->schedule[0])
-		return 0;
-	rc = schedule_open(job->schedule, job->ranks, job->micro_batches,
-			   job->chunks, SCHEDULE_DIALECT_AUTO, out);
-	if (rc || !schedule_is_file(job->schedule))
-		return rc;
-	rc = files_read(job->schedule, SCHEDULE_TEXT_LIMIT, &text, &length);
-	if (rc)
-		return rc;
-	json_object_set_new(json, "schedule_text", json_stringn(text, length));
-	free(text);
-	return 0;
-}
-
-static int launch_on_hosts(const struct job *job, json_t *json,
-			   struct launch *launch, struct launch_result *result)
-{
-	struct schedule *schedule;
-	int rc = add_schedule(job, json, &schedule);
-
+	if (job->schedule[0])
+		rc = schedule_open(job->schedule, job->ranks,
+				   job->micro_batches, job->chunks,
+				   SCHEDULE_DIALECT_AUTO, &schedule);
 	if (rc) {
 		*result =
 			(struct launch_result){.status = rc, .failed_rank = -1};
@@ -145,12 +128,21 @@ static int launch_on_hosts(const struct job *job, json_t *json,
 	return rc;
 }
 
+const char *job_options_transport(const struct options *options, unsigned ranks)
+{
+	const char *transport = options_string(options, "transport");
+
+	return ranks == 1 && !hosts_options_current() &&
+			       strcmp(transport, "auto") == 0
+		       ? "inproc"
+		       : transport;
+}
+
 int job_options_launch(const struct options *options, const struct job *job,
 		       void (*event)(void *argument, unsigned rank,
 				     const json_t *event),
 		       void *argument, struct launch_result *result)
 {
-	const char *transport = options_string(options, "transport");
 	char numerics[JOB_OPTIONS_NUMERICS_BYTES];
 	json_t *json = job_to_json(job);
 	struct launch launch = {
@@ -158,7 +150,7 @@ int job_options_launch(const struct options *options, const struct job *job,
 		.threads_per_rank =
 			(unsigned)options_integer(options, "threads"),
 		.pin = !options_flag(options, "no-pin"),
-		.transport = transport,
+		.transport = job_options_transport(options, job->ranks),
 		.io = options_string(options, "tcp-io"),
 		.job = json,
 		.quiet = job->kind != JOB_TRAIN,
@@ -169,17 +161,15 @@ int job_options_launch(const struct options *options, const struct job *job,
 	};
 	int rc = job_options_numerics(numerics, sizeof(numerics));
 
-	if (strcmp(transport, "auto") == 0)
-		launch.transport = job->ranks == 1 && !hosts_options_current()
-					   ? "inproc"
-					   : "tcp";
 	if (!rc && !json)
 		rc = fail(-ENOMEM, "no memory for the job");
+	if (!rc)
+		rc = job_attach_schedule(job, json);
 	if (rc)
 		*result =
 			(struct launch_result){.status = rc, .failed_rank = -1};
 	else if (hosts_options_current())
-		rc = launch_on_hosts(job, json, &launch, result);
+		rc = launch_on_hosts(job, &launch, result);
 	else
 		rc = launch_run(&launch, result);
 	json_decref(json);

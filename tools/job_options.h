@@ -9,46 +9,57 @@
 #include "tools/hosts_options.h"
 #include "tools/options.h"
 
+#define JOB_OPTIONS_TRANSPORTS "auto|tcp|inproc"
+#define JOB_OPTIONS_TRANSPORTS_HELP                                            \
+	"auto: for each link the best there is (inproc for one stage); tcp: "  \
+	"TCP, on this host too; inproc: stages are threads of one process"
+
 /* Rows every command that runs a pipeline has. */
-#define JOB_OPTIONS_PIPELINE                                                                                                         \
-	{.name = "stages",                                                                                                           \
-	 .letter = 'P',                                                                                                              \
-	 .kind = OPTION_INTEGER,                                                                                                     \
-	 .argument = "P",                                                                                                            \
-	 .fallback = "1",                                                                                                            \
-	 .minimum = 1,                                                                                                               \
-	 .maximum = 1024,                                                                                                            \
-	 .group = "Pipeline",                                                                                                        \
-	 .help = "stages to split the layers into, one process each"},                                                               \
-		{.name = "split",                                                                                                    \
-		 .kind = OPTION_LIST,                                                                                                \
-		 .argument = "N,N,...",                                                                                              \
-		 .minimum = 0,                                                                                                       \
-		 .maximum = 100000,                                                                                                  \
-		 .help = "layers a stage, e.g. 5,4,3 (default: balanced)"},                                                          \
-		{.name = "transport",                                                                                                \
-		 .kind = OPTION_CHOICE,                                                                                              \
-		 .argument = "KIND",                                                                                                 \
-		 .choices = "auto|tcp|inproc",                                                                                       \
-		 .fallback = "auto",                                                                                                 \
-		 .help = "tcp: a process a stage; inproc: stages are threads of one process; auto: inproc for one stage, else tcp"}, \
-		{.name = "tcp-io",                                                                                                   \
-		 .kind = OPTION_CHOICE,                                                                                              \
-		 .argument = "HOW",                                                                                                  \
-		 .choices = "auto|uring|sockets",                                                                                    \
-		 .fallback = "auto",                                                                                                 \
-		 .help = "how tcp moves bytes; auto: io_uring where the kernel allows it"},                                          \
-		{.name = "threads",                                                                                                  \
-		 .letter = 't',                                                                                                      \
-		 .kind = OPTION_INTEGER,                                                                                             \
-		 .argument = "N",                                                                                                    \
-		 .fallback = "0",                                                                                                    \
-		 .minimum = 0,                                                                                                       \
-		 .maximum = 256,                                                                                                     \
-		 .help = "compute threads a stage; 0: the cores divided by the stages"},                                             \
-	{                                                                                                                            \
-		.name = "no-pin", .kind = OPTION_FLAG,                                                                               \
-		.help = "leave threads free to move between cores"                                                                   \
+#define JOB_OPTIONS_PIPELINE                                                                                                       \
+	{.name = "stages",                                                                                                         \
+	 .letter = 'P',                                                                                                            \
+	 .kind = OPTION_INTEGER,                                                                                                   \
+	 .argument = "P",                                                                                                          \
+	 .fallback = "1",                                                                                                          \
+	 .minimum = 1,                                                                                                             \
+	 .maximum = 1024,                                                                                                          \
+	 .group = "Pipeline",                                                                                                      \
+	 .help = "stages to split the layers into, one process each"},                                                             \
+		{.name = "split",                                                                                                  \
+		 .kind = OPTION_LIST,                                                                                              \
+		 .argument = "N,N,...",                                                                                            \
+		 .minimum = 0,                                                                                                     \
+		 .maximum = 100000,                                                                                                \
+		 .help = "layers a stage, e.g. 5,4,3 (default: balanced)"},                                                        \
+		{.name = "transport",                                                                                              \
+		 .kind = OPTION_CHOICE,                                                                                            \
+		 .argument = "KIND",                                                                                               \
+		 .choices = JOB_OPTIONS_TRANSPORTS,                                                                                \
+		 .fallback = "auto",                                                                                               \
+		 .help = JOB_OPTIONS_TRANSPORTS_HELP},                                                                             \
+		{.name = "tcp-io",                                                                                                 \
+		 .kind = OPTION_CHOICE,                                                                                            \
+		 .argument = "HOW",                                                                                                \
+		 .choices = "auto|uring|sockets",                                                                                  \
+		 .fallback = "auto",                                                                                               \
+		 .help = "how tcp moves bytes; auto: io_uring where the kernel allows it"},                                        \
+		{.name = "threads",                                                                                                \
+		 .letter = 't',                                                                                                    \
+		 .kind = OPTION_INTEGER,                                                                                           \
+		 .argument = "N",                                                                                                  \
+		 .fallback = "0",                                                                                                  \
+		 .minimum = 0,                                                                                                     \
+		 .maximum = 256,                                                                                                   \
+		 .help = "compute threads a stage; 0: the cores divided by the stages"},                                           \
+		{.name = "store",                                                                                                  \
+		 .kind = OPTION_CHOICE,                                                                                            \
+		 .argument = "HOW",                                                                                                \
+		 .choices = "auto|shared|root",                                                                                    \
+		 .fallback = "auto",                                                                                               \
+		 .help = "who reads and writes tensors: shared: every stage; root: stage 0's; auto: those that share its folder"}, \
+	{                                                                                                                          \
+		.name = "no-pin", .kind = OPTION_FLAG,                                                                             \
+		.help = "leave threads free to move between cores"                                                                 \
 	}
 
 /* Operations of each layer, and the split that balances them, or --split. */
@@ -58,6 +69,10 @@ int job_options_partition(const struct options *options,
 
 /* --stages; chunks. --split given as text is read in job_options_partition. */
 void job_options_pipeline(const struct options *options, struct job *job);
+
+/* The transport a job of so many ranks is launched with, by --transport. */
+const char *job_options_transport(const struct options *options,
+				  unsigned ranks);
 
 /* The numerics this program computes with: see model/kernels/numerics.h. */
 #define JOB_OPTIONS_NUMERICS_BYTES 1024

@@ -25,6 +25,13 @@ tools/pages/compare.html.c: $(srcdir)/tools/pages/compare.html
 bin_PROGRAMS += stagecoach
 stagecoach_SOURCES = tools/main.c tools/commands.h \
 	tools/auto_schedule.h tools/auto_schedule.c \
+	tools/bench/bench.h \
+	tools/bench/cell.c tools/bench/control.c \
+	tools/bench/memory.c tools/bench/message.c \
+	tools/bench/raw.c tools/bench/raw.h \
+	tools/bench/report.c tools/bench/socket.c \
+	tools/bench/transport.c tools/bench/transport.h \
+	tools/cmd_bench.c \
 	tools/cmd_eval.c \
 	tools/cmd_generate.c \
 	tools/cmd_inspect.c tools/inspect_corpus.c tools/inspect_corpus.h \

@@ -29,6 +29,7 @@ static const struct command commands[] = {
 	{"generate", "continue a prompt with a model", cmd_generate},
 	{"schedule", "prove, predict, rehearse, compare, search schedules", cmd_schedule},
 	{"inspect", "describe a model, a checkpoint or a corpus", cmd_inspect},
+	{"bench", "measure the transports beside yardsticks", cmd_bench},
 	{"rank", NULL, cmd_rank},
 };
 

@@ -210,15 +210,6 @@ static int read_costs(struct splitting *s, const char *text)
 	return rc;
 }
 
-static const char *transport_of(const struct splitting *s)
-{
-	const char *transport = options_string(s->options, "transport");
-
-	if (strcmp(transport, "auto") != 0)
-		return transport;
-	return s->job->ranks == 1 ? "inproc" : "tcp";
-}
-
 static int find_costs(struct splitting *s)
 {
 	const char *text = options_string(s->options, "costs");
@@ -231,9 +222,9 @@ static int find_costs(struct splitting *s)
 		return read_costs(s, text);
 	rc = measure_costs(s);
 	if (!rc && s->measured && s->everything && s->job->ranks > 1)
-		rc = calibrate_link(transport_of(s),
-				    options_string(s->options, "tcp-io"),
-				    &s->out->costs);
+		rc = calibrate_link(
+			job_options_transport(s->options, s->job->ranks),
+			options_string(s->options, "tcp-io"), &s->out->costs);
 	return rc;
 }
 

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -12,6 +13,7 @@
 #include "transport/transport_ops.h"
 
 static const struct transport_ops *const kinds[] = {
+	&transport_auto_ops,
 	&transport_inproc_ops,
 	&transport_tcp_ops,
 };
@@ -30,7 +32,7 @@ void transport_config_default(struct transport_config *config)
 	};
 }
 
-static const struct transport_ops *find_kind(const char *kind)
+const struct transport_ops *transport_find_ops(const char *kind)
 {
 	size_t i;
 
@@ -39,6 +41,19 @@ static const struct transport_ops *find_kind(const char *kind)
 			return kinds[i];
 	}
 	return NULL;
+}
+
+static int refuse_kind(const char *kind)
+{
+	char names[64] = "";
+	size_t used = 0;
+
+	for (size_t i = 0; i < ARRAY_SIZE(kinds); i++)
+		used += (size_t)snprintf(names + used, sizeof(names) - used,
+					 "%s%s", i ? ", " : "", kinds[i]->kind);
+	return fail(-EOPNOTSUPP,
+		    "transport: no transport named \"%s\" (there are %s)",
+		    kind ? kind : "", names);
 }
 
 static int check_config(const struct transport_config *config)
@@ -57,32 +72,50 @@ static int check_config(const struct transport_config *config)
 	return 0;
 }
 
+static void free_strings(const struct transport_config *config)
+{
+	free((char *)config->io);
+	free((char *)config->bind);
+	free((char *)config->host);
+}
+
+static int copy_strings(struct transport_config *config)
+{
+	const char *host;
+
+	config->io = strdup(config->io);
+	config->bind = strdup(config->bind);
+	host = config->host;
+	if (host)
+		config->host = strdup(host);
+	if (config->io && config->bind && (!host || config->host))
+		return 0;
+	free_strings(config);
+	return fail(-ENOMEM, "transport: no memory for an endpoint");
+}
+
 int transport_open(const struct transport_config *config,
 		   struct transport_endpoint **out)
 {
-	const struct transport_ops *ops = find_kind(config->kind);
+	const struct transport_ops *ops = transport_find_ops(config->kind);
 	struct transport_config full = *config;
 	struct transport_endpoint *endpoint;
 	int status;
 
 	if (!ops)
-		return fail(-EOPNOTSUPP,
-			    "transport: no transport named \"%s\" (there are "
-			    "inproc and tcp)",
-			    config->kind ? config->kind : "");
+		return refuse_kind(config->kind);
 	status = check_config(config);
 	if (status)
 		return status;
 	full.kind = ops->kind;
 	full.io = config->io ? config->io : "auto";
 	full.bind = config->bind ? config->bind : "127.0.0.1";
+	if (!config->silence_ns)
+		full.silence_ns = TRANSPORT_SILENCE_NS;
 	full.depth = config->depth ? config->depth : TRANSPORT_DEPTH_DEFAULT;
-	full.io = strdup(full.io);
-	full.bind = strdup(full.bind);
-	if (!full.io || !full.bind) {
-		status = fail(-ENOMEM, "transport: no memory for an endpoint");
-		goto err_free_strings;
-	}
+	status = copy_strings(&full);
+	if (status)
+		return status;
 	status = ops->open(&full, &endpoint);
 	if (status)
 		goto err_free_strings;
@@ -92,8 +125,7 @@ int transport_open(const struct transport_config *config,
 	return 0;
 
 err_free_strings:
-	free((char *)full.io);
-	free((char *)full.bind);
+	free_strings(&full);
 	return status;
 }
 
@@ -154,6 +186,21 @@ int transport_connect(struct transport_endpoint *endpoint,
 			    rank);
 	return endpoint->ops->connect(endpoint, peers, count, addresses,
 				      timeout_ns);
+}
+
+int transport_wake_fd(const struct transport_endpoint *endpoint)
+{
+	return endpoint->config.wake_fd > 0 ? endpoint->config.wake_fd : -1;
+}
+
+bool transport_woken(const struct transport_endpoint *endpoint)
+{
+	struct pollfd wake = {
+		.fd = transport_wake_fd(endpoint),
+		.events = POLLIN,
+	};
+
+	return poll(&wake, 1, 0) > 0;
 }
 
 /* The number of regions that begin at or below `at`. */
@@ -472,16 +519,14 @@ void transport_close(struct transport_endpoint *endpoint)
 {
 	struct transport_region *regions;
 	const struct transport_ops *ops;
-	const char *bind;
-	const char *io;
+	struct transport_config config;
 	bool released;
 	unsigned i;
 
 	if (!endpoint)
 		return;
 	ops = endpoint->ops;
-	io = endpoint->config.io;
-	bind = endpoint->config.bind;
+	config = endpoint->config;
 	regions = endpoint->regions;
 	released = ops->cancel(endpoint, TRANSPORT_ALL_PEERS,
 			       CLOSE_TIMEOUT_NS) == 0;
@@ -495,6 +540,5 @@ void transport_close(struct transport_endpoint *endpoint)
 	}
 	ops->close(endpoint);
 	free(regions);
-	free((char *)io);
-	free((char *)bind);
+	free_strings(&config);
 }

@@ -36,6 +36,7 @@
 #define TRANSPORT_DEPTH_DEFAULT     64u
 #define TRANSPORT_DEPTH_MAX         4096u
 #define TRANSPORT_REGIONS_MAX       1024u
+#define TRANSPORT_SILENCE_NS        3500000000LL
 
 struct transport_endpoint;
 struct transport_hub;
@@ -56,8 +57,9 @@ enum transport_wire {
 
 /* Zero means the default in every field that has one. */
 struct transport_config {
-	const char *kind; /* "inproc" or "tcp" */
-	const char *io;   /* tcp: "uring", "sockets" or "auto" (default) */
+	/* "inproc", "tcp", or "auto": for each link the best of the others */
+	const char *kind;
+	const char *io; /* tcp: "uring", "sockets" or "auto" (default) */
 	unsigned rank;
 	unsigned size;
 	uint64_t job;   /* not 0; the same on all ranks; in every frame */
@@ -87,6 +89,21 @@ struct transport_config {
 	unsigned depth; /* operations per link and direction, posted at once */
 	unsigned spin_ns; /* wait spins at most this long; 0: default */
 	bool no_spin;     /* wait goes to sleep at once */
+	const char *host; /* auto: what names this host (NULL: found out) */
+
+	/*
+	 * A peer whose host answers nothing for so long has failed; its link ends
+	 * with -ETIMEDOUT. 0: default, 3.5 s; negative: never. Noticed by
+	 * progress, which whoever waits is to call a few times a second.
+	 */
+	int64_t silence_ns;
+
+	/*
+	 * Readable from the moment on when nothing is worth waiting for (0 or
+	 * -1: none): connect then returns -ECANCELED, silently. Never read from.
+	 */
+	int wake_fd;
+
 	const char *bind; /* tcp: numeric address to listen on (127.0.0.1) */
 	size_t socket_buffer_bytes;         /* tcp: SO_SNDBUF, SO_RCVBUF */
 	enum transport_zero_copy zero_copy; /* tcp/uring */
@@ -121,11 +138,12 @@ int transport_listen(struct transport_endpoint *endpoint, char *address,
  * Builds the links with exactly these peers. Every rank calls it, after
  * listen, with symmetric sets: a in b's set when b in a's. The lower rank
  * connects, the higher accepts. addresses[] is indexed by rank; entries of
- * other ranks are not read. Blocks until all links stand, at most timeout_ns.
+ * other ranks are not read (those of lower ranks only by auto). Blocks until
+ * all links stand, at most timeout_ns and not beyond config.wake_fd.
  *
  * The handshake compares version, job, epoch, size, ranks, checksum and
  * fingerprint and names what differs. -EPROTO: a peer differs. -ETIMEDOUT:
- * names the peers that are missing and why. After an error
+ * names the peers that are missing and why. -ECANCELED: wake_fd. After an error
  * only close is of use. May be called again for other peers.
  */
 int transport_connect(struct transport_endpoint *endpoint,

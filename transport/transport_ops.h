@@ -45,6 +45,19 @@ struct transport_ops {
 	const char *kind;
 
 	/*
+	 * Optional, for auto. Can open() succeed here? If not, `why` says in a
+	 * few words what is missing ("no RDMA device"). Logs nothing.
+	 */
+	bool (*available)(const struct transport_config *config, char *why,
+			  size_t size);
+	/*
+	 * Optional, for auto, after listen. Is this address of a peer reached
+	 * from here? May take a second. Logs nothing.
+	 */
+	bool (*reaches)(struct transport_endpoint *endpoint,
+			const char *address, char *why, size_t size);
+
+	/*
 	 * Allocates the endpoint (struct transport_endpoint first, zeroed; the
 	 * facade fills it in before any other call, but open may read
 	 * `config`, whose strings outlive the endpoint).
@@ -107,8 +120,20 @@ struct transport_ops {
 	void (*close)(struct transport_endpoint *endpoint); /* frees it */
 };
 
+extern const struct transport_ops transport_auto_ops;
 extern const struct transport_ops transport_inproc_ops;
 extern const struct transport_ops transport_tcp_ops;
+
+/* By kind; NULL: this program has no such transport. */
+const struct transport_ops *transport_find_ops(const char *kind);
+
+/*
+ * config.wake_fd, or -1: whatever blocks in connect polls it as well, and
+ * returns -ECANCELED when it is readable. transport_woken() looks, for those
+ * that cannot poll.
+ */
+int transport_wake_fd(const struct transport_endpoint *endpoint);
+bool transport_woken(const struct transport_endpoint *endpoint);
 
 /* The region that holds [data, data + bytes), or NULL. */
 const struct transport_region *

@@ -3,8 +3,7 @@
 #   make bench-kernels bench-elementwise bench-transport bench-step
 BENCHMARKS = \
 	tests/bench/bench-kernels \
-	tests/bench/bench-elementwise \
-	tests/bench/bench-transport
+	tests/bench/bench-elementwise
 EXTRA_PROGRAMS = $(BENCHMARKS) tests/bench/sgemm-rate
 EXTRA_DIST += tests/bench/bench-step.sh
 CLEANFILES += $(EXTRA_PROGRAMS)
@@ -13,8 +12,6 @@ tests_bench_bench_kernels_SOURCES = tests/bench/bench-kernels.c
 tests_bench_bench_kernels_LDADD = $(MODEL_LIBS) $(BASE_LIBS)
 tests_bench_bench_elementwise_SOURCES = tests/bench/bench-elementwise.c
 tests_bench_bench_elementwise_LDADD = $(MODEL_LIBS) $(BASE_LIBS)
-tests_bench_bench_transport_SOURCES = tests/bench/bench-transport.c
-tests_bench_bench_transport_LDADD = $(TRANSPORT_LIBS) $(BASE_LIBS)
 tests_bench_sgemm_rate_SOURCES = tests/bench/sgemm-rate.c
 tests_bench_sgemm_rate_LDADD = $(MODEL_LIBS) $(BASE_LIBS)
 
@@ -22,8 +19,8 @@ bench-kernels: tests/bench/bench-kernels$(EXEEXT)
 	tests/bench/bench-kernels$(EXEEXT)
 bench-elementwise: tests/bench/bench-elementwise$(EXEEXT)
 	tests/bench/bench-elementwise$(EXEEXT)
-bench-transport: tests/bench/bench-transport$(EXEEXT)
-	tests/bench/bench-transport$(EXEEXT)
+bench-transport: stagecoach$(EXEEXT)
+	./stagecoach$(EXEEXT) bench transport
 bench-step: stagecoach$(EXEEXT) tests/bench/sgemm-rate$(EXEEXT)
 	builddir=$(builddir) srcdir=$(srcdir) $(srcdir)/tests/bench/bench-step.sh
 bench: bench-kernels bench-elementwise bench-transport bench-step

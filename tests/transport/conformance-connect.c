@@ -65,6 +65,70 @@ static void case_wrong_checksum(const struct conformance_transport *transport)
 	expect_difference(&world, "checksum");
 }
 
+/*
+ * Another key, and none where the peer has one. Whoever calls is told apart
+ * at once; who is called cannot tell a rank with a wrong key from a stranger,
+ * whom it must not fall for, and may wait for the right one to the end.
+ */
+static void expect_wrong_key(const struct conformance_transport *transport,
+			     const unsigned char *keys[2])
+{
+	struct world world;
+	int64_t start;
+	unsigned i;
+
+	log_capture();
+	world_init(&world, transport, 2);
+	for (i = 0; i < 2; i++)
+		world.config[i].key = keys[i];
+	world_open(&world);
+	start = clock_now_ns();
+	world_connect(&world, 500 * MS);
+	CHECK(clock_now_ns() - start < 5 * SECOND);
+	for (i = 0; i < 2; i++)
+		CHECK(world.connected[i] == -EACCES ||
+		      world.connected[i] == -EPROTO ||
+		      world.connected[i] == -ETIMEDOUT);
+	CHECK(world.connected[0] != -ETIMEDOUT ||
+	      world.connected[1] != -ETIMEDOUT);
+	CHECK(log_has("key"));
+	CHECK(log_has("rank 0") && log_has("rank 1"));
+	world_close(&world);
+}
+
+static void case_wrong_key(const struct conformance_transport *transport)
+{
+	static const unsigned char a[TRANSPORT_KEY_BYTES] = {1, 2, 3};
+	static const unsigned char b[TRANSPORT_KEY_BYTES] = {1, 2, 4};
+	struct tally tallies[WORLD_MAX] = {0};
+	unsigned char *memory[2];
+	struct world world;
+	unsigned i;
+
+	expect_wrong_key(transport, (const unsigned char *[]){a, b});
+	expect_wrong_key(transport, (const unsigned char *[]){a, NULL});
+	expect_wrong_key(transport, (const unsigned char *[]){NULL, b});
+	/* The control: with the right one they meet. */
+	world_init(&world, transport, 2);
+	for (i = 0; i < 2; i++)
+		world.config[i].key = a;
+	world_open(&world);
+	world_connect(&world, 20 * SECOND);
+	CHECK_EQUAL(world.connected[0] | world.connected[1], 0);
+	for (i = 0; i < 2; i++)
+		memory[i] = region(world.endpoint[i], 1000);
+	CHECK_EQUAL(transport_post_recv(world.endpoint[1], 0, 1, memory[1],
+					1000, NULL),
+		    0);
+	CHECK_EQUAL(transport_post_send(world.endpoint[0], 1, 1, memory[0],
+					1000, NULL),
+		    0);
+	world_finish(&world, tallies, 0, 1, 1, 1);
+	world_close(&world);
+	free(memory[0]);
+	free(memory[1]);
+}
+
 static void case_missing(const struct conformance_transport *transport)
 {
 	static const unsigned peers[] = {0, 2};
@@ -353,6 +417,7 @@ const struct conformance_case conformance_connect_cases[] = {
 	{"wrong epoch", case_wrong_epoch},
 	{"wrong fingerprint", case_wrong_fingerprint},
 	{"wrong checksum", case_wrong_checksum},
+	{"wrong key", case_wrong_key},
 	{"missing", case_missing},
 	{"refused", case_refused},
 	{"wrong address", case_wrong_address},

@@ -1,10 +1,6 @@
 /* Peers that end, die, or disagree; operations that are called off. */
 #include <errno.h>
-#include <pthread.h>
-#include <signal.h>
 #include <string.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include "base/clock.h"
 #include "tests/transport/world.h"
@@ -152,88 +148,6 @@ static void case_orderly_close(const struct conformance_transport *transport)
 	free(memory[1]);
 }
 
-/* Rank 1 in a process of its own: links, says so, sends a bit, waits. */
-static _Noreturn void be_victim(struct world *world, int out, int in)
-{
-	static const unsigned zero = 0;
-	unsigned char *memory;
-
-	CHECK_EQUAL(transport_open(&world->config[1], &world->endpoint[1]), 0);
-	CHECK_EQUAL(transport_listen(world->endpoint[1], world->address[1],
-				     TRANSPORT_ADDRESS_BYTES),
-		    0);
-	CHECK_EQUAL(write(out, world->address[1], TRANSPORT_ADDRESS_BYTES),
-		    TRANSPORT_ADDRESS_BYTES);
-	CHECK_EQUAL(transport_connect(world->endpoint[1], &zero, 1,
-				      world->addresses, 10 * SECOND),
-		    0);
-	memory = region(world->endpoint[1], 100);
-	CHECK_EQUAL(transport_post_send(world->endpoint[1], 0, 1, memory, 100,
-					NULL),
-		    0);
-	next_completion(world->endpoint[1]);
-	CHECK_EQUAL(read(in, memory, 1), 0);
-	_exit(0);
-}
-
-static void case_peer_killed(const struct conformance_transport *transport)
-{
-	static const unsigned one = 1;
-	size_t bytes = 32u << 20;
-	struct transport_completion done;
-	struct world world;
-	unsigned char *memory;
-	int to_us[2];
-	int to_it[2];
-	int64_t start;
-	pid_t child;
-	int status;
-
-	world_init(&world, transport, 2);
-	CHECK_EQUAL(pipe(to_us) | pipe(to_it), 0);
-	child = fork();
-	CHECK(child >= 0);
-	if (child == 0) {
-		close(to_it[1]);
-		be_victim(&world, to_us[1], to_it[0]);
-	}
-	CHECK_EQUAL(transport_open(&world.config[0], &world.endpoint[0]), 0);
-	CHECK_EQUAL(transport_listen(world.endpoint[0], world.address[0],
-				     TRANSPORT_ADDRESS_BYTES),
-		    0);
-	CHECK_EQUAL(read(to_us[0], world.address[1], TRANSPORT_ADDRESS_BYTES),
-		    TRANSPORT_ADDRESS_BYTES);
-	CHECK_EQUAL(transport_connect(world.endpoint[0], &one, 1,
-				      world.addresses, 10 * SECOND),
-		    0);
-	memory = region(world.endpoint[0], bytes);
-	CHECK_EQUAL(
-		transport_post_recv(world.endpoint[0], 1, 1, memory, 100, NULL),
-		0);
-	CHECK_EQUAL(next_completion(world.endpoint[0]).tag, 1);
-	CHECK_EQUAL(
-		transport_post_recv(world.endpoint[0], 1, 2, memory, 100, NULL),
-		0);
-	CHECK_EQUAL(transport_post_send(world.endpoint[0], 1, 3, memory, bytes,
-					NULL),
-		    0);
-	CHECK_EQUAL(transport_progress(world.endpoint[0], &done, 1), 0);
-	start = clock_now_ns();
-	CHECK_EQUAL(kill(child, SIGKILL), 0);
-	CHECK_EQUAL(waitpid(child, &status, 0), child);
-	CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
-	CHECK_EQUAL(world_fails(&world, 0), -ECONNRESET);
-	CHECK(clock_now_ns() - start < SECOND);
-	CHECK(log_has("rank 1"));
-	CHECK_EQUAL(log_count("\n"), 1);
-	world_close(&world);
-	close(to_us[0]);
-	close(to_us[1]);
-	close(to_it[0]);
-	close(to_it[1]);
-	free(memory);
-}
-
 /* Whatever is in flight, close comes back, and the memory is ours again. */
 static void case_close_pending(const struct conformance_transport *transport)
 {
@@ -359,7 +273,6 @@ const struct conformance_case conformance_failure_cases[] = {
 	{"cancel", case_cancel},
 	{"peer closed", case_peer_closed},
 	{"orderly close", case_orderly_close},
-	{"peer killed", case_peer_killed},
 	{"close while pending", case_close_pending},
 	{"wrong tag", case_wrong_tag},
 	{"wrong length", case_wrong_length},

@@ -1,10 +1,13 @@
 /* Waiting: deadlines, other descriptors, sleeping until a message comes. */
 #include <errno.h>
+#include <poll.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 #include "tests/transport/world.h"
+#include "transport/transport_ops.h"
 
 static void case_deadline(const struct conformance_transport *transport)
 {
@@ -138,9 +141,75 @@ static void case_sleep(const struct conformance_transport *transport)
 	free(to);
 }
 
+/* Of an endpoint that is one of several, by what it gives to poll for. */
+static void sleep_by_poll(struct transport_endpoint *endpoint)
+{
+	struct pollfd fds[4];
+	int count = endpoint->ops->begin_sleep(endpoint, fds, 4);
+
+	CHECK(count >= 0 && count <= 4);
+	if (count)
+		CHECK(poll(fds, (nfds_t)count, 10000) > 0);
+	endpoint->ops->end_sleep(endpoint);
+}
+
+static void case_sleep_by_poll(const struct conformance_transport *transport)
+{
+	struct transport_completion done;
+	struct late_sender sender;
+	struct pollfd fds[4];
+	unsigned char *to;
+	struct world world;
+	pthread_t thread;
+	int count;
+	unsigned i;
+
+	world_up(&world, transport, 2);
+	if (!world.endpoint[1]->ops->begin_sleep) {
+		printf("# %s sleeps in transport_wait only\n", transport->name);
+		world_close(&world);
+		return;
+	}
+	sender.endpoint = world.endpoint[0];
+	sender.from = region(world.endpoint[0], 1000);
+	to = region(world.endpoint[1], 1000);
+	pattern_fill(sender.from, 1000, 4);
+	/* Nothing posted: nothing wakes. */
+	count = world.endpoint[1]->ops->begin_sleep(world.endpoint[1], fds, 4);
+	CHECK(count > 0);
+	CHECK_EQUAL(poll(fds, (nfds_t)count, 20), 0);
+	world.endpoint[1]->ops->end_sleep(world.endpoint[1]);
+	CHECK_EQUAL(pthread_create(&thread, NULL, send_later, &sender), 0);
+	for (i = 0; i < 3; i++) {
+		CHECK_EQUAL(transport_post_recv(world.endpoint[1], 0, i, to,
+						1000, NULL),
+			    0);
+		while (!(count = transport_progress(world.endpoint[1], &done,
+						    1)))
+			sleep_by_poll(world.endpoint[1]);
+		CHECK_EQUAL(count, 1);
+		CHECK_EQUAL(done.tag, i);
+		CHECK(pattern_holds(to, 1000, 4));
+	}
+	pthread_join(thread, NULL);
+	/* A peer that goes wakes, too. */
+	CHECK_EQUAL(
+		transport_post_recv(world.endpoint[1], 0, 3, to, 1000, NULL),
+		0);
+	transport_close(world.endpoint[0]);
+	world.endpoint[0] = NULL;
+	while (!(count = transport_progress(world.endpoint[1], &done, 1)))
+		sleep_by_poll(world.endpoint[1]);
+	CHECK_EQUAL(count, -ECONNRESET);
+	world_close(&world);
+	free(sender.from);
+	free(to);
+}
+
 const struct conformance_case conformance_wait_cases[] = {
 	{"deadline", case_deadline},
 	{"wake fd", case_wake_fd},
 	{"sleep", case_sleep},
+	{"sleep by poll", case_sleep_by_poll},
 	{NULL, NULL},
 };

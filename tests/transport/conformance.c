@@ -22,16 +22,17 @@ static void run_one(const struct conformance_transport *transport,
 		    const struct conformance_case *what, unsigned number)
 {
 	const char *excluded = find_exclusion(transport, what->name);
-	unsigned before = open_fds();
+	struct holdings before;
 
 	if (excluded) {
 		printf("ok %u - %s # SKIP %s\n", number, what->name, excluded);
 		return;
 	}
 	log_capture();
+	before = holdings_now();
 	what->run(transport);
-	/* Every case ends with nothing open that was not open before. */
-	CHECK_EQUAL(open_fds(), before);
+	/* Every case ends with nothing held that was not held before. */
+	holdings_check(&before);
 	printf("ok %u - %s\n", number, what->name);
 	fflush(stdout);
 }
@@ -40,7 +41,8 @@ int conformance_run(const struct conformance_transport *transport)
 {
 	static const struct conformance_case *const lists[] = {
 		conformance_data_cases,    conformance_connect_cases,
-		conformance_failure_cases, conformance_wait_cases,
+		conformance_failure_cases, conformance_process_cases,
+		conformance_leak_cases,    conformance_wait_cases,
 		conformance_wire_cases,
 	};
 	const struct conformance_case *what;

@@ -34,6 +34,8 @@ struct conformance_case {
 extern const struct conformance_case conformance_data_cases[];
 extern const struct conformance_case conformance_connect_cases[];
 extern const struct conformance_case conformance_failure_cases[];
+extern const struct conformance_case conformance_process_cases[];
+extern const struct conformance_case conformance_leak_cases[];
 extern const struct conformance_case conformance_wait_cases[];
 extern const struct conformance_case conformance_wire_cases[];
 

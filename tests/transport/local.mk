@@ -6,21 +6,30 @@ transport_tests = \
 	tests/transport/test-tcp-uring \
 	tests/transport/test-tcp-uring-zero-copy \
 	tests/transport/test-tcp-fallback
-check_PROGRAMS += tests/transport/test-wire $(transport_tests)
-TESTS += tests/transport/test-wire $(transport_tests)
+check_PROGRAMS += tests/transport/test-secure tests/transport/test-wire \
+	$(transport_tests)
+TESTS += tests/transport/test-secure tests/transport/test-wire \
+	$(transport_tests)
 
 conformance_sources = \
 	tests/transport/conformance.c tests/transport/conformance.h \
 	tests/transport/conformance-connect.c \
 	tests/transport/conformance-data.c \
 	tests/transport/conformance-failure.c \
+	tests/transport/conformance-leak.c \
+	tests/transport/conformance-process.c \
 	tests/transport/conformance-wait.c \
 	tests/transport/conformance-wire.c \
 	tests/transport/world.c tests/transport/world.h
 transport_test_libs = $(TRANSPORT_LIBS) $(BASE_LIBS) $(CMOCKA_LIBS)
-# The suite counts allocations.
+# The suite counts allocations, and what is not freed.
 transport_test_ldflags = $(AM_LDFLAGS) \
-	-Wl,--wrap=malloc -Wl,--wrap=calloc -Wl,--wrap=realloc
+	-Wl,--wrap=malloc -Wl,--wrap=calloc -Wl,--wrap=realloc \
+	-Wl,--wrap=strdup -Wl,--wrap=free
+
+tests_transport_test_secure_SOURCES = tests/transport/test-secure.c
+tests_transport_test_secure_CPPFLAGS = $(TEST_CPPFLAGS)
+tests_transport_test_secure_LDADD = $(transport_test_libs)
 
 tests_transport_test_wire_SOURCES = tests/transport/test-wire.c
 tests_transport_test_wire_CPPFLAGS = $(TEST_CPPFLAGS)

@@ -6,6 +6,7 @@
 #include <sched.h>
 #include <stdatomic.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -91,7 +92,7 @@ void world_init(struct world *world,
 	unsigned i;
 
 	*world = (struct world){.transport = transport, .size = size};
-	if (strcmp(transport->kind, "inproc") == 0)
+	if (strstr(transport->kind, "inproc"))
 		world->hub = transport_hub_create(size);
 	for (i = 0; i < size; i++) {
 		transport_config_default(&world->config[i]);
@@ -327,7 +328,7 @@ struct transport_completion next_completion(struct transport_endpoint *from)
 	}
 }
 
-unsigned open_fds(void)
+static unsigned open_fds(void)
 {
 	DIR *folder = opendir("/proc/self/fd");
 	unsigned count = 0;
@@ -339,35 +340,131 @@ unsigned open_fds(void)
 	return count;
 }
 
+static unsigned long pinned_kb(void)
+{
+	FILE *file = fopen("/proc/self/status", "re");
+	unsigned long kb = 0;
+	char line[256];
+
+	CHECK(file);
+	while (fgets(line, sizeof(line), file)) {
+		if (strncmp(line, "VmPin:", 6) == 0)
+			kb = strtoul(line + 6, NULL, 10);
+	}
+	fclose(file);
+	return kb;
+}
+
+void mappings_count(unsigned *mappings, unsigned long *pages)
+{
+	FILE *file = fopen("/proc/self/maps", "re");
+	unsigned long from;
+	char line[512];
+	char *end;
+
+	CHECK(file);
+	*mappings = 0;
+	*pages = 0;
+	while (fgets(line, sizeof(line), file)) {
+		from = strtoul(line, &end, 16);
+		*pages += (strtoul(end + 1, NULL, 16) - from) / 4096;
+		++*mappings;
+	}
+	fclose(file);
+}
+
 /* The linker sends the program's calls here (--wrap). */
 void *__real_malloc(size_t bytes);
 void *__real_calloc(size_t count, size_t bytes);
 void *__real_realloc(void *old, size_t bytes);
+char *__real_strdup(const char *text);
+void __real_free(void *block);
 void *__wrap_malloc(size_t bytes);
 void *__wrap_calloc(size_t count, size_t bytes);
 void *__wrap_realloc(void *old, size_t bytes);
+char *__wrap_strdup(const char *text);
+void __wrap_free(void *block);
 
 static atomic_ulong allocation_count;
+static atomic_long block_count;
+
+static void *count_block(void *block)
+{
+	atomic_fetch_add(&allocation_count, 1);
+	if (block)
+		atomic_fetch_add(&block_count, 1);
+	return block;
+}
 
 void *__wrap_malloc(size_t bytes)
 {
-	atomic_fetch_add(&allocation_count, 1);
-	return __real_malloc(bytes);
+	return count_block(__real_malloc(bytes));
 }
 
 void *__wrap_calloc(size_t count, size_t bytes)
 {
-	atomic_fetch_add(&allocation_count, 1);
-	return __real_calloc(count, bytes);
+	return count_block(__real_calloc(count, bytes));
+}
+
+char *__wrap_strdup(const char *text)
+{
+	return count_block(__real_strdup(text));
 }
 
 void *__wrap_realloc(void *old, size_t bytes)
 {
+	void *block = __real_realloc(old, bytes);
+
 	atomic_fetch_add(&allocation_count, 1);
-	return __real_realloc(old, bytes);
+	if (!old && block)
+		atomic_fetch_add(&block_count, 1);
+	return block;
+}
+
+void __wrap_free(void *block)
+{
+	if (block)
+		atomic_fetch_sub(&block_count, 1);
+	__real_free(block);
 }
 
 unsigned long allocations(void)
 {
 	return atomic_load(&allocation_count);
+}
+
+static unsigned children(void)
+{
+	siginfo_t info = {.si_pid = 0};
+	int options = WEXITED | WSTOPPED | WNOHANG | WNOWAIT;
+
+	if (waitid(P_ALL, 0, &info, options) && errno == ECHILD)
+		return 0;
+	return 1;
+}
+
+struct holdings holdings_now(void)
+{
+	return (struct holdings){
+		.fds = open_fds(),
+		.blocks = atomic_load(&block_count),
+		.children = children(),
+		.pinned_kb = pinned_kb(),
+	};
+}
+
+void holdings_check(const struct holdings *before)
+{
+	int64_t deadline = clock_now_ns() + 5 * SECOND;
+	struct holdings after = holdings_now();
+
+	CHECK_EQUAL(after.fds, before->fds);
+	CHECK_EQUAL(after.blocks, before->blocks);
+	CHECK_EQUAL(after.children, before->children);
+	while (after.pinned_kb > before->pinned_kb &&
+	       clock_now_ns() < deadline) {
+		clock_sleep_ns(MS);
+		after = holdings_now();
+	}
+	CHECK(after.pinned_kb <= before->pinned_kb);
 }

@@ -85,8 +85,21 @@ int world_fails(struct world *world, unsigned rank);
 /* One endpoint: waits and progresses until one completion (CHECK: in 20 s). */
 struct transport_completion next_completion(struct transport_endpoint *from);
 
-unsigned open_fds(void);
-/* Calls of malloc, calloc and realloc by this program so far. */
+/* Calls of malloc, calloc, realloc and strdup by this program so far. */
 unsigned long allocations(void);
+
+/* What this process holds of the things that can leak. */
+struct holdings {
+	unsigned fds;
+	long blocks;             /* of the heap: allocated and not freed */
+	unsigned children;       /* processes nobody has waited for */
+	unsigned long pinned_kb; /* memory registered with kernel or device */
+};
+struct holdings holdings_now(void);
+/* The same again (the kernel may take a moment to let go of memory). */
+void holdings_check(const struct holdings *before);
+
+/* Mappings of this process, and their pages. */
+void mappings_count(unsigned *mappings, unsigned long *pages);
 
 #endif

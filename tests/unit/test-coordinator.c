@@ -290,7 +290,7 @@ static void own_failure_outranks_links(void **state)
 	fail_rank(&play, 0, -EPIPE, "link");
 	fail_rank(&play, 2, -ENOSPC, "the disk is full");
 	turn(&play, 2 * SETTLE_NS);
-	assert_aborted(&play, 2, "failed at step 12: the disk is full");
+	assert_aborted(&play, 2, "failed at step 12 on here: the disk is full");
 	close_play(&play);
 }
 

@@ -7,14 +7,14 @@
 
 #include "engine/job.h"
 #include "engine/timeline.h"
+#include "tools/job_options.h"
 #include "tools/schedule/predict.h"
 
 /* clang-format off */
 #define SCHEDULE_RANK_OPTIONS                                                  \
 	{"transport", 0, OPTION_CHOICE, .argument = "KIND",                    \
-	 .choices = "auto|tcp|inproc", .fallback = "auto", .group = "Ranks",   \
-	 .help = "tcp: a process a rank; inproc: threads of one process; "     \
-		 "auto: inproc for one rank, else tcp"},                       \
+	 .choices = JOB_OPTIONS_TRANSPORTS, .fallback = "auto",                \
+	 .group = "Ranks", .help = JOB_OPTIONS_TRANSPORTS_HELP},               \
 	{"tcp-io", 0, OPTION_CHOICE, .argument = "HOW",                        \
 	 .choices = "auto|uring|sockets", .fallback = "auto",                  \
 	 .help = "how tcp moves bytes; auto: io_uring where the kernel "       \

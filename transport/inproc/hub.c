@@ -10,6 +10,8 @@
 #include "base/log.h"
 #include "transport/inproc/inproc.h"
 
+#define WOKEN_NS (20 * NS_PER_MS)
+
 struct transport_hub {
 	pthread_mutex_t lock;
 	pthread_cond_t arrival;
@@ -270,27 +272,38 @@ static int handshake(struct inproc_endpoint *endpoint, const unsigned *peers,
 	return missing[0] ? -EAGAIN : 0;
 }
 
+/* Under hub->lock, which it lets go. */
+static void await_arrival(struct transport_hub *hub, int64_t deadline_ns)
+{
+	struct timespec until = {
+		.tv_sec = deadline_ns / NS_PER_SECOND,
+		.tv_nsec = deadline_ns % NS_PER_SECOND,
+	};
+
+	pthread_cond_timedwait(&hub->arrival, &hub->lock, &until);
+}
+
 static int meet(struct inproc_endpoint *endpoint, const unsigned *peers,
 		unsigned count, int64_t timeout_ns)
 {
 	struct transport_hub *hub = endpoint->hub;
-	int64_t deadline = clock_now_ns() + timeout_ns;
-	struct timespec until = {
-		.tv_sec = deadline / NS_PER_SECOND,
-		.tv_nsec = deadline % NS_PER_SECOND,
-	};
+	int64_t deadline_ns = clock_now_ns() + timeout_ns;
 	char missing[128];
+	int64_t now_ns;
 	int status;
-	int late = 0;
 
 	pthread_mutex_lock(&hub->lock);
 	for (;;) {
 		status = handshake(endpoint, peers, count, missing,
 				   sizeof(missing));
-		if (status != -EAGAIN || late)
+		now_ns = clock_now_ns();
+		if (status != -EAGAIN || now_ns >= deadline_ns)
 			break;
-		late = pthread_cond_timedwait(&hub->arrival, &hub->lock,
-					      &until);
+		status = transport_woken(&endpoint->base) ? -ECANCELED : 0;
+		if (status)
+			break;
+		/* A condition cannot be waited for along with wake_fd. */
+		await_arrival(hub, MIN(deadline_ns, now_ns + WOKEN_NS));
 	}
 	pthread_mutex_unlock(&hub->lock);
 	if (status == -EAGAIN)

@@ -53,8 +53,9 @@ struct meeting {
 	unsigned outgoing; /* greetings[0 .. outgoing) */
 	unsigned greeting_count;
 	struct greeting *greetings;
-	struct pollfd *polls; /* the listener's, then one a greeting */
-	char stranger[192];   /* what was turned away last */
+	struct pollfd
+		*polls;     /* the wake_fd's, the listener's, the greetings' */
+	char stranger[192]; /* what was turned away last */
 };
 
 int tcp_listen(struct tcp_endpoint *endpoint, char *address, size_t size)
@@ -172,6 +173,7 @@ static int greeting_link(struct meeting *meeting, struct greeting *greeting,
 		return -ENOMEM;
 	greeting->fd = -1;
 	greeting->state = GREETING_LINKED;
+	tcp_watch_begin(endpoint, link);
 	endpoint->backend->attach(endpoint, link);
 	meeting->missing--;
 	return 0;
@@ -473,18 +475,20 @@ static int wait_for_events(struct meeting *meeting, int64_t deadline_ns)
 	unsigned i;
 	int ready;
 
-	meeting->polls[0].fd = meeting->endpoint->listener;
+	meeting->polls[0].fd = transport_wake_fd(&meeting->endpoint->base);
 	meeting->polls[0].events = POLLIN;
+	meeting->polls[1].fd = meeting->endpoint->listener;
+	meeting->polls[1].events = POLLIN;
 	for (i = 0; i < meeting->greeting_count; i++) {
 		greeting = &meeting->greetings[i];
-		poller = &meeting->polls[i + 1];
+		poller = &meeting->polls[i + 2];
 		poller->revents = 0;
 		poller->events =
 			greeting_events(greeting, i < meeting->outgoing);
 		poller->fd = poller->events ? greeting->fd : -1;
 	}
 	/* Retries and stale strangers are looked after between polls. */
-	ready = poll(meeting->polls, meeting->greeting_count + 1,
+	ready = poll(meeting->polls, meeting->greeting_count + 2,
 		     (int)(MAX(MIN(left_ns, RETRY_NS), 0) / NS_PER_MS) + 1);
 	if (ready < 0 && errno != EINTR)
 		return fail(-errno, "tcp: poll: %s", strerror(errno));
@@ -537,11 +541,11 @@ static int meet(struct meeting *meeting, int64_t timeout_ns)
 	for (;;) {
 		for (i = 0; i < meeting->greeting_count; i++) {
 			status = greeting_step(meeting, i,
-					       meeting->polls[i + 1].revents);
+					       meeting->polls[i + 2].revents);
 			if (status)
 				return status;
 		}
-		if (meeting->polls[0].revents)
+		if (meeting->polls[1].revents)
 			accept_strangers(meeting);
 		if (!meeting->missing)
 			return 0;
@@ -550,6 +554,8 @@ static int meet(struct meeting *meeting, int64_t timeout_ns)
 		status = wait_for_events(meeting, deadline_ns);
 		if (status)
 			return status;
+		if (meeting->polls[0].revents)
+			return -ECANCELED; /* whoever rang says why */
 	}
 }
 
@@ -569,7 +575,7 @@ int tcp_connect(struct tcp_endpoint *endpoint, const unsigned *peers,
 	int status;
 
 	meeting.greetings = calloc(room, sizeof(*meeting.greetings));
-	meeting.polls = calloc(room + 1, sizeof(*meeting.polls));
+	meeting.polls = calloc(room + 2, sizeof(*meeting.polls));
 	if (!meeting.greetings || !meeting.polls) {
 		status = fail(-ENOMEM, "tcp: no memory to connect");
 		goto out_free;

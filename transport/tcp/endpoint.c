@@ -260,6 +260,8 @@ static int endpoint_progress(struct transport_endpoint *base,
 	}
 	if (links)
 		endpoint->next = (endpoint->next + 1) % links;
+	if (!count && !status)
+		tcp_watch_look(endpoint); /* the next call tells */
 	return count ? (int)count : status;
 }
 
@@ -284,6 +286,20 @@ static int endpoint_wait(struct transport_endpoint *base, int64_t deadline_ns,
 	if (has_news(tcp(base)))
 		return 0;
 	return tcp(base)->backend->wait(tcp(base), deadline_ns, wake_fd);
+}
+
+static int endpoint_begin_sleep(struct transport_endpoint *base,
+				struct pollfd *fds, unsigned capacity)
+{
+	if (has_news(tcp(base)))
+		return 0;
+	return tcp(base)->backend->begin_sleep(tcp(base), fds, capacity);
+}
+
+static void endpoint_end_sleep(struct transport_endpoint *base)
+{
+	/* What the descriptors say stays true until progress has looked. */
+	(void)base;
 }
 
 static void stop(struct tcp_endpoint *endpoint, struct tcp_link *link)
@@ -430,6 +446,8 @@ const struct transport_ops transport_tcp_ops = {
 	.post_recv = endpoint_post_recv,
 	.progress = endpoint_progress,
 	.wait = endpoint_wait,
+	.begin_sleep = endpoint_begin_sleep,
+	.end_sleep = endpoint_end_sleep,
 	.cancel = endpoint_cancel,
 	.query = endpoint_query,
 	.close = endpoint_close,

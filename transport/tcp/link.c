@@ -4,6 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/digest.h"
 #include "base/log.h"
 #include "transport/tcp/tcp.h"
@@ -218,12 +219,28 @@ int tcp_link_received(const struct tcp_endpoint *endpoint,
 	return 0;
 }
 
+void tcp_link_silent(const struct tcp_endpoint *endpoint, struct tcp_link *link,
+		     int64_t silent_ns)
+{
+	link_over(link, -ETIMEDOUT);
+	log_error(
+		"rank %u: no answer from rank %u (%s) for %.1f s: its host is "
+		"gone, or the network between drops packets",
+		endpoint->base.config.rank, link->peer, link->host,
+		clock_seconds(silent_ns));
+}
+
 void tcp_link_send_failed(const struct tcp_endpoint *endpoint,
 			  struct tcp_link *link, int error)
 {
 	const struct transport_operation *operation;
 	int status = error == -EPIPE ? -ECONNRESET : error;
 
+	if (error == -ETIMEDOUT) {
+		tcp_link_silent(endpoint, link,
+				endpoint->base.config.silence_ns);
+		return;
+	}
 	operation = transport_queue_at(&link->send, link->send.done);
 	link_over(link, status);
 	log_error("rank %u: sending tag 0x%" PRIx64 " (%zu bytes) to rank %u: "
@@ -237,6 +254,11 @@ void tcp_link_receive_failed(const struct tcp_endpoint *endpoint,
 {
 	const struct transport_operation *operation;
 
+	if (error == -ETIMEDOUT) {
+		tcp_link_silent(endpoint, link,
+				endpoint->base.config.silence_ns);
+		return;
+	}
 	operation = transport_queue_at(&link->receive, link->receive.done);
 	link_over(link, error ? error : -ECONNRESET);
 	log_error("rank %u: waiting for tag 0x%" PRIx64

@@ -81,29 +81,54 @@ static int sockets_poll(struct tcp_endpoint *endpoint)
 }
 
 /* Only what is posted is waited for: data nobody wants must not wake us. */
+static short wanted(const struct tcp_link *link)
+{
+	short events = 0;
+
+	if (!tcp_link_live(link))
+		return 0;
+	if (transport_queue_pending(&link->receive))
+		events |= POLLIN;
+	if (transport_queue_pending(&link->send))
+		events |= POLLOUT;
+	return events;
+}
+
+static int sockets_begin_sleep(struct tcp_endpoint *endpoint,
+			       struct pollfd *fds, unsigned capacity)
+{
+	const struct tcp_link *link;
+	unsigned count = 0;
+	unsigned i;
+
+	for (i = 0; i < endpoint->link_count; i++) {
+		link = &endpoint->links[i];
+		if (!wanted(link))
+			continue;
+		if (count == capacity)
+			return fail(-ENOSPC,
+				    "tcp: room for %u descriptors to sleep on",
+				    capacity);
+		fds[count++] = (struct pollfd){
+			.fd = link->fd,
+			.events = wanted(link),
+		};
+	}
+	/* 0 would say that there is news: an entry that poll passes over. */
+	if (!count && capacity)
+		fds[count++] = (struct pollfd){.fd = -1};
+	return (int)count;
+}
+
 static unsigned fill_polls(struct tcp_endpoint *endpoint, int wake_fd)
 {
 	struct pollfd *polls = endpoint->polls;
-	const struct tcp_link *link;
-	unsigned count = 0;
-	short events;
-	unsigned i;
+	int count;
 
-	polls[count++] = (struct pollfd){.fd = wake_fd, .events = POLLIN};
-	for (i = 0; i < endpoint->link_count; i++) {
-		link = &endpoint->links[i];
-		events = 0;
-		if (transport_queue_pending(&link->receive))
-			events |= POLLIN;
-		if (transport_queue_pending(&link->send))
-			events |= POLLOUT;
-		if (tcp_link_live(link) && events)
-			polls[count++] = (struct pollfd){
-				.fd = link->fd,
-				.events = events,
-			};
-	}
-	return count;
+	polls[0] = (struct pollfd){.fd = wake_fd, .events = POLLIN};
+	count = sockets_begin_sleep(endpoint, polls + 1,
+				    endpoint->base.config.size);
+	return 1 + (unsigned)count;
 }
 
 static int poll_for(struct pollfd *polls, unsigned count, int64_t timeout_ns)
@@ -172,6 +197,7 @@ const struct tcp_backend tcp_sockets_backend = {
 	.kick_receive = sockets_kick_receive,
 	.poll = sockets_poll,
 	.wait = sockets_wait,
+	.begin_sleep = sockets_begin_sleep,
 	.stop = sockets_stop,
 	.in_kernel = sockets_in_kernel,
 };

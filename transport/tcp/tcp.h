@@ -2,8 +2,9 @@
  * tcp: a connection a link, frames on it (transport/wire.h).
  *
  * connect.c builds the connections, link.c turns queues into bytes and back,
- * endpoint.c answers the facade, and a back end moves the bytes: uring.c lets
- * the kernel fill the slots by itself, sockets.c works everywhere.
+ * endpoint.c answers the facade, watch.c looks whether peers still answer, and
+ * a back end moves the bytes: uring.c lets the kernel fill the slots by itself,
+ * sockets.c works everywhere.
  */
 #ifndef STAGECOACH_TRANSPORT_TCP_TCP_H
 #define STAGECOACH_TRANSPORT_TCP_TCP_H
@@ -32,6 +33,9 @@ struct tcp_link {
 	size_t sent, received;
 	uint32_t receive_crc; /* what the header promises */
 
+	char host[64];          /* numeric, for messages */
+	int64_t waits_since_ns; /* something is unanswered; 0: nothing is */
+
 	uint64_t messages_sent, messages_received;
 	uint64_t bytes_sent, bytes_received;
 
@@ -55,7 +59,8 @@ struct tcp_endpoint {
 	unsigned *link_of; /* by rank: 1 + index, 0: none */
 	int listener;      /* -1: none */
 	struct transport_spin spin;
-	unsigned next; /* whose turn it is in progress */
+	unsigned next;        /* whose turn it is in progress */
+	int64_t next_look_ns; /* watch.c */
 	struct tcp_uring *uring;
 	struct pollfd *polls; /* sockets: size + 1 of them */
 };
@@ -76,6 +81,9 @@ struct tcp_backend {
 	/* Spins and sleeps until poll may have something: see transport_wait */
 	int (*wait)(struct tcp_endpoint *endpoint, int64_t deadline_ns,
 		    int wake_fd);
+	/* What to poll for instead of waiting: see transport_ops.h. */
+	int (*begin_sleep)(struct tcp_endpoint *endpoint, struct pollfd *fds,
+			   unsigned capacity);
 	/* Asks for the end of a link's requests; how many the kernel holds. */
 	void (*stop)(struct tcp_endpoint *endpoint, struct tcp_link *link);
 	unsigned (*in_kernel)(const struct tcp_link *link);
@@ -127,6 +135,15 @@ void tcp_link_send_failed(const struct tcp_endpoint *endpoint,
 			  struct tcp_link *link, int error);
 void tcp_link_receive_failed(const struct tcp_endpoint *endpoint,
 			     struct tcp_link *link, int error);
+
+/* Nothing has come from the peer's host for so long. */
+void tcp_link_silent(const struct tcp_endpoint *endpoint, struct tcp_link *link,
+		     int64_t silent_ns);
+
+/* watch.c: links whose host no longer answers fail with -ETIMEDOUT. */
+void tcp_watch_begin(const struct tcp_endpoint *endpoint,
+		     struct tcp_link *link);
+void tcp_watch_look(struct tcp_endpoint *endpoint);
 
 static inline bool tcp_link_live(const struct tcp_link *link)
 {

@@ -528,6 +528,25 @@ static int uring_wait(struct tcp_endpoint *endpoint, int64_t deadline_ns,
 }
 
 /*
+ * A request that ends queues work for the owner, which wakes it; ppoll does the
+ * work, finds the completion and comes back.
+ */
+static int uring_begin_sleep(struct tcp_endpoint *endpoint, struct pollfd *fds,
+			     unsigned capacity)
+{
+	struct io_uring *ring = &endpoint->uring->ring;
+	int status;
+
+	status = flush(endpoint->uring);
+	if (status || has_completion(ring))
+		return status;
+	if (!capacity)
+		return fail(-ENOSPC, "tcp: no room for the ring's descriptor");
+	fds[0] = (struct pollfd){.fd = ring->ring_fd, .events = POLLIN};
+	return 1;
+}
+
+/*
  * The socket is shut down already, which ends most of them. A zero-copy send
  * ends only when the peer has acknowledged all of it, which it may never
  * do: then the connection is thrown away, and with it the kernel's hold.
@@ -564,6 +583,7 @@ const struct tcp_backend tcp_uring_backend = {
 	.kick_receive = uring_kick_receive,
 	.poll = uring_poll,
 	.wait = uring_wait,
+	.begin_sleep = uring_begin_sleep,
 	.stop = uring_stop,
 	.in_kernel = uring_in_kernel,
 	.add_region = uring_add_region,

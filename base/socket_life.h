@@ -1,0 +1,37 @@
+/*
+ * Does the other end of a TCP connection still answer?
+ *
+ * A host that vanished, or a cable that was pulled, says nothing: a receiver
+ * waits for ever and a sender for a quarter of an hour. Two things shorten
+ * that. An idle connection, or one that only receives, is probed by the kernel
+ * (socket_life_probe()). One with unanswered bytes is not probed; there the
+ * time since the last packet of the peer tells (socket_life_query()).
+ *
+ * TCP_USER_TIMEOUT would do both and is not used: it also ends a connection
+ * whose peer is well, answers every probe of its closed window, and only
+ * computes for longer than that before it reads on.
+ *
+ * Both look at the peer's kernel: a process that is stopped still answers.
+ */
+#ifndef STAGECOACH_BASE_SOCKET_LIFE_H
+#define STAGECOACH_BASE_SOCKET_LIFE_H
+
+#include "base/compiler.h"
+
+/*
+ * Has the kernel probe the peer every second while nothing comes, and fail
+ * the connection with ETIMEDOUT after about silence_ns (at least 2 s; 0 or less:
+ * never, as without this call). Sockets that are not TCP stay as they are.
+ */
+void socket_life_probe(int fd, int64_t silence_ns);
+
+struct socket_life {
+	bool waits;        /* something sent, or a probe, is unanswered */
+	int64_t silent_ns; /* since the last packet of the peer */
+	unsigned segments; /* sent and not acknowledged */
+};
+
+/* -EOPNOTSUPP (silent) for a socket that is not TCP. */
+int socket_life_query(int fd, struct socket_life *out) MUST_CHECK;
+
+#endif

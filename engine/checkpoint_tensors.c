@@ -1,0 +1,511 @@
+#include "engine/checkpoint_tensors.h"
+#include "base/log.h"
+#include "engine/checkpoint.h"
+#include "engine/ferry.h"
+#include "engine/pipeline.h"
+#include "model/io/safetensors.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define SHARD_BYTES_MAX   ((uint64_t)5000000000) /* as transformers 4 */
+#define TENSOR_NAME_BYTES (PARAMETER_NAME_BYTES + 16)
+
+/* ---- which tensors a rank moves ---- */
+
+/* The kinds of cargo, in the order in which they travel. */
+enum freight {
+	LOAD_WEIGHTS,
+	LOAD_MOMENTS,
+	SAVE_WEIGHTS,
+	SAVE_MOMENTS,
+};
+
+/*
+ * The tensors of one kind that one rank moves. Both the rank and the root go
+ * through all parameters, moment by moment within, and skip the same
+ * ones: an item is a parameter times `copies` plus a moment.
+ */
+struct tensors {
+	struct pipeline *pipeline;
+	enum freight freight;
+	unsigned rank;
+	const struct parameter *all;
+	unsigned count;
+	unsigned copies; /* moments; 1 for weights */
+
+	/* Where they come from or go to on disk; not on ranks that see none. */
+	const char *folder;
+	const struct safetensors *files;
+	struct safetensors_writer *writer;
+	const struct safetensors_tensor *found; /* of item found_item */
+	size_t found_item;
+	int rc; /* the first failure to write: nothing is written after it */
+};
+
+static bool is_of_moments(enum freight freight)
+{
+	return freight == LOAD_MOMENTS || freight == SAVE_MOMENTS;
+}
+
+static void tensors_init(struct tensors *out, struct pipeline *p,
+			 enum freight freight)
+{
+	*out = (struct tensors){.pipeline = p,
+				.freight = freight,
+				.rank = p->world->rank,
+				.copies = 1,
+				.found_item = SIZE_MAX};
+	out->all = model_parameters(p->model, &out->count);
+	if (is_of_moments(freight))
+		out->copies = optimizer_moments(&p->job->optimizer);
+}
+
+static size_t item_count(const struct tensors *t)
+{
+	return (size_t)t->count * t->copies;
+}
+
+static bool is_held(const struct tensors *t, const struct parameter *parameter)
+{
+	const struct pipeline *p = t->pipeline;
+	unsigned stage = partition_stage_of(p->partition, parameter->layer);
+
+	return p->forward_schedule->rank_of_stage[stage] == t->rank;
+}
+
+/* Tied to another one that this rank holds: it has nothing of its own. */
+static bool is_alias(const struct tensors *t, const struct parameter *parameter)
+{
+	return parameter->tied_to != PARAMETER_NOT_TIED &&
+	       is_held(t, &t->all[parameter->tied_to]);
+}
+
+static bool has_moments(const struct parameter *parameter)
+{
+	return parameter->trainable && parameter->tied_to == PARAMETER_NOT_TIED;
+}
+
+static bool moves(const struct tensors *t, const struct parameter *parameter)
+{
+	if (!is_held(t, parameter))
+		return false;
+	switch (t->freight) {
+	case LOAD_WEIGHTS:
+		return !is_alias(t, parameter);
+	case LOAD_MOMENTS:
+		return parameter->trainable && !is_alias(t, parameter);
+	case SAVE_WEIGHTS:
+		return parameter->tied_to == PARAMETER_NOT_TIED;
+	case SAVE_MOMENTS:
+		return has_moments(parameter);
+	}
+	return false;
+}
+
+static const struct parameter *parameter_of(const struct tensors *t,
+					    size_t item)
+{
+	return &t->all[item / t->copies];
+}
+
+static uint64_t item_bytes(const void *argument, size_t item)
+{
+	const struct tensors *t = argument;
+	const struct parameter *parameter = parameter_of(t, item);
+
+	return moves(t, parameter) ? parameter->count * sizeof(float) : 0;
+}
+
+/* Where this rank has it. */
+static float *item_memory(const struct tensors *t, size_t item)
+{
+	const struct store *store = t->pipeline->store;
+	const struct store_row *row =
+		&store->rows[store->row_of[parameter_of(t, item)->id]];
+
+	return is_of_moments(t->freight) ? row->moments[item % t->copies]
+					 : row->weights;
+}
+
+static void moment_tensor_name(const struct pipeline *p, unsigned moment,
+			       const struct parameter *parameter,
+			       char out[TENSOR_NAME_BYTES])
+{
+	snprintf(out, TENSOR_NAME_BYTES, "%s.%s",
+		 optimizer_moment_name(&p->job->optimizer, moment),
+		 parameter->name);
+}
+
+/* ---- between memory and a piece ---- */
+
+static int copy_from_memory(void *argument, size_t item, uint64_t first,
+			    void *data, size_t bytes)
+{
+	memcpy(data, (const char *)item_memory(argument, item) + first, bytes);
+	return 0;
+}
+
+static int copy_to_memory(void *argument, size_t item, uint64_t first,
+			  void *data, size_t bytes)
+{
+	memcpy((char *)item_memory(argument, item) + first, data, bytes);
+	return 0;
+}
+
+static struct ferry_cargo cargo_of(struct tensors *t,
+				   int (*move)(void *argument, size_t item,
+					       uint64_t first, void *data,
+					       size_t bytes))
+{
+	return (struct ferry_cargo){.kind = (uint16_t)t->freight,
+				    .items = item_count(t),
+				    .bytes = item_bytes,
+				    .move = move,
+				    .argument = t};
+}
+
+/* ---- reading ---- */
+
+/* A hub file may leave the family's prefix out. */
+static const struct safetensors_tensor *
+find_tensor(const struct safetensors *files, const struct model *model,
+	    const struct parameter *parameter)
+{
+	const struct safetensors_tensor *tensor =
+		safetensors_find(files, parameter->name);
+
+	for (size_t i = 0; !tensor && i < safetensors_count(files); i++) {
+		const struct safetensors_tensor *candidate =
+			safetensors_tensor(files, i);
+
+		if (model_parameter_find(model, candidate->name) == parameter)
+			tensor = candidate;
+	}
+	return tensor;
+}
+
+/* The row of the table whose values a row has on disk. */
+static const struct parameter *stored_as(const struct tensors *t,
+					 const struct parameter *parameter)
+{
+	return parameter->tied_to == PARAMETER_NOT_TIED
+		       ? parameter
+		       : &t->all[parameter->tied_to];
+}
+
+static int find_item(struct tensors *t, size_t item)
+{
+	const struct pipeline *p = t->pipeline;
+	const struct parameter *stored = stored_as(t, parameter_of(t, item));
+	const struct safetensors_tensor *tensor;
+	char name[TENSOR_NAME_BYTES];
+	int rc;
+
+	if (t->found_item == item)
+		return 0;
+	snprintf(name, sizeof(name), "%s", stored->name);
+	if (is_of_moments(t->freight)) {
+		moment_tensor_name(p, (unsigned)(item % t->copies), stored,
+				   name);
+		tensor = safetensors_find(t->files, name);
+	} else {
+		tensor = find_tensor(t->files, p->model, stored);
+	}
+	if (!tensor)
+		return fail(-EINVAL, "%s: %stensor '%s' is missing", t->folder,
+			    is_of_moments(t->freight) ? "optimizer " : "",
+			    name);
+	rc = safetensors_check_shape(tensor, stored->dimensions, stored->shape);
+	if (rc)
+		return rc;
+	t->found = tensor;
+	t->found_item = item;
+	return 0;
+}
+
+/* Whatever they are on disk, they travel as floats. */
+static int read_item(void *argument, size_t item, uint64_t first, void *data,
+		     size_t bytes)
+{
+	struct tensors *t = argument;
+	int rc = find_item(t, item);
+
+	return rc ? rc
+		  : safetensors_read_floats(t->found, first / sizeof(float),
+					    bytes / sizeof(float), data);
+}
+
+static int read_own(struct tensors *t)
+{
+	int rc = 0;
+
+	for (size_t i = 0; !rc && i < item_count(t); i++) {
+		size_t bytes = (size_t)item_bytes(t, i);
+
+		if (bytes)
+			rc = read_item(t, i, 0, item_memory(t, i), bytes);
+	}
+	return rc;
+}
+
+/* The root: what others cannot read themselves. */
+static int read_for_others(struct tensors *t)
+{
+	const struct pipeline *p = t->pipeline;
+	int rc = 0;
+
+	for (unsigned r = 0; !rc && r < p->world->size; r++) {
+		struct ferry_cargo cargo = cargo_of(t, read_item);
+
+		if (p->reach.reads[r])
+			continue;
+		t->rank = r;
+		t->found_item = SIZE_MAX;
+		rc = ferry_send(p->ferry, r, &cargo);
+	}
+	return rc;
+}
+
+/* Nothing in the file may be left over that would change the result. */
+static int check_leftovers(const struct safetensors *files,
+			   const struct model *model)
+{
+	for (size_t i = 0; i < safetensors_count(files); i++) {
+		const struct safetensors_tensor *tensor =
+			safetensors_tensor(files, i);
+
+		if (model_parameter_find(model, tensor->name) ||
+		    model_tensor_is_ignored(model, tensor->name))
+			continue;
+		return fail(
+			-EINVAL,
+			"%s: tensor '%s' belongs to no parameter of a %s model",
+			tensor->file, tensor->name,
+			model_config(model)->family);
+	}
+	return 0;
+}
+
+static int open_source(const struct tensors *t, struct safetensors **out)
+{
+	struct safetensors *files;
+	int rc;
+
+	if (is_of_moments(t->freight))
+		return safetensors_open_folder(t->folder, "optimizer", out);
+	rc = safetensors_open(t->folder, &files);
+	if (rc)
+		return rc;
+	rc = check_leftovers(files, t->pipeline->model);
+	if (rc)
+		safetensors_close(files);
+	else
+		*out = files;
+	return rc;
+}
+
+static int read_from_disk(struct tensors *t)
+{
+	struct safetensors *files;
+	int rc;
+
+	t->folder = t->pipeline->reach.source;
+	rc = open_source(t, &files);
+	if (rc)
+		return rc;
+	t->files = files;
+	rc = read_own(t);
+	if (!rc && t->pipeline->world->rank == ROUTE_ROOT)
+		rc = read_for_others(t);
+	safetensors_close(files);
+	return rc;
+}
+
+static int load(struct pipeline *p, enum freight freight)
+{
+	struct tensors t;
+	struct ferry_cargo cargo;
+
+	tensors_init(&t, p, freight);
+	if (item_count(&t) == 0)
+		return 0;
+	if (p->reach.reads[p->world->rank])
+		return read_from_disk(&t);
+	cargo = cargo_of(&t, copy_to_memory);
+	return ferry_receive(p->ferry, ROUTE_ROOT, &cargo);
+}
+
+int checkpoint_load_weights(struct pipeline *p)
+{
+	return load(p, LOAD_WEIGHTS);
+}
+
+int checkpoint_load_moments(struct pipeline *p)
+{
+	return load(p, LOAD_MOMENTS);
+}
+
+/* ---- where everything stands ---- */
+
+void checkpoint_layouts_fini(struct checkpoint_layouts *layouts)
+{
+	safetensors_layout_destroy(layouts->model);
+	safetensors_layout_destroy(layouts->optimizer);
+	*layouts = (struct checkpoint_layouts){0};
+}
+
+static void set_entry(struct safetensors_entry *entry, const char *name,
+		      const struct parameter *parameter)
+{
+	*entry = (struct safetensors_entry){.name = name,
+					    .dtype = SAFETENSORS_F32,
+					    .rank = parameter->dimensions,
+					    .shape = parameter->shape};
+}
+
+int checkpoint_layouts_init(const struct pipeline *p,
+			    struct checkpoint_layouts *out)
+{
+	unsigned moments = optimizer_moments(&p->job->optimizer), count;
+	const struct parameter *all = model_parameters(p->model, &count);
+	size_t weights = 0, states = 0;
+	struct safetensors_entry *entries =
+		calloc(count * (1 + moments), sizeof(*entries));
+	char(*names)[TENSOR_NAME_BYTES] =
+		calloc(count * (1 + moments), sizeof(*names));
+	int rc = -ENOMEM;
+
+	*out = (struct checkpoint_layouts){0};
+	if (!entries || !names) {
+		fail(rc, "no memory to lay out a checkpoint");
+		goto out;
+	}
+	for (unsigned i = 0; i < count; i++)
+		if (all[i].tied_to == PARAMETER_NOT_TIED)
+			set_entry(&entries[weights++], all[i].name, &all[i]);
+	rc = safetensors_layout_create(entries, weights, SHARD_BYTES_MAX,
+				       "model", &out->model);
+	for (unsigned i = 0; i < count * moments; i++) {
+		const struct parameter *parameter = &all[i / moments];
+
+		if (!has_moments(parameter))
+			continue;
+		moment_tensor_name(p, i % moments, parameter, names[states]);
+		set_entry(&entries[states], names[states], parameter);
+		states++;
+	}
+	if (!rc && states)
+		rc = safetensors_layout_create(entries, states, SHARD_BYTES_MAX,
+					       "optimizer", &out->optimizer);
+	if (rc)
+		checkpoint_layouts_fini(out);
+out:
+	free(entries);
+	free(names);
+	return rc;
+}
+
+/* Number of an item's entry in its layout. */
+static size_t entry_of(const struct tensors *t, size_t item)
+{
+	bool of_moments = is_of_moments(t->freight);
+	unsigned before = (unsigned)(item / t->copies);
+	size_t entry = 0;
+
+	for (unsigned i = 0; i < before; i++)
+		entry += of_moments ? has_moments(&t->all[i])
+				    : t->all[i].tied_to == PARAMETER_NOT_TIED;
+	return entry * t->copies + item % t->copies;
+}
+
+/* ---- writing ---- */
+
+static int write_item(void *argument, size_t item, uint64_t first, void *data,
+		      size_t bytes)
+{
+	struct tensors *t = argument;
+
+	if (!t->rc)
+		t->rc = safetensors_writer_write(t->writer, entry_of(t, item),
+						 first, data, bytes);
+	return t->rc;
+}
+
+static void write_own(struct tensors *t)
+{
+	for (size_t i = 0; !t->rc && i < item_count(t); i++) {
+		size_t bytes = (size_t)item_bytes(t, i);
+
+		if (bytes)
+			(void)!write_item(t, i, 0, item_memory(t, i), bytes);
+	}
+}
+
+/*
+ * The root: takes in what others cannot write themselves, also after a
+ * failure, so that they get through to where all agree.
+ */
+static void write_for_others(struct tensors *t)
+{
+	const struct pipeline *p = t->pipeline;
+
+	for (unsigned r = 0; r < p->world->size; r++) {
+		struct ferry_cargo cargo = cargo_of(t, write_item);
+		int rc;
+
+		if (p->reach.writes[r])
+			continue;
+		t->rank = r;
+		rc = ferry_receive(p->ferry, r, &cargo);
+		if (!t->rc)
+			t->rc = rc;
+		if (exchange_error(p->exchange))
+			return;
+	}
+}
+
+static int write_to_disk(struct tensors *t,
+			 const struct safetensors_layout *layout,
+			 const char *folder, int before)
+{
+	t->rc = safetensors_writer_open(layout, folder, &t->writer);
+	/* Nothing more is written after a failure, but taken in. */
+	t->rc = t->rc ? t->rc : before;
+	write_own(t);
+	if (t->pipeline->world->rank == ROUTE_ROOT)
+		write_for_others(t);
+	if (!t->rc)
+		return safetensors_writer_close(t->writer);
+	safetensors_writer_abandon(t->writer);
+	return t->rc;
+}
+
+static int save(struct pipeline *p, enum freight freight,
+		const struct safetensors_layout *layout, const char *folder,
+		int before)
+{
+	struct tensors t;
+	struct ferry_cargo cargo;
+
+	tensors_init(&t, p, freight);
+	if (!layout)
+		return before;
+	if (p->reach.writes[p->world->rank])
+		return write_to_disk(&t, layout, folder, before);
+	cargo = cargo_of(&t, copy_from_memory);
+	return ferry_send(p->ferry, ROUTE_ROOT, &cargo);
+}
+
+int checkpoint_tensors_write(struct pipeline *p,
+			     const struct checkpoint_layouts *layouts,
+			     const char *folder)
+{
+	int rc = save(p, SAVE_WEIGHTS, layouts->model, folder, 0);
+
+	if (exchange_error(p->exchange))
+		return rc;
+	return save(p, SAVE_MOMENTS, layouts->optimizer, folder, rc);
+}

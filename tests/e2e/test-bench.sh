@@ -1,0 +1,68 @@
+#!/usr/bin/env bash
+# `stagecoach bench transport`: its tables and its JSON hold together. What the
+# numbers are depends on the machine; no test asks for that.
+. "${srcdir:-.}/tests/e2e/lib.sh"
+
+plan 9
+short="--rounds 2 --milliseconds 1 --sizes 8,70001"
+bench() {
+	"$stagecoach" bench transport "$@"
+}
+
+bench $short --waiting spinning --json >"$scratch/json" 2>"$scratch/err" ||
+	{ cat "$scratch/err"; echo "Bail out! bench transport failed"; exit 1; }
+
+# Every line is an object with a positive figure and, of a transport, a ratio.
+sane() {
+	local line
+	while read -r line; do
+		[[ $line == '{'*'}' ]] || return 1
+		grep -Eq '"(median_us|gb_per_second)":[0-9.e+-]+' <<<"$line" || return 1
+		grep -Eq '"(median_us|gb_per_second)":(0\.0*|-[^,]*)[,}]' <<<"$line" && return 1
+		grep -q '"transport":"\(socket\|memory\)"' <<<"$line" ||
+			grep -Eq '"ratio":[0-9.e+-]+,"control":[0-9.e+-]+,"conclusive":(true|false)' <<<"$line" ||
+			return 1
+	done <"$scratch/json"
+}
+check "each line is an object with its figures" sane
+
+every() {
+	local test transport bytes
+	for test in latency bandwidth produce; do
+		for transport in inproc tcp; do
+			for bytes in 8 70001; do
+				grep "\"test\":\"$test\"" "$scratch/json" |
+					grep "\"transport\":\"$transport\"" |
+					grep -q "\"bytes\":$bytes," ||
+					{ echo "$test of $transport at $bytes is missing"; return 1; }
+			done
+		done
+	done
+}
+check "every test of every transport at every size" every
+
+p99() {
+	sed -n 's/.*"median_us":\([^,]*\),"p99_us":\([^,}]*\).*/\1 \2/p' "$scratch/json" |
+		awk '$2 < $1 * 0.5 { bad = 1 } END { exit bad || !NR }'
+}
+check "a p99 is not below its median" p99
+
+bench $short --transport inproc --test latency --waiting both >"$scratch/table" 2>&1
+check "a table of at most 100 columns" \
+	awk 'length > 100 { exit 1 } END { exit NR < 9 }' "$scratch/table"
+check "with a line for each size, both ways of waiting" \
+	test "$(grep -cE '^ *(8 B|68.4 KiB) ' "$scratch/table")" -eq 4
+
+bench $short --transport tcp/sockets --test produce --waiting adaptive \
+	--checksum on --json >"$scratch/one" 2>&1
+same "what was asked for, and nothing else" \
+	"2 2" "$(grep -c '"io":"sockets","' "$scratch/one") $(grep -c '"transport":"socket"' "$scratch/one")"
+
+refuse() {
+	bench "$@" >"$scratch/out" 2>&1
+	[ $? -eq 2 ] && [ "$(wc -l <"$scratch/out")" -eq 1 ]
+}
+check "an unknown transport is refused" refuse --transport pigeon
+check "sizes that are none are refused" refuse --sizes 8,,9
+check "... and 0" refuse --sizes 0
+finish
