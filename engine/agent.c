@@ -302,36 +302,46 @@ static void check_answer(struct agent *agent)
 	let_go(agent, 1);
 }
 
-static void read_relay(struct relay *relay, bool child, bool up)
-{
-	int rc = 0;
-
-	if (child && relay->child.fd >= 0) {
-		rc = control_fill(&relay->child);
-		if (rc >= 0)
-			rc = control_forward(&relay->child, &relay->up,
-					     "a rank");
-		if (rc < 0)
-			control_channel_fini(&relay->child); /* reaped soon */
-	}
-	if (up && relay->up.fd >= 0) {
-		rc = control_fill(&relay->up);
-		if (rc >= 0 && relay->child.fd >= 0)
-			rc = control_forward(&relay->up, &relay->child, ORIGIN);
-		else if (rc >= 0)
-			relay->up.in_start = relay->up.in_end;
-		if (rc < 0)
-			control_channel_fini(&relay->up);
-	}
-}
-
-/* ---- the loop ---- */
-
 static bool has_room(const struct control_channel *channel)
 {
 	return channel->out_end - channel->out_start <
 	       CONTROL_MESSAGE_BYTES / 4;
 }
+
+/* All that has come and that the other side has room for. */
+static int hand_on(struct control_channel *from, struct control_channel *to,
+		   const char *origin)
+{
+	int rc;
+
+	do {
+		rc = control_forward(from, to, origin);
+		if (rc < 0 || !has_room(to))
+			return MIN(rc, 0);
+		rc = control_fill(from);
+	} while (rc > 0);
+	return rc;
+}
+
+static void read_relay(struct relay *relay)
+{
+	if (relay->child.fd >= 0 && relay->up.fd >= 0 &&
+	    hand_on(&relay->child, &relay->up, "a rank") < 0)
+		control_channel_fini(&relay->child); /* reaped soon */
+	if (relay->up.fd < 0)
+		return;
+	if (relay->child.fd >= 0) {
+		if (hand_on(&relay->up, &relay->child, ORIGIN) < 0)
+			control_channel_fini(&relay->up);
+		return;
+	}
+	/* Its rank is gone: what comes is for nobody. */
+	relay->up.in_start = relay->up.in_end;
+	if (control_fill(&relay->up) < 0)
+		control_channel_fini(&relay->up);
+}
+
+/* ---- the loop ---- */
 
 static short events_of(const struct control_channel *own,
 		       const struct control_channel *other)
@@ -378,9 +388,7 @@ static int poll_once(struct agent *agent)
 		return fail(-errno, "poll: %s", strerror(errno));
 	take_signals(agent);
 	for (unsigned i = 0; i < agent->count; i++)
-		read_relay(&agent->relays[i],
-			   agent->polls[3 + 2 * i].revents & ~POLLOUT,
-			   agent->polls[4 + 2 * i].revents & ~POLLOUT);
+		read_relay(&agent->relays[i]);
 	if (agent->ranks)
 		agent->running =
 			launch_ranks_reap(agent->ranks, rank_ended, agent);

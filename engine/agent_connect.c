@@ -16,9 +16,9 @@
 #include <unistd.h>
 
 #define ORIGIN       "the coordinator"
-#define TRY_NS       (2 * NS_PER_SECOND) /* for one address */
-#define AGAIN_NS     (5 * NS_PER_SECOND) /* for one more connection */
-#define PAUSE_NS     (100 * NS_PER_MS)   /* between rounds, growing */
+#define TRY_NS       (2 * NS_PER_SECOND)  /* for one address */
+#define AGAIN_NS     (20 * NS_PER_SECOND) /* for one more connection */
+#define PAUSE_NS     (100 * NS_PER_MS)    /* between rounds, growing */
 #define PAUSE_MAX_NS (1 * NS_PER_SECOND)
 #define PATIENCE_NS  (3 * NS_PER_SECOND) /* until it says that it waits */
 #define CORES_MAX    4096
@@ -114,6 +114,39 @@ static int connect_to(const struct agent_config *config,
 	return 0;
 }
 
+/* ---- the key ---- */
+
+/* Both ends prove it before anything is said. *why: of a failure. */
+static int prove(int fd, const unsigned char *key, int64_t deadline_ns,
+		 struct control_channel *channel, char why[SECURE_REASON_BYTES])
+{
+	unsigned char send_key[SECURE_KEY_BYTES];
+	unsigned char receive_key[SECURE_KEY_BYTES];
+	struct secure_session *session;
+	short events = POLLIN;
+	int rc = secure_session_create(fd, false, key, HOSTS_PURPOSE, &session);
+
+	if (rc < 0)
+		return rc;
+	while ((rc = secure_session_step(session, &events)) == -EAGAIN) {
+		rc = wait_ready(fd, events, deadline_ns);
+		if (rc < 0)
+			break;
+	}
+	snprintf(why, SECURE_REASON_BYTES, "%s",
+		 rc == -ETIMEDOUT ? "does not answer"
+				  : secure_session_reason(session));
+	if (!rc)
+		rc = secure_session_export(session, HOSTS_PURPOSE, send_key,
+					   receive_key);
+	if (!rc)
+		rc = control_channel_seal(channel, send_key, receive_key);
+	explicit_bzero(send_key, sizeof(send_key));
+	explicit_bzero(receive_key, sizeof(receive_key));
+	secure_session_destroy(session);
+	return rc;
+}
+
 /* ---- joining ---- */
 
 /* The address that others reach our ranks by. */
@@ -205,13 +238,30 @@ static int wait_answer(struct search *search, struct agent_session *out)
 			break;
 	}
 	if (rc < 0) {
-		note_why(search, "it does not answer: %s",
+		note_why(search, "it does not answer: %s%s",
 			 rc == -ECONNRESET ? "it closed the connection"
-					   : strerror(-rc));
+					   : strerror(-rc),
+			 search->config->key
+				 ? ""
+				 : "; if rank 0 has a --key-file, this rank "
+				   "needs it as well");
 		return rc;
 	}
 	rc = take_answer(search, kind, message, out);
 	json_decref(message);
+	return rc;
+}
+
+static int prove_key(struct search *search, struct agent_session *out)
+{
+	char why[SECURE_REASON_BYTES] = "";
+	int rc = prove(out->channel.fd, search->config->key,
+		       search->deadline_ns, &out->channel, why);
+
+	if (rc < 0)
+		note_why(search, "it %s", why);
+	/* Where the address is a guess, it may be another job's. */
+	search->final = rc == -EACCES && !search->config->place->guessed;
 	return rc;
 }
 
@@ -228,6 +278,8 @@ static int join(struct search *search, int fd, struct agent_session *out)
 	}
 	rc = control_channel_init(&out->channel, fd, CONTROL_MESSAGE_BYTES,
 				  HOSTS_QUEUE_BYTES, false);
+	if (!rc && search->config->key)
+		rc = prove_key(search, out);
 	if (!rc)
 		rc = control_queue(&out->channel, CONTROL_JOIN,
 				   make_join(search->config, &own));
@@ -414,11 +466,11 @@ int agent_connect_again(const struct agent_config *config,
 			const struct agent_session *session,
 			struct control_channel *out)
 {
-	char text[ADDRESS_TEXT_BYTES];
+	char text[ADDRESS_TEXT_BYTES], why[SECURE_REASON_BYTES] = "";
+	int64_t deadline_ns = clock_now_ns() + AGAIN_NS;
 	int fd, rc;
 
-	rc = connect_to(config, &session->coordinator,
-			clock_now_ns() + AGAIN_NS, &fd);
+	rc = connect_to(config, &session->coordinator, deadline_ns, &fd);
 	if (rc < 0)
 		return fail(rc,
 			    "a second connection to the coordinator at "
@@ -428,7 +480,16 @@ int agent_connect_again(const struct agent_config *config,
 			    strerror(-rc));
 	rc = control_channel_init(out, fd, CONTROL_MESSAGE_BYTES,
 				  HOSTS_QUEUE_BYTES, false);
-	if (rc < 0)
-		close(fd);
-	return rc;
+	if (!rc && config->key)
+		rc = prove(fd, config->key, deadline_ns, out, why);
+	if (rc < 0) {
+		control_channel_fini(out);
+		return fail(rc,
+			    "a second connection to the coordinator at "
+			    "%s: %s",
+			    address_text(&session->coordinator, true, text,
+					 sizeof(text)),
+			    why[0] ? why : strerror(-rc));
+	}
+	return 0;
 }

@@ -106,6 +106,8 @@ void control_clean_text(char *text);
 
 /* ---- one end of a connection ---- */
 
+struct control_seal; /* private */
+
 /*
  * A socket with its unread and unsent bytes. The sending half is bounded:
  * memory for `queue_bytes` is taken at the start if `reserve`, else
@@ -120,6 +122,7 @@ struct control_channel {
 	unsigned char *out;
 	size_t out_start, out_end, out_capacity;
 	size_t queue_bytes;
+	struct control_seal *seal; /* NULL: the bytes go as they are */
 };
 
 /* Takes over fd, makes it non-blocking and close-on-exec. */
@@ -127,6 +130,14 @@ int control_channel_init(struct control_channel *channel, int fd,
 			 size_t limit_bytes, size_t queue_bytes,
 			 bool reserve) MUST_CHECK;
 void control_channel_fini(struct control_channel *channel);
+
+/*
+ * From here on everything that is sent and read goes in sealed records
+ * (transport/secure/secure.h), by these keys. Nothing may be queued or unread.
+ */
+int control_channel_seal(struct control_channel *channel,
+			 const unsigned char *send_key,
+			 const unsigned char *receive_key) MUST_CHECK;
 
 /*
  * Queues `head`, `payload`, `tail` as one message. -EAGAIN (silent) when the
@@ -146,8 +157,9 @@ int control_flush(struct control_channel *channel) MUST_CHECK;
 bool control_pending(const struct control_channel *channel);
 
 /*
- * Reads what has come: 1 if bytes came, 0 if none are there now, -ECONNRESET
- * (silent) at the end of the stream, other negative errno (silent).
+ * Reads what has come: 1 if bytes came (there may be more: call again), 0 if
+ * none are there now, -ECONNRESET (silent) at the end of the stream, -EBADMSG
+ * if a record was not sealed by the peer, other negative errno (silent).
  */
 int control_fill(struct control_channel *channel) MUST_CHECK;
 

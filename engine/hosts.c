@@ -453,8 +453,11 @@ unsigned hosts_fill_polls(const struct hosts *hosts, struct pollfd *polls)
 	if (hosts->listen_fd >= 0)
 		polls[count++] = (struct pollfd){.fd = hosts->listen_fd,
 						 .events = POLLIN};
-	for (unsigned i = 0; i < HOSTS_VISITORS; i++)
+	for (unsigned i = 0; i < HOSTS_VISITORS; i++) {
 		add_poll(polls, &count, &hosts->visitors[i].channel);
+		if (hosts->visitors[i].session)
+			polls[count - 1].events = hosts->visitors[i].events;
+	}
 	for (unsigned i = 0; i < hosts->guest_count; i++)
 		add_poll(polls, &count, &hosts->guests[i].channel);
 	return count;
@@ -674,8 +677,10 @@ void hosts_close(struct hosts *hosts, int status, const char *reason)
 			  strerror(errno));
 	if (hosts->listen_fd >= 0)
 		close(hosts->listen_fd);
-	for (unsigned i = 0; i < HOSTS_VISITORS; i++)
+	for (unsigned i = 0; i < HOSTS_VISITORS; i++) {
+		secure_session_destroy(hosts->visitors[i].session);
 		control_channel_fini(&hosts->visitors[i].channel);
+	}
 	for (unsigned i = 0; i < hosts->guest_count; i++) {
 		control_channel_fini(&hosts->guests[i].channel);
 		free(hosts->guests[i].cores);

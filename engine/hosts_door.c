@@ -47,6 +47,8 @@ static void note_refusal(struct hosts *hosts, const struct address *peer,
 
 static void leave(struct hosts_visitor *visitor)
 {
+	secure_session_destroy(visitor->session);
+	visitor->session = NULL;
 	control_channel_fini(&visitor->channel);
 	visitor->refused = false;
 }
@@ -114,6 +116,49 @@ static struct hosts_visitor *place_for_visitor(struct hosts *hosts)
 	return oldest;
 }
 
+/* With a key nothing of ours is said or heard before it is proved. */
+static int greet(struct hosts *hosts, struct hosts_visitor *visitor, int fd)
+{
+	int rc =
+		control_channel_init(&visitor->channel, fd, HOSTS_VISITOR_BYTES,
+				     HOSTS_QUEUE_BYTES, false);
+
+	if (rc < 0 || !hosts->config.key)
+		return rc;
+	visitor->events = POLLIN;
+	return secure_session_create(fd, true, hosts->config.key, HOSTS_PURPOSE,
+				     &visitor->session);
+}
+
+/* True once it is proved; false: not yet, or the visitor is gone. */
+static bool prove(struct hosts *hosts, struct hosts_visitor *visitor)
+{
+	unsigned char send_key[SECURE_KEY_BYTES];
+	unsigned char receive_key[SECURE_KEY_BYTES];
+	int rc = secure_session_step(visitor->session, &visitor->events);
+
+	if (rc == -EAGAIN)
+		return false;
+	if (rc < 0) {
+		note_refusal(hosts, &visitor->peer,
+			     secure_session_reason(visitor->session));
+		leave(visitor);
+		return false;
+	}
+	rc = secure_session_export(visitor->session, HOSTS_PURPOSE, send_key,
+				   receive_key);
+	if (!rc)
+		rc = control_channel_seal(&visitor->channel, send_key,
+					  receive_key);
+	explicit_bzero(send_key, sizeof(send_key));
+	explicit_bzero(receive_key, sizeof(receive_key));
+	secure_session_destroy(visitor->session);
+	visitor->session = NULL;
+	if (rc < 0)
+		leave(visitor);
+	return rc == 0;
+}
+
 void hosts_accept(struct hosts *hosts)
 {
 	for (unsigned i = 0; i < HOSTS_VISITORS; i++) {
@@ -131,12 +176,8 @@ void hosts_accept(struct hosts *hosts)
 			.peer = peer,
 			.deadline_ns = clock_now_ns() + HOSTS_VISITOR_NS,
 		};
-		if (control_channel_init(&visitor->channel, fd,
-					 HOSTS_VISITOR_BYTES, HOSTS_QUEUE_BYTES,
-					 false) < 0) {
-			close(fd);
-			visitor->channel.fd = -1;
-		}
+		if (greet(hosts, visitor, fd) < 0)
+			leave(visitor);
 	}
 }
 
@@ -364,6 +405,8 @@ void hosts_visitor_read(struct hosts *hosts, struct hosts_visitor *visitor)
 			leave(visitor);
 		return;
 	}
+	if (visitor->session && !prove(hosts, visitor))
+		return;
 	filled = control_fill(&visitor->channel);
 	rc = filled == -EMSGSIZE
 		     ? filled
@@ -375,7 +418,9 @@ void hosts_visitor_read(struct hosts *hosts, struct hosts_visitor *visitor)
 	if (rc == 0) {
 		if (filled < 0) {
 			note_refusal(hosts, &visitor->peer,
-				     "it left without a word");
+				     filled == -EBADMSG
+					     ? "what it sends is not sealed"
+					     : "it left without a word");
 			leave(visitor);
 		}
 		return;

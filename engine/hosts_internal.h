@@ -8,6 +8,7 @@
 #include "engine/meeting.h"
 #include "engine/remote.h"
 #include "engine/world.h"
+#include "transport/secure/secure.h"
 
 #define HOSTS_VISITORS      64 /* connections that have not said who they are */
 #define HOSTS_VISITOR_NS    (5LL * 1000000000)
@@ -19,6 +20,8 @@
 /* Somebody connected; who, is still to be seen. fd -1: a free place. */
 struct hosts_visitor {
 	struct control_channel channel;
+	struct secure_session *session; /* until it has proved the key */
+	short events;                   /* that the session waits for */
 	struct address peer;
 	int64_t deadline_ns;
 	bool refused;   /* only until the refusal is sent */
@@ -81,6 +84,9 @@ struct hosts {
 
 #define HOSTS_LOCAL  (-2)
 #define HOSTS_NOBODY (-1)
+
+/* Both ends of the proof name it: a key proves nothing elsewhere. */
+#define HOSTS_PURPOSE "stagecoach control"
 
 /* hosts_listen.c: finds out where to listen, and listens. */
 int hosts_listen(struct hosts *hosts) MUST_CHECK;

@@ -5,15 +5,12 @@
 #include "base/log.h"
 #include "base/text.h"
 #include "engine/agent.h"
-#include "transport/transport.h"
+#include "transport/secure/secure.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 /* A process stands in one place only. */
@@ -23,7 +20,7 @@ static struct {
 	struct nodelist list;
 	bool listed;
 	bool keyed;
-	unsigned char key[TRANSPORT_KEY_BYTES];
+	unsigned char key[SECURE_KEY_BYTES];
 	char meeting_file[FILES_PATH_BYTES];
 } here;
 
@@ -86,55 +83,18 @@ static int read_list(const struct options *options)
 	return rc;
 }
 
-/* 64 hexadecimal digits and what may follow them: a line's end. */
-static int parse_key(const char *text, const char *origin)
-{
-	for (unsigned i = 0; i < sizeof(here.key); i++) {
-		if (!isxdigit((unsigned char)text[2 * i]) ||
-		    !isxdigit((unsigned char)text[2 * i + 1]) ||
-		    sscanf(text + 2 * i, "%2hhx", &here.key[i]) != 1)
-			return fail(-EINVAL, "%s holds no job key", origin);
-	}
-	here.keyed = true;
-	return 0;
-}
-
-static int read_key_file(const char *path)
-{
-	struct stat status;
-	char *text;
-	size_t length;
-	int rc;
-
-	if (stat(path, &status) < 0)
-		return fail(-errno, "--key-file %s: %s", path, strerror(errno));
-	if (status.st_mode & 077 || status.st_uid != geteuid())
-		return fail(-EINVAL,
-			    "--key-file %s must belong to you and be readable "
-			    "by nobody else: chmod 600 %s",
-			    path, path);
-	rc = files_read(path, 4096, &text, &length);
-	if (rc < 0)
-		return rc;
-	rc = parse_key(text, path);
-	explicit_bzero(text, length);
-	free(text);
-	return rc;
-}
-
 /* The ssh launcher needs no file: it makes a key for the one start. */
 static int find_key(const struct options *options)
 {
 	const char *path = options_string(options, "key-file");
 
-	if (path)
-		return read_key_file(path);
-	if (!here.listed)
+	int rc;
+
+	if (!path && !here.listed)
 		return 0;
-	if (getrandom(here.key, sizeof(here.key), 0) != sizeof(here.key))
-		return fail(-EIO, "no random numbers: %s", strerror(errno));
-	here.keyed = true;
-	return 0;
+	rc = path ? secure_key_load(path, here.key) : secure_key_make(here.key);
+	here.keyed = rc == 0;
+	return rc;
 }
 
 /*
@@ -250,7 +210,7 @@ int hosts_options_begin(const struct options *options, const char *run,
 /* The key's line; the rest of the input is there to end. */
 static int take_key(void)
 {
-	char line[2 * TRANSPORT_KEY_BYTES + 2] = "";
+	char line[SECURE_KEY_TEXT_BYTES] = "";
 	size_t used = 0;
 	int rc = 0;
 
@@ -260,11 +220,12 @@ static int take_key(void)
 					    "input, and did not");
 		used++;
 	}
-	line[used] = '\0';
-	if (line[0] != '\n')
-		rc = parse_key(line, "standard input");
+	if (line[0] != '\n') {
+		rc = secure_key_parse(line, here.key);
+		here.keyed = rc == 0;
+	}
 	explicit_bzero(line, sizeof(line));
-	return rc;
+	return rc < 0 ? fail(rc, "standard input holds no job key") : 0;
 }
 
 int hosts_options_serve(const struct options *options)

@@ -28,7 +28,8 @@ rank() {
 	local number=$1 host=$2
 	shift 2
 	on "$host" "$stagecoach" train "${model[@]}" --out "$scratch/$name" \
-		--rank "$number" --world-size 4 --key-file "$scratch/key" \
+		--rank "$number" --world-size 4 --start-timeout 20 \
+		--key-file "$scratch/key" \
 		"$@" >"$name.$number" 2>&1 &
 	pids+=($!)
 }
