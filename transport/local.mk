@@ -3,6 +3,7 @@ noinst_LIBRARIES += transport/libtransport.a
 transport_libtransport_a_SOURCES = \
 	transport/transport.c transport/transport.h \
 	transport/transport_ops.h \
+	transport/hello.c transport/hello.h \
 	transport/queue.c transport/queue.h \
 	transport/spin.c transport/spin.h \
 	transport/wire.c transport/wire.h \
