@@ -452,12 +452,11 @@ int agent_connect(const struct agent_config *config, struct agent_session *out)
 		rc = try_all(&search, told, out);
 		if (rc == 0)
 			return 0;
-		if (search.final || clock_now_ns() >= search.deadline_ns)
+		if (search.final ||
+		    clock_now_ns() + pause_ns >= search.deadline_ns)
 			return not_found(&search);
 		note_patience(&search, start_ns, &noted);
-		clock_sleep_ns(
-			MIN(pause_ns, MAX(search.deadline_ns - clock_now_ns(),
-					  NS_PER_MS)));
+		clock_sleep_ns(pause_ns);
 		pause_ns = MIN(pause_ns * 2, PAUSE_MAX_NS);
 	}
 }

@@ -57,6 +57,9 @@ int hosts_options_begin(const struct options *options, const char *run,
 /* NULL: all ranks are started here, by the launch itself. */
 struct hosts *hosts_options_current(void);
 
+/* Of so many ranks, how many compute on this machine; at least 1. */
+unsigned hosts_options_neighbours(unsigned ranks);
+
 /* Lets the other processes go with this one's exit status. */
 void hosts_options_end(int status);
 
