@@ -25,8 +25,10 @@ transport_libtransport_a_SOURCES = \
 	transport/tcp/address.c \
 	transport/tcp/connect.c \
 	transport/tcp/endpoint.c \
+	transport/tcp/guard.c \
 	transport/tcp/link.c \
 	transport/tcp/sockets.c \
+	transport/tcp/strangers.c \
 	transport/tcp/uring.c \
 	transport/tcp/watch.c
 transport_libtransport_a_CPPFLAGS = $(AM_CPPFLAGS) $(URING_CFLAGS) $(SSL_CFLAGS)

@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "transport/queue.h"
 #include "transport/transport_ops.h"
+#include "transport/wire.h"
 
 static const struct transport_ops *const kinds[] = {
 	&transport_auto_ops,
@@ -69,28 +70,47 @@ static int check_config(const struct transport_config *config)
 	if (config->depth > TRANSPORT_DEPTH_MAX)
 		return fail(-EINVAL, "transport: depth is %u, at most %u",
 			    config->depth, TRANSPORT_DEPTH_MAX);
+	if (config->wire < TRANSPORT_WIRE_AUTO ||
+	    config->wire > TRANSPORT_WIRE_ENCRYPTED)
+		return fail(-EINVAL, "transport: wire protection %d",
+			    (int)config->wire);
+	if (config->wire > TRANSPORT_WIRE_CHECKED && !config->key)
+		return fail(-EINVAL,
+			    "transport: %s links need a job key; make one with "
+			    "`stagecoach key > job.key` and give --key-file",
+			    wire_mode_text(config->wire));
 	return 0;
 }
 
-static void free_strings(const struct transport_config *config)
+static void free_copies(const struct transport_config *config)
 {
+	if (config->key)
+		explicit_bzero((void *)config->key, TRANSPORT_KEY_BYTES);
+	free((void *)config->key);
 	free((char *)config->io);
 	free((char *)config->bind);
 	free((char *)config->host);
 }
 
-static int copy_strings(struct transport_config *config)
+static int copy_config(struct transport_config *config)
 {
+	const unsigned char *key = config->key;
 	const char *host;
 
+	if (key) {
+		config->key = malloc(TRANSPORT_KEY_BYTES);
+		if (config->key)
+			memcpy((void *)config->key, key, TRANSPORT_KEY_BYTES);
+	}
 	config->io = strdup(config->io);
 	config->bind = strdup(config->bind);
 	host = config->host;
 	if (host)
 		config->host = strdup(host);
-	if (config->io && config->bind && (!host || config->host))
+	if (config->io && config->bind && (!host || config->host) &&
+	    (!key || config->key))
 		return 0;
-	free_strings(config);
+	free_copies(config);
 	return fail(-ENOMEM, "transport: no memory for an endpoint");
 }
 
@@ -113,19 +133,22 @@ int transport_open(const struct transport_config *config,
 	if (!config->silence_ns)
 		full.silence_ns = TRANSPORT_SILENCE_NS;
 	full.depth = config->depth ? config->depth : TRANSPORT_DEPTH_DEFAULT;
-	status = copy_strings(&full);
+	if (!config->wire)
+		full.wire = config->key ? TRANSPORT_WIRE_AUTHENTIC
+					: TRANSPORT_WIRE_CHECKED;
+	status = copy_config(&full);
 	if (status)
 		return status;
 	status = ops->open(&full, &endpoint);
 	if (status)
-		goto err_free_strings;
+		goto err_free_copies;
 	endpoint->ops = ops;
 	endpoint->config = full;
 	*out = endpoint;
 	return 0;
 
-err_free_strings:
-	free_strings(&full);
+err_free_copies:
+	free_copies(&full);
 	return status;
 }
 
@@ -540,5 +563,5 @@ void transport_close(struct transport_endpoint *endpoint)
 	}
 	ops->close(endpoint);
 	free(regions);
-	free_strings(&config);
+	free_copies(&config);
 }

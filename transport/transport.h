@@ -73,8 +73,9 @@ struct transport_config {
 	unsigned char fingerprint[TRANSPORT_FINGERPRINT_BYTES];
 
 	/*
-	 * A CRC-32C over each payload (tcp; inproc has no wire). Headers always
-	 * have one. Both ends must agree. On after transport_config_default().
+	 * A CRC-32C over each payload of a checked link (tcp; inproc has no
+	 * wire). Headers always have one. Both ends must agree. On after
+	 * transport_config_default().
 	 */
 	bool checksum;
 
@@ -129,7 +130,7 @@ int transport_open(const struct transport_config *config,
 /*
  * Begins to accept, and writes the address that peers connect to:
  * "tcp:127.0.0.1:41233", "tcp:[::1]:41233", "inproc:3". Addresses beyond
- * loopback are refused (-EACCES). Once per endpoint.
+ * loopback are refused without a key (-EACCES). Once per endpoint.
  */
 int transport_listen(struct transport_endpoint *endpoint, char *address,
 		     size_t size) MUST_CHECK;
@@ -142,7 +143,8 @@ int transport_listen(struct transport_endpoint *endpoint, char *address,
  * all links stand, at most timeout_ns and not beyond config.wake_fd.
  *
  * The handshake compares version, job, epoch, size, ranks, checksum and
- * fingerprint and names what differs. -EPROTO: a peer differs. -ETIMEDOUT:
+ * fingerprint and names what differs. -EPROTO: a peer differs. -EACCES: it has
+ * another job key, or only one of us has one. -ETIMEDOUT:
  * names the peers that are missing and why. -ECANCELED: wake_fd. After an error
  * only close is of use. May be called again for other peers.
  */
@@ -260,13 +262,14 @@ int transport_cancel(struct transport_endpoint *endpoint, unsigned peer,
 		     int64_t timeout_ns) MUST_CHECK;
 
 struct transport_link_info {
-	char transport[16]; /* "inproc", "tcp" */
-	char io[16];        /* "memory", "uring", "sockets" */
-	char reason[160];   /* why this one, in words */
-	int status;         /* 0, or what the link failed with */
-	bool checksum;      /* payloads carry a CRC-32C */
-	bool zero_copy;     /* the kernel sends from the caller's memory */
-	bool registered;    /* buffers are registered with the kernel */
+	char transport[16];       /* "inproc", "tcp" */
+	char io[16];              /* "memory", "uring", "sockets" */
+	char reason[160];         /* why this one, in words */
+	int status;               /* 0, or what the link failed with */
+	bool checksum;            /* payloads carry a CRC-32C */
+	enum transport_wire wire; /* how it is protected; AUTO: no wire */
+	bool zero_copy;  /* the kernel sends from the caller's memory */
+	bool registered; /* buffers are registered with the kernel */
 	uint64_t messages_sent, messages_received;
 	uint64_t bytes_sent, bytes_received; /* payload */
 	uint64_t messages_in_place; /* computed in the receiver's slot */

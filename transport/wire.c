@@ -61,6 +61,18 @@ const char *wire_fault_text(enum wire_fault fault)
 	return text[fault];
 }
 
+const char *wire_mode_text(enum transport_wire wire)
+{
+	static const char *const text[] = {
+		[TRANSPORT_WIRE_AUTO] = "auto",
+		[TRANSPORT_WIRE_CHECKED] = "checked",
+		[TRANSPORT_WIRE_AUTHENTIC] = "authentic",
+		[TRANSPORT_WIRE_ENCRYPTED] = "encrypted",
+	};
+
+	return text[wire];
+}
+
 void wire_header_encode(const struct wire_header *header,
 			unsigned char out[WIRE_HEADER_BYTES])
 {
@@ -182,7 +194,8 @@ void wire_header_explain(enum wire_fault fault,
 }
 
 /*
- * Hello: 0 fingerprint, 32 size, 36 checksum (0 or 1), the rest zero.
+ * Hello: 0 fingerprint, 32 size, 36 checksum (0 or 1), 40 wire (enum
+ * transport_wire), the rest zero.
  */
 void wire_hello_encode(const struct wire_header *header,
 		       const struct wire_hello *hello,
@@ -195,6 +208,7 @@ void wire_hello_encode(const struct wire_header *header,
 	memcpy(payload, hello->fingerprint, sizeof(hello->fingerprint));
 	put32(payload + 32, hello->size);
 	put32(payload + 36, hello->checksum);
+	put32(payload + 40, hello->wire);
 	full.length = WIRE_HELLO_BYTES;
 	full.flags = WIRE_FLAG_CHECKSUM;
 	full.payload_crc = digest_crc32c(0, payload, WIRE_HELLO_BYTES);
@@ -206,6 +220,7 @@ enum wire_fault wire_hello_decode(const struct wire_header *header,
 				  struct wire_hello *hello)
 {
 	uint32_t checksum = get32(payload + 36);
+	uint32_t wire = get32(payload + 40);
 
 	if (header->type != WIRE_HELLO && header->type != WIRE_REFUSE)
 		return WIRE_BAD_TYPE;
@@ -215,10 +230,12 @@ enum wire_fault wire_hello_decode(const struct wire_header *header,
 		return WIRE_BAD_FLAGS;
 	if (header->payload_crc != digest_crc32c(0, payload, WIRE_HELLO_BYTES))
 		return WIRE_BAD_PAYLOAD_CRC;
-	if (checksum > 1)
+	if (checksum > 1 || wire < TRANSPORT_WIRE_CHECKED ||
+	    wire > TRANSPORT_WIRE_ENCRYPTED)
 		return WIRE_BAD_FLAGS;
 	hello->size = get32(payload + 32);
 	hello->checksum = checksum;
+	hello->wire = (enum transport_wire)wire;
 	memcpy(hello->fingerprint, payload, sizeof(hello->fingerprint));
 	return WIRE_OK;
 }

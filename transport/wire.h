@@ -19,6 +19,16 @@
  *         56      4  CRC-32C of the payload, 0 without WIRE_FLAG_CHECKSUM
  *         60      4  CRC-32C of bytes 0 to 59
  *
+ * How a link is protected (enum transport_wire) decides what follows:
+ *
+ *     checked    header, payload
+ *     authentic  header, tag, payload; the tag is the MAC of header and payload
+ *     encrypted  header, its tag, then for each WIRE_RECORD_BYTES of payload
+ *                (the last may be shorter) the ciphertext and its tag
+ *
+ * A tag has 16 bytes (transport/secure/secure.h). With a job key, hellos are
+ * followed by a tag as well, in all three.
+ *
  * Magic, version and the place of the last checksum stay where they are in
  * every future version, so that two versions can name their difference.
  */
@@ -30,8 +40,9 @@
 
 #define WIRE_HEADER_BYTES 64
 #define WIRE_HELLO_BYTES  64 /* payload of WIRE_HELLO and WIRE_REFUSE */
+#define WIRE_RECORD_BYTES ((size_t)256 << 10)
 #define WIRE_MAGIC        0x48434753u
-#define WIRE_VERSION      1
+#define WIRE_VERSION      2
 
 #define WIRE_FLAG_CHECKSUM 1u /* the payload's CRC-32C is there */
 
@@ -44,6 +55,7 @@ enum wire_type {
 enum wire_refusal {
 	WIRE_REFUSAL_NOT_EXPECTED = 1, /* no link with this rank is wanted */
 	WIRE_REFUSAL_DUPLICATE = 2,    /* this rank has a link already */
+	WIRE_REFUSAL_KEY = 3,          /* come back with the job key */
 };
 
 struct wire_header {
@@ -80,6 +92,9 @@ enum wire_fault {
 /* "the header's checksum", "job", ...: what is wrong, in words. */
 const char *wire_fault_text(enum wire_fault fault);
 
+/* "checked", "authentic", "encrypted", as --wire takes them. */
+const char *wire_mode_text(enum transport_wire wire);
+
 /* Writes version as it stands in *header (WIRE_VERSION in real life). */
 void wire_header_encode(const struct wire_header *header,
 			unsigned char out[WIRE_HEADER_BYTES]);
@@ -106,6 +121,7 @@ void wire_header_explain(enum wire_fault fault,
 struct wire_hello {
 	uint32_t size; /* ranks of the job */
 	bool checksum;
+	enum transport_wire wire; /* not AUTO */
 	unsigned char fingerprint[TRANSPORT_FINGERPRINT_BYTES];
 };
 

@@ -79,8 +79,11 @@ static void expect_wrong_key(const struct conformance_transport *transport,
 
 	log_capture();
 	world_init(&world, transport, 2);
-	for (i = 0; i < 2; i++)
+	for (i = 0; i < 2; i++) {
 		world.config[i].key = keys[i];
+		if (!keys[i])
+			world.config[i].wire = TRANSPORT_WIRE_AUTO;
+	}
 	world_open(&world);
 	start = clock_now_ns();
 	world_connect(&world, 500 * MS);
@@ -168,6 +171,16 @@ static void case_refused(const struct conformance_transport *transport)
 	world_close(&world);
 }
 
+static void without_key(struct world *world)
+{
+	unsigned i;
+
+	for (i = 0; i < world->size; i++) {
+		world->config[i].key = NULL;
+		world->config[i].wire = TRANSPORT_WIRE_AUTO;
+	}
+}
+
 /* Not an address, and one beyond loopback. */
 static void case_wrong_address(const struct conformance_transport *transport)
 {
@@ -175,6 +188,7 @@ static void case_wrong_address(const struct conformance_transport *transport)
 	struct world world;
 
 	world_init(&world, transport, 3);
+	without_key(&world);
 	world_open(&world);
 	world.addresses[1] = "tcp:no";
 	CHECK_EQUAL(transport_connect(world.endpoint[0], &peer, 1,
@@ -322,6 +336,7 @@ static void case_bind(const struct conformance_transport *transport)
 	struct world world;
 
 	world_init(&world, transport, 2);
+	without_key(&world);
 	world.config[0].bind = "0.0.0.0";
 	CHECK_EQUAL(transport_open(&world.config[0], &world.endpoint[0]), 0);
 	CHECK_EQUAL(

@@ -96,7 +96,11 @@ static void say(int fd, const unsigned char *bytes, size_t length)
 
 static void say_hello(int fd, const struct wire_header *like, bool slowly)
 {
-	struct wire_hello hello = {.size = 2, .checksum = true};
+	struct wire_hello hello = {
+		.size = 2,
+		.checksum = true,
+		.wire = TRANSPORT_WIRE_CHECKED,
+	};
 	struct wire_header header = *like;
 	unsigned char frame[WIRE_HEADER_BYTES + WIRE_HELLO_BYTES];
 	size_t i;
@@ -201,7 +205,7 @@ static void case_wrong_version(const struct conformance_transport *transport)
 	CHECK_EQUAL(header.version, WIRE_VERSION);
 	pthread_join(our.thread, NULL);
 	CHECK_EQUAL(our.connected, -EPROTO);
-	CHECK(log_has("version 99, this one 1"));
+	CHECK(log_has("version 99, this one 2"));
 	close(fd);
 	listening_end(&our);
 }

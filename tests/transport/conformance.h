@@ -18,6 +18,7 @@ struct conformance_transport {
 	const char *kind;
 	const char *io;
 	enum transport_zero_copy zero_copy;
+	enum transport_wire wire; /* beyond CHECKED: with a job key */
 	const struct conformance_exclusion *exclusions;
 	unsigned exclusion_count;
 };

@@ -5,6 +5,10 @@ transport_tests = \
 	tests/transport/test-tcp-sockets \
 	tests/transport/test-tcp-uring \
 	tests/transport/test-tcp-uring-zero-copy \
+	tests/transport/test-tcp-sockets-authentic \
+	tests/transport/test-tcp-sockets-encrypted \
+	tests/transport/test-tcp-uring-authentic \
+	tests/transport/test-tcp-uring-encrypted \
 	tests/transport/test-tcp-fallback
 check_PROGRAMS += tests/transport/test-secure tests/transport/test-wire \
 	$(transport_tests)
@@ -58,6 +62,30 @@ tests_transport_test_tcp_uring_zero_copy_SOURCES = \
 tests_transport_test_tcp_uring_zero_copy_CPPFLAGS = $(TEST_CPPFLAGS)
 tests_transport_test_tcp_uring_zero_copy_LDADD = $(transport_test_libs)
 tests_transport_test_tcp_uring_zero_copy_LDFLAGS = $(transport_test_ldflags)
+
+tests_transport_test_tcp_sockets_authentic_SOURCES = \
+	tests/transport/test-tcp-sockets-authentic.c $(conformance_sources)
+tests_transport_test_tcp_sockets_authentic_CPPFLAGS = $(TEST_CPPFLAGS)
+tests_transport_test_tcp_sockets_authentic_LDADD = $(transport_test_libs)
+tests_transport_test_tcp_sockets_authentic_LDFLAGS = $(transport_test_ldflags)
+
+tests_transport_test_tcp_sockets_encrypted_SOURCES = \
+	tests/transport/test-tcp-sockets-encrypted.c $(conformance_sources)
+tests_transport_test_tcp_sockets_encrypted_CPPFLAGS = $(TEST_CPPFLAGS)
+tests_transport_test_tcp_sockets_encrypted_LDADD = $(transport_test_libs)
+tests_transport_test_tcp_sockets_encrypted_LDFLAGS = $(transport_test_ldflags)
+
+tests_transport_test_tcp_uring_authentic_SOURCES = \
+	tests/transport/test-tcp-uring-authentic.c $(conformance_sources)
+tests_transport_test_tcp_uring_authentic_CPPFLAGS = $(TEST_CPPFLAGS)
+tests_transport_test_tcp_uring_authentic_LDADD = $(transport_test_libs)
+tests_transport_test_tcp_uring_authentic_LDFLAGS = $(transport_test_ldflags)
+
+tests_transport_test_tcp_uring_encrypted_SOURCES = \
+	tests/transport/test-tcp-uring-encrypted.c $(conformance_sources)
+tests_transport_test_tcp_uring_encrypted_CPPFLAGS = $(TEST_CPPFLAGS)
+tests_transport_test_tcp_uring_encrypted_LDADD = $(transport_test_libs)
+tests_transport_test_tcp_uring_encrypted_LDFLAGS = $(transport_test_ldflags)
 
 tests_transport_test_tcp_fallback_SOURCES = \
 	tests/transport/test-tcp-fallback.c \

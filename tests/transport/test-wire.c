@@ -28,7 +28,7 @@ static const struct wire_header sample = {
 static void test_layout(void **state)
 {
 	static const unsigned char start[60] = {
-		'S',  'G',  'C',  'H',  1,    0,    1,    0,    0xef, 0xcd,
+		'S',  'G',  'C',  'H',  2,    0,    1,    0,    0xef, 0xcd,
 		0xab, 0x89, 0x67, 0x45, 0x23, 0x01, 3,    0,    0,    0,
 		4,    0,    0,    0,    5,    0,    0,    0,    1,    0,
 		0,    0,    77,   0,    0,    0,    0,    0,    0,    0,
@@ -113,10 +113,10 @@ static void test_bad_values(void **state)
 	struct wire_header out;
 
 	(void)state;
-	header.version = 2;
+	header.version = WIRE_VERSION + 1;
 	wire_header_encode(&header, frame);
 	assert_int_equal(wire_header_decode(frame, &out), WIRE_BAD_VERSION);
-	assert_int_equal(out.version, 2);
+	assert_int_equal(out.version, WIRE_VERSION + 1);
 	assert_true(out.job == sample.job);
 	header = sample;
 	header.type = 0;
@@ -137,7 +137,11 @@ static void test_bad_values(void **state)
 static void test_hello(void **state)
 {
 	unsigned char frame[WIRE_HEADER_BYTES + WIRE_HELLO_BYTES];
-	struct wire_hello hello = {.size = 8, .checksum = true};
+	struct wire_hello hello = {
+		.size = 8,
+		.checksum = true,
+		.wire = TRANSPORT_WIRE_ENCRYPTED,
+	};
 	struct wire_header like = sample;
 	struct wire_header header;
 	struct wire_hello out;

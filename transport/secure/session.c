@@ -20,6 +20,7 @@
 struct secure_session {
 	int fd;
 	bool server;
+	bool heard;
 	bool proved; /* the library is done; what it wrote may be unsent */
 	unsigned char key[SECURE_KEY_BYTES];
 	char purpose[32];
@@ -195,6 +196,11 @@ void secure_session_destroy(struct secure_session *session)
 	free(session);
 }
 
+bool secure_session_heard(const struct secure_session *session)
+{
+	return session->heard;
+}
+
 const char *secure_session_reason(const struct secure_session *session)
 {
 	return session->reason;
@@ -344,6 +350,9 @@ int secure_session_step(struct secure_session *session, short *events)
 		status = flush(session, events);
 		if (status || !wants)
 			return status;
+		/* Its first record was good enough to answer. */
+		if (session->total && !session->have)
+			session->heard = true;
 		status = receive_record(session);
 		*events = POLLIN;
 		if (status)

@@ -25,7 +25,18 @@ static bool is_loopback(const struct sockaddr_storage *address)
 	return IN6_IS_ADDR_LOOPBACK(&six->sin6_addr);
 }
 
-static int resolve(const char *host, const char *port,
+static bool is_anything(const struct sockaddr_storage *address)
+{
+	const struct sockaddr_in6 *six = (const void *)address;
+	const struct sockaddr_in *four = (const void *)address;
+
+	if (address->ss_family == AF_INET)
+		return four->sin_addr.s_addr == htonl(INADDR_ANY);
+	return IN6_IS_ADDR_UNSPECIFIED(&six->sin6_addr);
+}
+
+/* keyed: there is a job key, so that strangers find the door locked. */
+static int resolve(const char *host, const char *port, bool keyed,
 		   struct sockaddr_storage *out, socklen_t *length)
 {
 	struct addrinfo hints = {
@@ -43,23 +54,29 @@ static int resolve(const char *host, const char *port,
 	memcpy(out, found->ai_addr, found->ai_addrlen);
 	*length = found->ai_addrlen;
 	freeaddrinfo(found);
-	if (!is_loopback(out))
+	if (!keyed && !is_loopback(out))
 		return fail(-EACCES,
 			    "tcp: %s is beyond loopback, and links between "
-			    "hosts need a job key, which this version does not "
-			    "have; use 127.0.0.1 or ::1",
+			    "hosts need a job key: make one with `stagecoach "
+			    "key > job.key`, copy it to every host, and give "
+			    "--key-file job.key",
+			    host);
+	if (is_anything(out))
+		return fail(-EINVAL,
+			    "tcp: %s is no address that a peer could call; "
+			    "name that of an interface",
 			    host);
 	return 0;
 }
 
-int tcp_address_bind(const char *host, struct sockaddr_storage *out,
+int tcp_address_bind(const char *host, bool keyed, struct sockaddr_storage *out,
 		     socklen_t *length)
 {
-	return resolve(host, "0", out, length);
+	return resolve(host, "0", keyed, out, length);
 }
 
-int tcp_address_parse(const char *address, struct sockaddr_storage *out,
-		      socklen_t *length)
+int tcp_address_parse(const char *address, bool keyed,
+		      struct sockaddr_storage *out, socklen_t *length)
 {
 	char text[TRANSPORT_ADDRESS_BYTES];
 	char *host = text + 4;
@@ -79,7 +96,7 @@ int tcp_address_parse(const char *address, struct sockaddr_storage *out,
 		colon[-1] = '\0';
 		host++;
 	}
-	return resolve(host, colon + 1, out, length);
+	return resolve(host, colon + 1, keyed, out, length);
 
 err_form:
 	return fail(-EINVAL,

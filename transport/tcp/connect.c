@@ -2,10 +2,13 @@
  * Builds links: connects to higher ranks, accepts lower ones, and lets each
  * pair compare what it believes before the first message.
  *
- * A greeting is a connection on its way. Both ends send one hello of fixed
- * size and read one; nobody reads further than that. Whoever knocks and
- * is not one of ours (random bytes, another job, a stale epoch) gets a slot
- * for a short time and never disturbs the rest.
+ * A greeting is a connection on its way. Where there is a job key, both ends
+ * prove first that they have it (transport/secure/); not a byte of a peer that
+ * has not is looked at here, but the first, which tells TLS from anything else.
+ * Then both send one hello of fixed size and read one; nobody reads further
+ * than that. Whoever knocks and is not one of ours (random bytes, another key,
+ * another job, a stale epoch) gets a slot for a short time and never disturbs
+ * the rest.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -21,14 +24,18 @@
 #include "transport/tcp/tcp.h"
 
 #define FRAME_BYTES (WIRE_HEADER_BYTES + WIRE_HELLO_BYTES)
+#define ROOM_BYTES  (FRAME_BYTES + SECURE_TAG_BYTES)
 #define STRANGERS   32                  /* accepted at once, before a hello */
 #define STRANGER_NS (5 * NS_PER_SECOND) /* time to say it */
 #define RETRY_NS    (20 * NS_PER_MS)
+#define PURPOSE     "link"
+#define TLS_RECORD  0x16 /* first byte of a TLS handshake: RFC 8446, 5.1 */
 
 enum greeting_state {
 	GREETING_FREE,
 	GREETING_RESTING, /* outgoing: tries again at due_ns */
 	GREETING_CONNECTING,
+	GREETING_PROVING, /* that we have the job key */
 	GREETING_TALKING,
 	GREETING_LINKED,
 };
@@ -39,8 +46,12 @@ struct greeting {
 	unsigned peer; /* outgoing */
 	size_t sent, received;
 	int64_t due_ns; /* resting: try again; incoming: drop */
-	unsigned char out[FRAME_BYTES];
-	unsigned char in[FRAME_BYTES];
+	short events;   /* proving: what it waits for */
+	/* With a key; incoming: from the first byte on. */
+	struct secure_session *session;
+	struct secure_cipher *seal, *open; /* of the hellos */
+	unsigned char out[ROOM_BYTES];
+	unsigned char in[ROOM_BYTES];
 	char note[96]; /* why it is not linked yet */
 };
 
@@ -50,7 +61,8 @@ struct meeting {
 	unsigned count;
 	const char *const *addresses;
 	unsigned missing;
-	unsigned outgoing; /* greetings[0 .. outgoing) */
+	size_t frame_bytes; /* of a hello; with a key it has a tag */
+	unsigned outgoing;  /* greetings[0 .. outgoing) */
 	unsigned greeting_count;
 	struct greeting *greetings;
 	struct pollfd
@@ -66,7 +78,7 @@ int tcp_listen(struct tcp_endpoint *endpoint, char *address, size_t size)
 	int status;
 	int fd;
 
-	status = tcp_address_bind(config->bind, &local, &length);
+	status = tcp_address_bind(config->bind, config->key, &local, &length);
 	if (status)
 		return status;
 	fd = socket(local.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK,
@@ -107,6 +119,7 @@ static void encode_hello(const struct tcp_endpoint *endpoint, unsigned to,
 	struct wire_hello hello = {
 		.size = config->size,
 		.checksum = config->checksum,
+		.wire = config->wire,
 	};
 
 	memcpy(hello.fingerprint, config->fingerprint,
@@ -116,6 +129,12 @@ static void encode_hello(const struct tcp_endpoint *endpoint, unsigned to,
 
 static void greeting_drop(struct greeting *greeting)
 {
+	secure_cipher_destroy(greeting->seal);
+	secure_cipher_destroy(greeting->open);
+	secure_session_destroy(greeting->session);
+	greeting->session = NULL;
+	greeting->seal = NULL;
+	greeting->open = NULL;
 	if (greeting->fd >= 0)
 		close(greeting->fd);
 	greeting->fd = -1;
@@ -138,8 +157,8 @@ static int greeting_dial(struct meeting *meeting, struct greeting *greeting)
 	socklen_t length;
 	int status;
 
-	status = tcp_address_parse(meeting->addresses[greeting->peer], &remote,
-				   &length);
+	status = tcp_address_parse(meeting->addresses[greeting->peer],
+				   endpoint->base.config.key, &remote, &length);
 	if (status)
 		return status;
 	greeting->fd = socket(remote.ss_family,
@@ -150,7 +169,6 @@ static int greeting_dial(struct meeting *meeting, struct greeting *greeting)
 			endpoint->base.config.socket_buffer_bytes);
 	greeting->sent = 0;
 	greeting->received = 0;
-	encode_hello(endpoint, greeting->peer, WIRE_HELLO, 0, greeting->out);
 	greeting->state = GREETING_CONNECTING;
 	if (connect(greeting->fd, (struct sockaddr *)&remote, length) &&
 	    errno != EINPROGRESS)
@@ -168,10 +186,11 @@ static int greeting_link(struct meeting *meeting, struct greeting *greeting,
 	flags = fcntl(greeting->fd, F_GETFL);
 	if (endpoint->backend->blocking)
 		fcntl(greeting->fd, F_SETFL, flags & ~O_NONBLOCK);
-	link = tcp_link_add(endpoint, peer, greeting->fd);
+	link = tcp_link_add(endpoint, peer, greeting->fd, greeting->session);
 	if (!link)
 		return -ENOMEM;
 	greeting->fd = -1;
+	greeting_drop(greeting);
 	greeting->state = GREETING_LINKED;
 	tcp_watch_begin(endpoint, link);
 	endpoint->backend->attach(endpoint, link);
@@ -209,6 +228,13 @@ static enum verdict judge_hello(const struct tcp_endpoint *endpoint,
 		snprintf(text, size, "its payload checksums are %s, here %s",
 			 hello.checksum ? "on" : "off",
 			 config->checksum ? "on" : "off");
+		return VERDICT_DIFFERENT;
+	}
+	if (hello.wire != config->wire) {
+		snprintf(text, size,
+			 "its links are %s, here %s: give both the same --wire",
+			 wire_mode_text(hello.wire),
+			 wire_mode_text(config->wire));
 		return VERDICT_DIFFERENT;
 	}
 	if (memcmp(hello.fingerprint, config->fingerprint,
@@ -266,12 +292,66 @@ static enum verdict judge(const struct tcp_endpoint *endpoint,
 	return judge_hello(endpoint, header, in, text, size);
 }
 
+/* ---- the job key ---- */
+
+static void seal_hello(struct greeting *greeting)
+{
+	if (!greeting->seal)
+		return;
+	secure_begin(greeting->seal);
+	secure_add(greeting->seal, greeting->out, FRAME_BYTES);
+	secure_seal(greeting->seal, greeting->out + FRAME_BYTES);
+}
+
+static bool hello_is_sealed(struct greeting *greeting)
+{
+	if (!greeting->open)
+		return true;
+	secure_begin(greeting->open);
+	secure_add(greeting->open, greeting->in, FRAME_BYTES);
+	return secure_open(greeting->open, greeting->in + FRAME_BYTES) == 0;
+}
+
+static int begin_proof(const struct tcp_endpoint *endpoint,
+		       struct greeting *greeting, bool server)
+{
+	greeting->state = GREETING_PROVING;
+	return secure_session_create(greeting->fd, server,
+				     endpoint->base.config.key, PURPOSE,
+				     &greeting->session);
+}
+
+/* Both ends have the key: from now on it is the hellos' turn. */
+static int end_proof(struct greeting *greeting)
+{
+	unsigned char keys[2][SECURE_KEY_BYTES];
+	int status;
+
+	status = secure_session_export(greeting->session, "hello", keys[0],
+				       keys[1]);
+	if (!status)
+		status = secure_cipher_create(true, keys[0], &greeting->seal);
+	if (!status)
+		status = secure_cipher_create(false, keys[1], &greeting->open);
+	secure_key_wipe(keys, sizeof(keys));
+	return status;
+}
+
 static int differ(const struct tcp_endpoint *endpoint, unsigned peer,
 		  const char *text)
 {
 	return fail(-EPROTO,
 		    "tcp: rank %u and rank %u cannot work together: %s",
 		    endpoint->base.config.rank, peer, text);
+}
+
+/* A refusal by somebody who does not say more to those without a key. */
+static bool wants_key(const unsigned char *in)
+{
+	struct wire_header header;
+
+	return wire_header_decode(in, &header) == WIRE_OK &&
+	       header.type == WIRE_REFUSE && header.tag == WIRE_REFUSAL_KEY;
 }
 
 /* Outgoing: the answer is complete. */
@@ -282,7 +362,16 @@ static int hear_answer(struct meeting *meeting, struct greeting *greeting)
 	enum verdict verdict;
 	char text[160];
 
+	if (!hello_is_sealed(greeting))
+		return differ(endpoint, greeting->peer,
+			      "its hello was changed on its way");
 	verdict = judge(endpoint, greeting->in, &header, text, sizeof(text));
+	if (wants_key(greeting->in))
+		return fail(-EACCES,
+			    "tcp: rank %u at %s wants a job key, and rank %u "
+			    "has none: give every rank the same --key-file",
+			    greeting->peer, meeting->addresses[greeting->peer],
+			    endpoint->base.config.rank);
 	if (verdict != VERDICT_SAME)
 		return differ(endpoint, greeting->peer, text);
 	if (header.source != greeting->peer) {
@@ -317,8 +406,46 @@ static bool answer(struct meeting *meeting, struct greeting *greeting,
 		   unsigned to, enum wire_type type, uint64_t tag)
 {
 	encode_hello(meeting->endpoint, to, type, tag, greeting->out);
-	return send(greeting->fd, greeting->out, FRAME_BYTES, MSG_NOSIGNAL) ==
-	       FRAME_BYTES;
+	seal_hello(greeting);
+	return send(greeting->fd, greeting->out, meeting->frame_bytes,
+		    MSG_NOSIGNAL) == (ssize_t)meeting->frame_bytes;
+}
+
+/* Told of if time runs out. */
+static void forget(struct meeting *meeting, struct greeting *greeting,
+		   const char *why)
+{
+	snprintf(meeting->stranger, sizeof(meeting->stranger),
+		 "; turned away: a connection, because %s", why);
+	greeting_drop(greeting);
+}
+
+/* Told of now, if it is the first. */
+static void turn_away(struct meeting *meeting, struct greeting *greeting,
+		      const char *why)
+{
+	tcp_stranger_note(meeting->endpoint, greeting->fd, why);
+	forget(meeting, greeting, why);
+}
+
+/*
+ * With a key, to someone who begins with a hello: no word of the job. Without
+ * one, to someone who begins with TLS: enough to see that this is no TLS.
+ */
+static void answer_misfit(struct greeting *greeting)
+{
+	static const struct wire_hello nothing = {
+		.wire = TRANSPORT_WIRE_CHECKED,
+	};
+	static const struct wire_header refusal = {
+		.version = WIRE_VERSION,
+		.type = WIRE_REFUSE,
+		.tag = WIRE_REFUSAL_KEY,
+	};
+
+	tcp_stranger_drain(greeting->fd);
+	wire_hello_encode(&refusal, &nothing, greeting->out);
+	(void)!send(greeting->fd, greeting->out, FRAME_BYTES, MSG_NOSIGNAL);
 }
 
 /* Incoming: somebody has said hello. */
@@ -330,6 +457,18 @@ static int hear_hello(struct meeting *meeting, struct greeting *greeting)
 	char text[128];
 	bool awaited;
 
+	if (!hello_is_sealed(greeting)) {
+		turn_away(meeting, greeting,
+			  "its hello was changed on its way");
+		return 0;
+	}
+	if (!greeting->session && greeting->in[0] == TLS_RECORD) {
+		answer_misfit(greeting);
+		turn_away(meeting, greeting,
+			  "it wants to prove a job key (TLS), and this rank "
+			  "has none");
+		return 0;
+	}
 	verdict = judge(endpoint, greeting->in, &header, text, sizeof(text));
 	awaited = is_awaited(meeting, header.source);
 	if (verdict == VERDICT_SAME && header.type == WIRE_HELLO && awaited &&
@@ -346,14 +485,15 @@ static int hear_hello(struct meeting *meeting, struct greeting *greeting)
 		greeting_drop(greeting);
 		return 0;
 	}
+	if (!header.type) {
+		turn_away(meeting, greeting, text);
+		return 0;
+	}
 	/* Something like us: it shall be able to name the difference. */
-	if (header.type)
-		answer(meeting, greeting, header.source, WIRE_HELLO, 0);
-	greeting_drop(greeting);
+	answer(meeting, greeting, header.source, WIRE_HELLO, 0);
+	forget(meeting, greeting, text);
 	if (verdict == VERDICT_DIFFERENT && awaited)
 		return differ(endpoint, header.source, text);
-	snprintf(meeting->stranger, sizeof(meeting->stranger),
-		 "; turned away: a connection, because %s", text);
 	return 0;
 }
 
@@ -362,15 +502,16 @@ static int greeting_talk(struct meeting *meeting, struct greeting *greeting,
 {
 	ssize_t moved = 0;
 
-	if (outgoing && greeting->sent < FRAME_BYTES) {
+	if (outgoing && greeting->sent < meeting->frame_bytes) {
 		moved = send(greeting->fd, greeting->out + greeting->sent,
-			     FRAME_BYTES - greeting->sent, MSG_NOSIGNAL);
+			     meeting->frame_bytes - greeting->sent,
+			     MSG_NOSIGNAL);
 		if (moved > 0)
 			greeting->sent += (size_t)moved;
 	}
 	if (moved >= 0) {
 		moved = recv(greeting->fd, greeting->in + greeting->received,
-			     FRAME_BYTES - greeting->received, 0);
+			     meeting->frame_bytes - greeting->received, 0);
 		if (moved > 0)
 			greeting->received += (size_t)moved;
 	}
@@ -383,10 +524,106 @@ static int greeting_talk(struct meeting *meeting, struct greeting *greeting,
 			greeting_drop(greeting);
 		return 0;
 	}
-	if (greeting->received < FRAME_BYTES)
+	if (greeting->received < meeting->frame_bytes)
 		return 0;
 	return outgoing ? hear_answer(meeting, greeting)
 			: hear_hello(meeting, greeting);
+}
+
+static void begin_talk(const struct meeting *meeting, struct greeting *greeting,
+		       bool outgoing)
+{
+	greeting->state = GREETING_TALKING;
+	if (!outgoing)
+		return;
+	encode_hello(meeting->endpoint, greeting->peer, WIRE_HELLO, 0,
+		     greeting->out);
+	seal_hello(greeting);
+}
+
+/*
+ * Whoever calls a rank and finds no key, or another one, has the wrong address
+ * or the wrong key, and waiting mends neither. Who is called cannot tell such a
+ * rank from a stranger.
+ */
+static int proof_failed(struct meeting *meeting, struct greeting *greeting,
+			bool outgoing, int status)
+{
+	const char *reason = secure_session_reason(greeting->session);
+	char text[SECURE_REASON_BYTES + 4];
+
+	if (outgoing && status == -EACCES)
+		return fail(-EACCES,
+			    "tcp: rank %u: who answers as rank %u at %s %s; "
+			    "give every rank the same --key-file",
+			    meeting->endpoint->base.config.rank, greeting->peer,
+			    meeting->addresses[greeting->peer], reason);
+	if (outgoing) {
+		greeting_rest(greeting, reason);
+		return 0;
+	}
+	snprintf(text, sizeof(text), "it %s", reason);
+	turn_away(meeting, greeting, text);
+	return 0;
+}
+
+/* Its first byte is here, and stays in the socket. */
+static int meet_stranger(struct meeting *meeting, struct greeting *greeting)
+{
+	unsigned char first = 0;
+	ssize_t got = recv(greeting->fd, &first, 1, MSG_PEEK | MSG_DONTWAIT);
+
+	if (got < 0 && (errno == EAGAIN || errno == EINTR))
+		return 0;
+	if (got == 1 && first == TLS_RECORD)
+		return begin_proof(meeting->endpoint, greeting, true);
+	if (got == 1 && first == (WIRE_MAGIC & 255))
+		answer_misfit(greeting);
+	turn_away(meeting, greeting,
+		  got == 1 ? "it has no job key" : "it hung up at once");
+	return 0;
+}
+
+static int greeting_prove(struct meeting *meeting, struct greeting *greeting,
+			  bool outgoing)
+{
+	int status;
+
+	if (!greeting->session) {
+		status = meet_stranger(meeting, greeting);
+		if (status || !greeting->session)
+			return status;
+	}
+	status = secure_session_step(greeting->session, &greeting->events);
+	if (status == -EAGAIN)
+		return 0;
+	if (status)
+		return proof_failed(meeting, greeting, outgoing, status);
+	status = end_proof(greeting);
+	if (status)
+		return status;
+	begin_talk(meeting, greeting, outgoing);
+	return greeting_talk(meeting, greeting, outgoing);
+}
+
+static int greeting_connected(struct meeting *meeting,
+			      struct greeting *greeting)
+{
+	const struct tcp_endpoint *endpoint = meeting->endpoint;
+	socklen_t length = sizeof(int);
+	int error = 0;
+
+	getsockopt(greeting->fd, SOL_SOCKET, SO_ERROR, &error, &length);
+	if (error) {
+		greeting_rest(greeting, strerror(error));
+		return 0;
+	}
+	if (endpoint->base.config.key) {
+		error = begin_proof(endpoint, greeting, false);
+		return error ? error : greeting_prove(meeting, greeting, true);
+	}
+	begin_talk(meeting, greeting, true);
+	return greeting_talk(meeting, greeting, true);
 }
 
 static int greeting_step(struct meeting *meeting, unsigned index, short events)
@@ -394,28 +631,38 @@ static int greeting_step(struct meeting *meeting, unsigned index, short events)
 	struct greeting *greeting = &meeting->greetings[index];
 	bool outgoing = index < meeting->outgoing;
 	bool due = clock_now_ns() >= greeting->due_ns;
-	socklen_t length = sizeof(int);
-	int error = 0;
+	bool busy = greeting->state == GREETING_PROVING ||
+		    greeting->state == GREETING_TALKING;
 
 	if (greeting->state == GREETING_RESTING && due)
 		return greeting_dial(meeting, greeting);
-	if (!events) {
-		if (greeting->state == GREETING_TALKING && !outgoing && due)
-			greeting_drop(greeting);
+	/* However busily it trickles. */
+	if (busy && !outgoing && due) {
+		turn_away(meeting, greeting, "it took too long to say hello");
 		return 0;
 	}
-	if (greeting->state == GREETING_CONNECTING) {
-		getsockopt(greeting->fd, SOL_SOCKET, SO_ERROR, &error, &length);
-		if (error) {
-			greeting_rest(greeting, strerror(error));
-			return 0;
-		}
-		greeting->state = GREETING_TALKING;
-	}
-	return greeting_talk(meeting, greeting, outgoing);
+	if (!events)
+		return 0;
+	if (greeting->state == GREETING_CONNECTING)
+		return greeting_connected(meeting, greeting);
+	if (greeting->state == GREETING_PROVING)
+		return greeting_prove(meeting, greeting, outgoing);
+	if (greeting->state == GREETING_TALKING)
+		return greeting_talk(meeting, greeting, outgoing);
+	return 0;
 }
 
-/* A free slot for a stranger; the oldest has to go when there is none. */
+/* Has it shown anything that others would keep it for? */
+static bool is_promising(const struct greeting *greeting)
+{
+	return greeting->session && secure_session_heard(greeting->session);
+}
+
+/*
+ * A free slot for a stranger. When there is none, the oldest has to go of those
+ * that have not shown a key; a thousand that say nothing then drive no peer
+ * away.
+ */
 static struct greeting *stranger_slot(struct meeting *meeting)
 {
 	struct greeting *oldest = NULL;
@@ -424,12 +671,15 @@ static struct greeting *stranger_slot(struct meeting *meeting)
 
 	for (i = meeting->outgoing; i < meeting->greeting_count; i++) {
 		greeting = &meeting->greetings[i];
-		if (greeting->state != GREETING_TALKING)
+		if (greeting->state != GREETING_TALKING &&
+		    greeting->state != GREETING_PROVING)
 			return greeting;
-		if (!oldest || greeting->due_ns < oldest->due_ns)
+		if (!oldest || is_promising(greeting) < is_promising(oldest) ||
+		    (is_promising(greeting) == is_promising(oldest) &&
+		     greeting->due_ns < oldest->due_ns))
 			oldest = greeting;
 	}
-	greeting_drop(oldest);
+	turn_away(meeting, oldest, "too many come at once");
 	return oldest;
 }
 
@@ -449,22 +699,28 @@ static void accept_strangers(struct meeting *meeting)
 			fd, meeting->endpoint->base.config.socket_buffer_bytes);
 		greeting = stranger_slot(meeting);
 		*greeting = (struct greeting){
-			.state = GREETING_TALKING,
+			.state = meeting->endpoint->base.config.key
+					 ? GREETING_PROVING
+					 : GREETING_TALKING,
 			.fd = fd,
+			.events = POLLIN,
 			.due_ns = clock_now_ns() + STRANGER_NS,
 		};
 	}
 }
 
-static short greeting_events(const struct greeting *greeting, bool outgoing)
+static short greeting_events(const struct meeting *meeting,
+			     const struct greeting *greeting, bool outgoing)
 {
+	bool unsent = outgoing && greeting->sent < meeting->frame_bytes;
+
 	if (greeting->state == GREETING_CONNECTING)
 		return POLLOUT;
+	if (greeting->state == GREETING_PROVING)
+		return greeting->events;
 	if (greeting->state != GREETING_TALKING)
 		return 0;
-	return (short)(POLLIN |
-		       (outgoing && greeting->sent < FRAME_BYTES ? POLLOUT
-								 : 0));
+	return (short)(POLLIN | (unsent ? POLLOUT : 0));
 }
 
 static int wait_for_events(struct meeting *meeting, int64_t deadline_ns)
@@ -483,8 +739,8 @@ static int wait_for_events(struct meeting *meeting, int64_t deadline_ns)
 		greeting = &meeting->greetings[i];
 		poller = &meeting->polls[i + 2];
 		poller->revents = 0;
-		poller->events =
-			greeting_events(greeting, i < meeting->outgoing);
+		poller->events = greeting_events(meeting, greeting,
+						 i < meeting->outgoing);
 		poller->fd = poller->events ? greeting->fd : -1;
 	}
 	/* Retries and stale strangers are looked after between polls. */
@@ -569,6 +825,8 @@ int tcp_connect(struct tcp_endpoint *endpoint, const unsigned *peers,
 		.count = count,
 		.addresses = addresses,
 		.missing = count,
+		.frame_bytes =
+			endpoint->base.config.key ? ROOM_BYTES : FRAME_BYTES,
 	};
 	unsigned room = count + STRANGERS;
 	unsigned i;
@@ -589,7 +847,12 @@ int tcp_connect(struct tcp_endpoint *endpoint, const unsigned *peers,
 		meeting.greetings[meeting.outgoing++].peer = peers[i];
 	}
 	meeting.greeting_count = meeting.outgoing + STRANGERS;
-	status = meet(&meeting, timeout_ns);
+	status = tcp_stranger_begin(endpoint);
+	if (status)
+		fail(status, "tcp: listening: %s", strerror(-status));
+	else
+		status = meet(&meeting, timeout_ns);
+	tcp_stranger_end(endpoint);
 	for (i = 0; i < room; i++)
 		greeting_drop(&meeting.greetings[i]);
 out_free:

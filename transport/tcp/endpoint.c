@@ -199,7 +199,7 @@ static int endpoint_post_send(struct transport_endpoint *base, unsigned peer,
 	if (status)
 		return status;
 	operation->crc = 0;
-	if (base->config.checksum)
+	if (base->config.checksum && link->guard.wire == TRANSPORT_WIRE_CHECKED)
 		operation->crc = digest_crc32c(0, data, bytes);
 	tcp(base)->backend->kick_send(tcp(base), link);
 	return 0;
@@ -262,6 +262,8 @@ static int endpoint_progress(struct transport_endpoint *base,
 		endpoint->next = (endpoint->next + 1) % links;
 	if (!count && !status)
 		tcp_watch_look(endpoint); /* the next call tells */
+	if (!count)
+		tcp_stranger_look(endpoint);
 	return count ? (int)count : status;
 }
 
@@ -376,7 +378,9 @@ static int endpoint_query(const struct transport_endpoint *base, unsigned peer,
 	*out = (struct transport_link_info){
 		.transport = "tcp",
 		.status = usable(link),
-		.checksum = base->config.checksum,
+		.checksum = base->config.checksum &&
+			    link->guard.wire == TRANSPORT_WIRE_CHECKED,
+		.wire = link->guard.wire,
 		.zero_copy = link->zero_copy && !link->probing,
 		.registered =
 			backend->registered && backend->registered(endpoint),
@@ -419,6 +423,7 @@ static void endpoint_close(struct transport_endpoint *base)
 	struct tcp_endpoint *endpoint = tcp(base);
 	unsigned i;
 
+	tcp_stranger_sum_up(endpoint);
 	linger(endpoint);
 	/* The ring first: it holds references to the sockets. */
 	endpoint->backend->close(endpoint);

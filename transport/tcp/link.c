@@ -10,26 +10,34 @@
 #include "transport/tcp/tcp.h"
 
 struct tcp_link *tcp_link_add(struct tcp_endpoint *endpoint, unsigned peer,
-			      int fd)
+			      int fd, struct secure_session *session)
 {
+	const struct transport_config *config = &endpoint->base.config;
 	unsigned index = endpoint->link_count;
 	struct tcp_link *link = &endpoint->links[index];
-	unsigned depth = endpoint->base.config.depth;
 
 	*link = (struct tcp_link){
 		.peer = peer,
 		.index = index,
 		.fd = fd,
 	};
-	if (transport_queue_init(&link->send, depth))
-		return NULL;
-	if (transport_queue_init(&link->receive, depth)) {
-		transport_queue_fini(&link->send);
+	if (tcp_guard_init(&link->guard, config->wire, session)) {
+		log_error("tcp: no memory to protect a link");
 		return NULL;
 	}
+	if (transport_queue_init(&link->send, config->depth))
+		goto err_guard;
+	if (transport_queue_init(&link->receive, config->depth))
+		goto err_send;
 	endpoint->link_of[peer] = index + 1;
 	endpoint->link_count++;
 	return link;
+
+err_send:
+	transport_queue_fini(&link->send);
+err_guard:
+	tcp_guard_fini(&link->guard);
+	return NULL;
 }
 
 void tcp_link_fini(struct tcp_link *link)
@@ -37,6 +45,15 @@ void tcp_link_fini(struct tcp_link *link)
 	close(link->fd);
 	transport_queue_fini(&link->send);
 	transport_queue_fini(&link->receive);
+	tcp_guard_fini(&link->guard);
+}
+
+/* The MAC of a frame that has one makes a checksum idle. */
+static bool has_checksum(const struct tcp_endpoint *endpoint,
+			 const struct tcp_link *link)
+{
+	return endpoint->base.config.checksum &&
+	       link->guard.wire == TRANSPORT_WIRE_CHECKED;
 }
 
 /* The frame that operation `index` of a direction is to travel in. */
@@ -54,7 +71,7 @@ static struct wire_header frame(const struct tcp_endpoint *endpoint,
 		.epoch = config->epoch,
 		.source = outwards ? config->rank : link->peer,
 		.destination = outwards ? link->peer : config->rank,
-		.flags = config->checksum ? WIRE_FLAG_CHECKSUM : 0,
+		.flags = has_checksum(endpoint, link) ? WIRE_FLAG_CHECKSUM : 0,
 		.sequence = index,
 		.tag = operation->tag,
 		.length = operation->bytes,
@@ -62,65 +79,81 @@ static struct wire_header frame(const struct tcp_endpoint *endpoint,
 	};
 }
 
-/* The rest of [header, payload] from byte `moved` on. */
-static unsigned rest(unsigned char *header, struct transport_operation *of,
-		     size_t moved, struct iovec parts[2])
+/* What is left of a header, of which `moved` bytes have moved. */
+static unsigned header_part(const struct tcp_guard *guard,
+			    unsigned char *header, size_t moved,
+			    struct iovec *out)
 {
-	unsigned count = 0;
-	size_t skip = 0;
+	if (moved >= guard->header_bytes)
+		return 0;
+	*out = (struct iovec){
+		.iov_base = header + moved,
+		.iov_len = guard->header_bytes - moved,
+	};
+	return 1;
+}
 
-	if (moved < WIRE_HEADER_BYTES)
-		parts[count++] = (struct iovec){
-			.iov_base = header + moved,
-			.iov_len = WIRE_HEADER_BYTES - moved,
-		};
-	else
-		skip = moved - WIRE_HEADER_BYTES;
-	if (of->bytes > skip)
-		parts[count++] = (struct iovec){
-			.iov_base = (unsigned char *)of->data + skip,
-			.iov_len = of->bytes - skip,
-		};
-	return count;
+/* How many bytes behind the header have moved. */
+static size_t behind(const struct tcp_guard *guard, size_t moved)
+{
+	return moved > guard->header_bytes ? moved - guard->header_bytes : 0;
 }
 
 unsigned tcp_link_send_parts(const struct tcp_endpoint *endpoint,
-			     struct tcp_link *link, struct iovec parts[2])
+			     struct tcp_link *link,
+			     struct iovec parts[TCP_PARTS])
 {
 	struct transport_operation *operation;
 	struct wire_header header;
+	unsigned count;
 
 	if (!transport_queue_pending(&link->send))
 		return 0;
 	operation = transport_queue_at(&link->send, link->send.done);
-	if (!link->sent) {
+	if (!link->send_ready) {
 		header =
 			frame(endpoint, link, operation, link->send.done, true);
 		wire_header_encode(&header, link->send_header);
+		tcp_guard_seal_header(&link->guard, link->send_header,
+				      operation);
+		link->send_ready = true;
 	}
-	return rest(link->send_header, operation, link->sent, parts);
+	count = header_part(&link->guard, link->send_header, link->sent, parts);
+	return count + tcp_guard_send_parts(&link->guard, operation,
+					    behind(&link->guard, link->sent),
+					    parts + count);
 }
 
-unsigned tcp_link_receive_parts(struct tcp_link *link, struct iovec parts[2])
+unsigned tcp_link_receive_parts(struct tcp_link *link,
+				struct iovec parts[TCP_PARTS])
 {
 	struct transport_operation *operation;
+	unsigned count;
 
 	if (!transport_queue_pending(&link->receive))
 		return 0;
 	operation = transport_queue_at(&link->receive, link->receive.done);
-	return rest(link->receive_header, operation, link->received, parts);
+	count = header_part(&link->guard, link->receive_header, link->received,
+			    parts);
+	return count +
+	       tcp_guard_receive_parts(&link->guard, operation,
+				       behind(&link->guard, link->received),
+				       parts + count);
 }
 
 void tcp_link_sent(struct tcp_link *link, size_t bytes)
 {
 	const struct transport_operation *operation;
+	size_t whole;
 
 	operation = transport_queue_at(&link->send, link->send.done);
+	whole = tcp_guard_frame_bytes(&link->guard, operation->bytes);
 	link->sent += bytes;
-	ASSERT(link->sent <= WIRE_HEADER_BYTES + operation->bytes);
-	if (link->sent < WIRE_HEADER_BYTES + operation->bytes)
+	ASSERT(link->sent <= whole);
+	if (link->sent < whole)
 		return;
 	link->sent = 0;
+	link->send_ready = false;
 	link->send.done++;
 	link->messages_sent++;
 	link->bytes_sent += operation->bytes;
@@ -131,6 +164,24 @@ static void link_over(struct tcp_link *link, int status)
 {
 	link->status = status;
 	shutdown(link->fd, SHUT_RDWR);
+}
+
+/* Changed, repeated, or left out by someone between us. */
+static int forged(const struct tcp_endpoint *endpoint, struct tcp_link *link)
+{
+	const struct transport_operation *operation;
+
+	operation = transport_queue_at(&link->receive, link->receive.done);
+	link_over(link, -EBADMSG);
+	return fail(-EBADMSG,
+		    "rank %u: what came for tag 0x%" PRIx64
+		    " (%zu bytes) is not what rank %u sent: changed or "
+		    "repeated on its way (%s)",
+		    endpoint->base.config.rank, operation->tag,
+		    operation->bytes, link->peer,
+		    link->guard.wire == TRANSPORT_WIRE_ENCRYPTED
+			    ? "its encryption is not ours"
+			    : "its MAC is wrong");
 }
 
 static int check_header(const struct tcp_endpoint *endpoint,
@@ -154,6 +205,8 @@ static int check_header(const struct tcp_endpoint *endpoint,
 			    wire_fault_text(fault), operation->tag,
 			    operation->bytes);
 	}
+	if (tcp_guard_open_header(&link->guard, link->receive_header))
+		return forged(endpoint, link);
 	if (fault == WIRE_OK)
 		fault = wire_header_compare(&expected, &actual);
 	if (fault == WIRE_OK) {
@@ -177,7 +230,7 @@ static int check_payload(const struct tcp_endpoint *endpoint,
 	const struct transport_operation *operation;
 	uint32_t crc;
 
-	if (!endpoint->base.config.checksum)
+	if (!has_checksum(endpoint, link))
 		return 0;
 	operation = transport_queue_at(&link->receive, link->receive.done);
 	crc = digest_crc32c(0, operation->data, operation->bytes);
@@ -195,19 +248,28 @@ static int check_payload(const struct tcp_endpoint *endpoint,
 int tcp_link_received(const struct tcp_endpoint *endpoint,
 		      struct tcp_link *link, size_t bytes)
 {
+	struct tcp_guard *guard = &link->guard;
 	const struct transport_operation *operation;
 	size_t before = link->received;
+	size_t whole;
 	int status;
 
 	operation = transport_queue_at(&link->receive, link->receive.done);
+	whole = tcp_guard_frame_bytes(guard, operation->bytes);
 	link->received += bytes;
-	ASSERT(link->received <= WIRE_HEADER_BYTES + operation->bytes);
-	if (before < WIRE_HEADER_BYTES && link->received >= WIRE_HEADER_BYTES) {
+	ASSERT(link->received <= whole);
+	if (link->received < guard->header_bytes)
+		return 0;
+	if (before < guard->header_bytes) {
 		status = check_header(endpoint, link);
 		if (status)
 			return status;
 	}
-	if (link->received < WIRE_HEADER_BYTES + operation->bytes)
+	if (tcp_guard_received(guard, link->receive_header, operation,
+			       behind(guard, before),
+			       behind(guard, link->received)))
+		return forged(endpoint, link);
+	if (link->received < whole)
 		return 0;
 	status = check_payload(endpoint, link);
 	if (status)
@@ -264,9 +326,7 @@ void tcp_link_receive_failed(const struct tcp_endpoint *endpoint,
 	log_error("rank %u: waiting for tag 0x%" PRIx64
 		  " (%zu bytes, %zu of them here) from rank %u: %s",
 		  endpoint->base.config.rank, operation->tag, operation->bytes,
-		  link->received > WIRE_HEADER_BYTES
-			  ? link->received - WIRE_HEADER_BYTES
-			  : 0,
+		  tcp_guard_payload_bytes(&link->guard, link->received),
 		  link->peer,
 		  error ? strerror(-error)
 			: "the peer has closed the connection: it ended or "

@@ -29,7 +29,7 @@ static void sockets_attach(struct tcp_endpoint *endpoint, struct tcp_link *link)
 
 static void send_some(struct tcp_endpoint *endpoint, struct tcp_link *link)
 {
-	struct iovec parts[2];
+	struct iovec parts[TCP_PARTS];
 	struct msghdr message = {.msg_iov = parts};
 	ssize_t moved;
 
@@ -49,7 +49,7 @@ static void send_some(struct tcp_endpoint *endpoint, struct tcp_link *link)
 
 static void receive_some(struct tcp_endpoint *endpoint, struct tcp_link *link)
 {
-	struct iovec parts[2];
+	struct iovec parts[TCP_PARTS];
 	struct msghdr message = {.msg_iov = parts};
 	ssize_t moved;
 

@@ -192,6 +192,10 @@ static void uring_attach(struct tcp_endpoint *endpoint, struct tcp_link *link)
 {
 	enum transport_zero_copy wish = endpoint->base.config.zero_copy;
 
+	/* What is encrypted leaves from the bounce buffer, which is soon wanted
+	 * again. */
+	if (link->guard.wire == TRANSPORT_WIRE_ENCRYPTED)
+		wish = TRANSPORT_ZERO_COPY_NEVER;
 	link->zero_copy = wish != TRANSPORT_ZERO_COPY_NEVER;
 	link->probing = wish == TRANSPORT_ZERO_COPY_AUTO;
 	if (wish == TRANSPORT_ZERO_COPY_ALWAYS)
@@ -233,7 +237,7 @@ static bool has_room(struct tcp_uring *uring, unsigned requests)
 
 static void queue_receive(struct tcp_endpoint *endpoint, struct tcp_link *link)
 {
-	struct iovec parts[2];
+	struct iovec parts[TCP_PARTS];
 	struct io_uring_sqe *sqe;
 	enum request kind;
 	unsigned count;
@@ -245,7 +249,7 @@ static void queue_receive(struct tcp_endpoint *endpoint, struct tcp_link *link)
 	if (!count || !has_room(endpoint->uring, count))
 		return;
 	for (i = 0; i < count; i++) {
-		kind = i == 0 && link->received < WIRE_HEADER_BYTES
+		kind = i == 0 && link->received < link->guard.header_bytes
 			       ? REQUEST_HEADER
 			       : REQUEST_PAYLOAD;
 		sqe = io_uring_get_sqe(&endpoint->uring->ring);
@@ -268,7 +272,7 @@ static void queue_zero_copy(struct tcp_endpoint *endpoint,
 	const struct transport_region *region;
 	size_t bytes = MIN(parts[0].iov_len, REQUEST_BYTES);
 
-	if (link->sent < WIRE_HEADER_BYTES) {
+	if (link->sent < link->guard.header_bytes) {
 		io_uring_prep_send(sqe, link->fd, parts[0].iov_base, bytes,
 				   MSG_NOSIGNAL | MSG_WAITALL | MSG_MORE);
 		seal(sqe, link, REQUEST_SEND);
