@@ -39,6 +39,10 @@
 		 "(default: the one that leads to rank 0)"},                   \
 	{.name = "key-file", .kind = OPTION_STRING, .argument = "FILE",        \
 	 .help = "the job key that all hosts share; see 'stagecoach key'"},    \
+	{.name = "wire", .kind = OPTION_CHOICE, .argument = "HOW",             \
+	 .choices = "auto|checked|authentic|encrypted", .fallback = "auto",    \
+	 .help = "what protects messages on a network: checksums, a keyed "    \
+		 "code, or encryption (auto: authentic beyond this host)"},    \
 	{.name = "start-timeout", .kind = OPTION_INTEGER,                      \
 	 .argument = "SECONDS", .fallback = "60", .minimum = 1,                \
 	 .maximum = 86400,                                                     \

@@ -1,5 +1,6 @@
 #include "transport/wire.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -71,6 +72,17 @@ const char *wire_mode_text(enum transport_wire wire)
 	};
 
 	return text[wire];
+}
+
+int wire_mode_parse(const char *text, enum transport_wire *wire)
+{
+	for (unsigned i = 0; i <= TRANSPORT_WIRE_ENCRYPTED; i++) {
+		if (strcmp(text, wire_mode_text((enum transport_wire)i)) == 0) {
+			*wire = (enum transport_wire)i;
+			return 0;
+		}
+	}
+	return -EINVAL;
 }
 
 void wire_header_encode(const struct wire_header *header,

@@ -9,7 +9,7 @@ make_hosts
 make_reference
 make_key "$scratch/key"
 cd "$scratch" || exit 1
-plan 46
+plan 49
 
 # started NAME: waits for all of pids; statuses has what they ended with.
 ended() {
@@ -53,6 +53,12 @@ same_weights "flags: the weights of one stage" flags flags.*
 in_log "rank 2 says where it is" \
 	"rank 2: stage 2, host hostc (10.77.0.3), by options" flags.0
 in_log "and what its links use" "rank 1: .*links to 0 .*tcp.*, 2 .*tcp" flags.0
+
+in_log "links between hosts are protected" "rank 0: .*authentic" flags.0
+four encrypted --coordinator 10.77.0.1:29500 --wire encrypted
+ended
+same_weights "encrypted: the weights of one stage" encrypted encrypted.*
+in_log "encrypted: the links say so" "rank 3: .*encrypted" encrypted.0
 
 # By name: on hosta itself its name means 127.0.1.1.
 four name --coordinator hosta:29500
