@@ -207,6 +207,8 @@ static void take_end(struct agent *agent, const json_t *message)
 	if (json_get_integer(message, "status", 0, 255, ORIGIN, &status) < 0 ||
 	    json_get_string(message, "reason", ORIGIN, &reason) < 0)
 		status = 1;
+	else if (agent->config->input_fd >= 0)
+		log_debug("the job ended: %s", reason); /* as told at home */
 	else if (status && reason[0])
 		log_error("the job failed: %s", reason);
 	else if (status)
