@@ -1,4 +1,4 @@
-EXTRA_DIST += docs/ARCHITECTURE.md docs/FORMATS.md docs/SCHEDULES.md \
+EXTRA_DIST += docs/ARCHITECTURE.md docs/CLUSTER.md docs/FORMATS.md docs/SCHEDULES.md \
 	docs/compare.png docs/compare-dark.png
 
 # The manual pages come from the option tables, by way of the program itself.
