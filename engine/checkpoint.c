@@ -192,6 +192,7 @@ static int write_manifest(const char *folder)
 
 struct found {
 	uint64_t steps[4096];
+	bool damaged[4096];
 	size_t count;
 };
 
@@ -522,6 +523,48 @@ static int read_state(const char *folder, struct checkpoint *out)
 	return rc;
 }
 
+/*
+ * Damaged ones get out of the way of the one that is good, or every resume
+ * would read and name them anew.
+ */
+static void set_aside(const char *run, uint64_t step)
+{
+	char name[STEP_FOLDER_BYTES], damaged[STEP_FOLDER_BYTES + 16];
+	char from[FILES_PATH_BYTES], to[FILES_PATH_BYTES];
+
+	step_name(name, step);
+	snprintf(damaged, sizeof(damaged), "damaged-%s", name);
+	if (checkpoints_path(from, run, name) ||
+	    checkpoints_path(to, run, damaged) || files_remove_tree(to) ||
+	    files_rename_durably(from, to))
+		return; /* has been said; it will be again */
+	log_warning("%s is now called %s; delete it when you like", from,
+		    damaged);
+}
+
+/* 0, or why it cannot be gone on from. */
+static int try_checkpoint(const char *run, uint64_t step, bool *damaged,
+			  struct checkpoint *out)
+{
+	char name[STEP_FOLDER_BYTES], folder[FILES_PATH_BYTES];
+	int rc;
+
+	*damaged = false;
+	step_name(name, step);
+	rc = checkpoints_path(folder, run, name);
+	if (rc)
+		return rc;
+	rc = checkpoint_verify(folder);
+	/* A disk that does not answer today may do so tomorrow. */
+	*damaged = rc == -EINVAL || rc == -ENOENT;
+	if (!rc)
+		rc = read_state(folder, out);
+	if (rc)
+		log_warning("%s cannot be used; looking for an older one",
+			    folder);
+	return rc;
+}
+
 int checkpoint_find(const char *run, struct checkpoint *out)
 {
 	struct found *found = malloc(sizeof(*found));
@@ -531,19 +574,14 @@ int checkpoint_find(const char *run, struct checkpoint *out)
 		return fail(-ENOMEM, "no memory to list checkpoints");
 	rc = list_checkpoints(run, true, found);
 	for (size_t i = 0; !rc && i < found->count; i++) {
-		char name[STEP_FOLDER_BYTES], folder[FILES_PATH_BYTES];
-
-		step_name(name, found->steps[i]);
-		rc = checkpoints_path(folder, run, name);
-		if (rc)
-			break;
-		if (checkpoint_verify(folder) == 0 &&
-		    read_state(folder, out) == 0) {
-			free(found);
-			return 0;
-		}
-		log_warning("%s cannot be used; looking for an older one",
-			    folder);
+		if (try_checkpoint(run, found->steps[i], &found->damaged[i],
+				   out))
+			continue;
+		for (size_t j = 0; j < i; j++)
+			if (found->damaged[j])
+				set_aside(run, found->steps[j]);
+		free(found);
+		return 0;
 	}
 	free(found);
 	return rc ? rc

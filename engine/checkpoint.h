@@ -60,8 +60,9 @@ struct checkpoint {
 
 /*
  * The newest checkpoint of RUN whose every file has the size and digest its
- * manifest says; a damaged one is named and passed over. -ENOENT, logged, if
- * none is left. Removes what interrupted writes have left.
+ * manifest says. Damaged ones are named; those newer than it are renamed to
+ * damaged-step-N, which nothing reads. -ENOENT, logged, if none is left.
+ * Removes what interrupted writes have left.
  */
 int checkpoint_find(const char *run, struct checkpoint *out) MUST_CHECK;
 void checkpoint_fini(struct checkpoint *checkpoint);

@@ -326,21 +326,20 @@ static void list_ranks(const bool *sees, unsigned count, char *out, size_t size)
 static void announce(const struct world *world, const struct job *job,
 		     const struct reach *reach)
 {
-	const char *why = job->reach == REACH_ROOT
-				  ? "as --store root asks"
-				  : "because that is not their folder";
+	const char *why = job->reach == REACH_ROOT ? "as --store root asks"
+						   : "where it is not in sight";
 	char ranks[128];
 
 	if (world->rank != ROOT)
 		return;
 	list_ranks(reach->reads, world->size, ranks, sizeof(ranks));
 	if (ranks[0] && reach->source[0])
-		log_info("store: %s: read from %s through rank 0, %s", ranks,
-			 reach->source, why);
+		log_info("store: rank 0 reads %s for %s, %s", reach->source,
+			 ranks, why);
 	list_ranks(reach->writes, world->size, ranks, sizeof(ranks));
 	if (ranks[0] && job->kind == JOB_TRAIN)
-		log_info("store: %s: written to %s through rank 0, %s", ranks,
-			 reach->run, why);
+		log_info("store: rank 0 writes %s for %s, %s", reach->run,
+			 ranks, why);
 }
 
 int reach_find(struct world *world, const struct job *job, struct reach *reach)

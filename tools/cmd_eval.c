@@ -99,6 +99,7 @@ static int fill_job(const struct options *options, struct corpus **corpus,
 		rc = job_options_path(job->data, data);
 	if (rc)
 		return rc;
+	job_options_compare_tokenizers(*corpus, folder);
 	job->context = MIN(job->config.context, 1024u);
 	if (options_is_set(options, "context"))
 		job->context = (unsigned)options_integer(options, "context");

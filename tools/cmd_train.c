@@ -198,6 +198,9 @@ static const char *const resume_may_change[] = {
 	"tcp-io",
 	"threads",
 	"no-pin",
+	"faults",
+	"stall-timeout",
+	"heartbeat-timeout",
 	"store",
 	"schedule",
 	"recompute",
@@ -339,6 +342,7 @@ static int find_tokenizer(struct train *t)
 				"tokenizer.json");
 		if (rc)
 			return rc;
+		job_options_compare_tokenizers(t->corpus, t->job.model);
 		if (files_exists(path))
 			return job_options_path(t->job.tokenizer_folder,
 						t->job.model);

@@ -1,12 +1,17 @@
 #include "tools/job_options.h"
+#include "base/digest.h"
+#include "base/files.h"
+#include "base/json.h"
 #include "base/log.h"
 #include "base/text.h"
 #include "base/threads.h"
+#include "data/corpus.h"
 #include "data/sampler.h"
 #include "engine/run.h"
 #include "model/kernels/numerics.h"
 #include "schedules/schedule.h"
 #include "tools/hosts_options.h"
+#include "transport/fault/plan.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -75,10 +80,76 @@ int job_options_windows(const struct corpus *corpus, int split,
 	return rc;
 }
 
+#define TOKENIZER_LIMIT ((size_t)256 << 20)
+
+/* What decides which text becomes which token; the files' layout does not. */
+static bool same_tokens(const char *path, const char *other)
+{
+	static const char *const parts[] = {"normalizer", "pre_tokenizer",
+					    "model", "added_tokens"};
+	json_t *a = NULL, *b = NULL;
+	bool same = json_read(path, TOKENIZER_LIMIT, &a) == 0 &&
+		    json_read(other, TOKENIZER_LIMIT, &b) == 0;
+
+	for (size_t i = 0; same && i < ARRAY_SIZE(parts); i++) {
+		json_t *x = json_object_get(a, parts[i]);
+		json_t *y = json_object_get(b, parts[i]);
+
+		same = x && y ? json_equal(x, y) : x == y;
+	}
+	json_decref(a);
+	json_decref(b);
+	return same;
+}
+
+void job_options_compare_tokenizers(const struct corpus *corpus,
+				    const char *model_folder)
+{
+	const char *of_data = corpus_tokenizer_path(corpus);
+	char of_model[FILES_PATH_BYTES];
+	char hex[DIGEST_HEX_BYTES], other[DIGEST_HEX_BYTES];
+
+	if (!of_data ||
+	    files_join(of_model, sizeof(of_model), model_folder,
+		       "tokenizer.json") ||
+	    !files_exists(of_model) || digest_file(of_data, hex) ||
+	    digest_file(of_model, other) || strcmp(hex, other) == 0 ||
+	    same_tokens(of_data, of_model))
+		return;
+	log_warning(
+		"%s is not the model's tokenizer (%s): its tokens may mean other text to the model. Prepare the text with --tokenizer %s",
+		of_data, of_model, of_model);
+}
+
 int job_options_numerics(char *out, size_t size)
 {
 	threads_set_float_state(); /* as the ranks compute */
 	return numerics_describe(out, size);
+}
+
+/* As struct launch takes it: 0 means the default there, and never here. */
+static int64_t timeout_ns(const struct options *options, const char *name)
+{
+	double seconds;
+
+	if (strcmp(name, "stall-timeout") == 0 &&
+	    !options_is_set(options, name))
+		return 0;
+	seconds = options_real(options, name);
+	return seconds > 0 ? (int64_t)(seconds * 1e9) : -1;
+}
+
+/* Below that a busy machine looks like a dead one. */
+static int check_heartbeat(const struct options *options)
+{
+	double seconds = options_real(options, "heartbeat-timeout");
+
+	if (seconds > 0 && seconds < 1)
+		return fail(-EINVAL,
+			    "--heartbeat-timeout %g: at least 1 second, or 0 "
+			    "for never",
+			    seconds);
+	return 0;
 }
 
 /* ---- launching ---- */
@@ -138,12 +209,41 @@ const char *job_options_transport(const struct options *options, unsigned ranks)
 		       : transport;
 }
 
+/*
+ * The transport wrapped by --faults, in `room`. Only where it was typed: a run
+ * that goes on has its options from run.json, but not its misfortunes.
+ */
+static int wrap_transport(const struct options *options, char *room,
+			  size_t size, const char **transport)
+{
+	const char *text = options_string(options, "faults");
+	struct fault_plan plan;
+	int rc;
+
+	if (!text || !options_is_typed(options, "faults"))
+		return 0;
+	rc = fault_plan_parse(text, &plan);
+	if (rc)
+		return rc;
+	if (strcmp(*transport, "inproc") == 0)
+		return fail(-EINVAL,
+			    "--faults needs links between processes: two "
+			    "stages or more, and not --transport inproc");
+	if ((size_t)snprintf(room, size, "fault:%s:%s", *transport, text) >=
+	    size)
+		return fail(-EINVAL, "--faults: the plan is too long");
+	log_warning("the links are made to fail by --faults %s", text);
+	*transport = room;
+	return 0;
+}
+
 int job_options_launch(const struct options *options, const struct job *job,
 		       void (*event)(void *argument, unsigned rank,
 				     const json_t *event),
 		       void *argument, struct launch_result *result)
 {
 	char numerics[JOB_OPTIONS_NUMERICS_BYTES];
+	char wrapped[TRANSPORT_KIND_BYTES];
 	json_t *json = job_to_json(job);
 	struct launch launch = {
 		.ranks = job->ranks,
@@ -152,6 +252,9 @@ int job_options_launch(const struct options *options, const struct job *job,
 		.pin = !options_flag(options, "no-pin"),
 		.transport = job_options_transport(options, job->ranks),
 		.io = options_string(options, "tcp-io"),
+		.heartbeat_timeout_ns =
+			timeout_ns(options, "heartbeat-timeout"),
+		.stall_timeout_ns = timeout_ns(options, "stall-timeout"),
 		.wire = options_string(options, "wire"),
 		.job = json,
 		.quiet = job->kind != JOB_TRAIN,
@@ -162,8 +265,13 @@ int job_options_launch(const struct options *options, const struct job *job,
 	};
 	int rc = job_options_numerics(numerics, sizeof(numerics));
 
+	if (!rc)
+		rc = check_heartbeat(options);
 	if (!rc && !json)
 		rc = fail(-ENOMEM, "no memory for the job");
+	if (!rc)
+		rc = wrap_transport(options, wrapped, sizeof(wrapped),
+				    &launch.transport);
 	if (!rc)
 		rc = job_attach_schedule(job, json);
 	if (rc)

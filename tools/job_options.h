@@ -9,57 +9,92 @@
 #include "tools/hosts_options.h"
 #include "tools/options.h"
 
-#define JOB_OPTIONS_TRANSPORTS "auto|tcp|inproc"
-#define JOB_OPTIONS_TRANSPORTS_HELP                                            \
-	"auto: for each link the best there is (inproc for one stage); tcp: "  \
-	"TCP, on this host too; inproc: stages are threads of one process"
+#define JOB_OPTIONS_TRANSPORTS "auto|tcp|rdma|inproc"
+#define JOB_OPTIONS_TRANSPORTS_HELP                                             \
+	"auto: for each link the best there is (inproc for one stage); tcp: "   \
+	"TCP, on this host too; rdma: InfiniBand, RoCE, iWARP; inproc: stages " \
+	"are threads of one process"
+
+#define JOB_OPTIONS_STORE_HELP                                                 \
+	"who reads and writes tensors on disk; shared: every rank its own; "   \
+	"root: rank 0 for all; auto: its own wherever a rank shares rank 0's " \
+	"folder"
+
+/* For developers: what fails on purpose; see docs/TRANSPORTS.md. */
+#define JOB_OPTIONS_FAULTS                                                     \
+	{                                                                      \
+		.name = "faults", .kind = OPTION_STRING, .argument = "PLAN",   \
+		.help = "for tests: delay, damage or cut the links by a plan, "\
+			"e.g. seed=7,corrupt=0.001 (docs/TRANSPORTS.md)"       \
+	}
+/* clang-format off */
+#define JOB_OPTIONS_LIVENESS                                                   \
+	{.name = "stall-timeout",                                              \
+	 .kind = OPTION_REAL,                                                  \
+	 .argument = "SECONDS",                                                \
+	 .minimum = 0,                                                         \
+	 .maximum = 1e6,                                                       \
+	 .help = "end when ranks are alive and none has gone on for so long; " \
+		 "0: never (default: ten times the longest action so far, at " \
+		 "least 60)"},                                                 \
+	{.name = "heartbeat-timeout",                                          \
+	 .kind = OPTION_REAL,                                                  \
+	 .argument = "SECONDS",                                                \
+	 .fallback = "3.5",                                                    \
+	 .minimum = 0,                                                         \
+	 .maximum = 1e6,                                                       \
+	 .help = "give a rank up that gave no sign of life for so long; 0: "   \
+		 "never"}
+/* clang-format on */
 
 /* Rows every command that runs a pipeline has. */
-#define JOB_OPTIONS_PIPELINE                                                                                                       \
-	{.name = "stages",                                                                                                         \
-	 .letter = 'P',                                                                                                            \
-	 .kind = OPTION_INTEGER,                                                                                                   \
-	 .argument = "P",                                                                                                          \
-	 .fallback = "1",                                                                                                          \
-	 .minimum = 1,                                                                                                             \
-	 .maximum = 1024,                                                                                                          \
-	 .group = "Pipeline",                                                                                                      \
-	 .help = "stages to split the layers into, one process each"},                                                             \
-		{.name = "split",                                                                                                  \
-		 .kind = OPTION_LIST,                                                                                              \
-		 .argument = "N,N,...",                                                                                            \
-		 .minimum = 0,                                                                                                     \
-		 .maximum = 100000,                                                                                                \
-		 .help = "layers a stage, e.g. 5,4,3 (default: balanced)"},                                                        \
-		{.name = "transport",                                                                                              \
-		 .kind = OPTION_CHOICE,                                                                                            \
-		 .argument = "KIND",                                                                                               \
-		 .choices = JOB_OPTIONS_TRANSPORTS,                                                                                \
-		 .fallback = "auto",                                                                                               \
-		 .help = JOB_OPTIONS_TRANSPORTS_HELP},                                                                             \
-		{.name = "tcp-io",                                                                                                 \
-		 .kind = OPTION_CHOICE,                                                                                            \
-		 .argument = "HOW",                                                                                                \
-		 .choices = "auto|uring|sockets",                                                                                  \
-		 .fallback = "auto",                                                                                               \
-		 .help = "how tcp moves bytes; auto: io_uring where the kernel allows it"},                                        \
-		{.name = "threads",                                                                                                \
-		 .letter = 't',                                                                                                    \
-		 .kind = OPTION_INTEGER,                                                                                           \
-		 .argument = "N",                                                                                                  \
-		 .fallback = "0",                                                                                                  \
-		 .minimum = 0,                                                                                                     \
-		 .maximum = 256,                                                                                                   \
-		 .help = "compute threads a stage; 0: the cores divided by the stages"},                                           \
-		{.name = "store",                                                                                                  \
-		 .kind = OPTION_CHOICE,                                                                                            \
-		 .argument = "HOW",                                                                                                \
-		 .choices = "auto|shared|root",                                                                                    \
-		 .fallback = "auto",                                                                                               \
-		 .help = "who reads and writes tensors: shared: every stage; root: stage 0's; auto: those that share its folder"}, \
-	{                                                                                                                          \
-		.name = "no-pin", .kind = OPTION_FLAG,                                                                             \
-		.help = "leave threads free to move between cores"                                                                 \
+#define JOB_OPTIONS_PIPELINE                                                                \
+	{.name = "stages",                                                                  \
+	 .letter = 'P',                                                                     \
+	 .kind = OPTION_INTEGER,                                                            \
+	 .argument = "P",                                                                   \
+	 .fallback = "1",                                                                   \
+	 .minimum = 1,                                                                      \
+	 .maximum = 1024,                                                                   \
+	 .group = "Pipeline",                                                               \
+	 .help = "stages to split the layers into, one process each"},                      \
+		{.name = "split",                                                           \
+		 .kind = OPTION_LIST,                                                       \
+		 .argument = "N,N,...",                                                     \
+		 .minimum = 0,                                                              \
+		 .maximum = 100000,                                                         \
+		 .help = "layers a stage, e.g. 5,4,3 (default: balanced)"},                 \
+		{.name = "transport",                                                       \
+		 .kind = OPTION_CHOICE,                                                     \
+		 .argument = "KIND",                                                        \
+		 .choices = JOB_OPTIONS_TRANSPORTS,                                         \
+		 .fallback = "auto",                                                        \
+		 .help = JOB_OPTIONS_TRANSPORTS_HELP},                                      \
+		{.name = "tcp-io",                                                          \
+		 .kind = OPTION_CHOICE,                                                     \
+		 .argument = "HOW",                                                         \
+		 .choices = "auto|uring|sockets",                                           \
+		 .fallback = "auto",                                                        \
+		 .help = "how tcp moves bytes; auto: io_uring where the kernel allows it"}, \
+		{.name = "threads",                                                         \
+		 .letter = 't',                                                             \
+		 .kind = OPTION_INTEGER,                                                    \
+		 .argument = "N",                                                           \
+		 .fallback = "0",                                                           \
+		 .minimum = 0,                                                              \
+		 .maximum = 256,                                                            \
+		 .help = "compute threads a stage; 0: the cores divided by the stages"},    \
+		JOB_OPTIONS_FAULTS,                                                         \
+		{.name = "store",                                                           \
+		 .kind = OPTION_CHOICE,                                                     \
+		 .argument = "HOW",                                                         \
+		 .choices = "auto|shared|root",                                             \
+		 .fallback = "auto",                                                        \
+		 .help = JOB_OPTIONS_STORE_HELP},                                           \
+		JOB_OPTIONS_LIVENESS,                                                       \
+	{                                                                                   \
+		.name = "no-pin", .kind = OPTION_FLAG,                                      \
+		.help = "leave threads free to move between cores"                          \
 	}
 
 /* Operations of each layer, and the split that balances them, or --split. */
@@ -94,6 +129,14 @@ int job_options_launch(const struct options *options, const struct job *job,
 struct corpus;
 int job_options_windows(const struct corpus *corpus, int split,
 			unsigned context, uint64_t *windows) MUST_CHECK;
+
+/*
+ * Warns when the text of `corpus` was cut into tokens by another tokenizer
+ * than that in a model's folder, where both are known: the model would take
+ * them for other words.
+ */
+void job_options_compare_tokenizers(const struct corpus *corpus,
+				    const char *model_folder);
 
 /* Copies a path option into a job's field; -ENAMETOOLONG logged. */
 int job_options_path(char out[FILES_PATH_BYTES], const char *path) MUST_CHECK;

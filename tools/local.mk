@@ -27,6 +27,7 @@ stagecoach_SOURCES = tools/main.c tools/commands.h \
 	tools/auto_schedule.h tools/auto_schedule.c \
 	tools/bench/bench.h \
 	tools/bench/cell.c tools/bench/control.c \
+	tools/bench/list.c \
 	tools/bench/memory.c tools/bench/message.c \
 	tools/bench/raw.c tools/bench/raw.h \
 	tools/bench/report.c tools/bench/socket.c \
@@ -35,6 +36,7 @@ stagecoach_SOURCES = tools/main.c tools/commands.h \
 	tools/cmd_eval.c \
 	tools/cmd_generate.c \
 	tools/cmd_inspect.c tools/inspect_corpus.c tools/inspect_corpus.h \
+	tools/cmd_key.c \
 	tools/cmd_plan.c \
 	tools/cmd_prepare.c \
 	tools/cmd_rank.c \

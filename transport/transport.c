@@ -11,16 +11,18 @@
 #include "base/log.h"
 #include "transport/queue.h"
 #include "transport/transport_ops.h"
-#include "transport/wire.h"
 
 static const struct transport_ops *const kinds[] = {
 	&transport_auto_ops,
 	&transport_inproc_ops,
+	&transport_rdma_ops,
+	&transport_shm_ops,
 	&transport_tcp_ops,
 };
 
 /* close() has no result: it waits this long, then says what it leaves. */
 #define CLOSE_TIMEOUT_NS 30000000000LL
+#define CLOSE_WOKEN_NS   1000000000LL /* once wake_fd is readable */
 
 void transport_config_default(struct transport_config *config)
 {
@@ -42,6 +44,20 @@ const struct transport_ops *transport_find_ops(const char *kind)
 			return kinds[i];
 	}
 	return NULL;
+}
+
+/*
+ * "fault:tcp:..." is the transport that wraps another one, for tests, and what
+ * it wraps; it is not among those that are offered.
+ */
+static const struct transport_ops *find_ops(const char *kind,
+					    const char **wrapped)
+{
+	*wrapped = NULL;
+	if (!kind || strncmp(kind, "fault:", 6) != 0)
+		return transport_find_ops(kind);
+	*wrapped = kind + 6;
+	return &transport_fault_ops;
 }
 
 static int refuse_kind(const char *kind)
@@ -67,48 +83,52 @@ static int check_config(const struct transport_config *config)
 			    config->rank, config->size);
 	if (!config->job)
 		return fail(-EINVAL, "transport: the job number is 0");
+	if (config->wire > TRANSPORT_WIRE_CHECKED && !config->key)
+		return fail(-EINVAL,
+			    "transport: a wire that is authentic or encrypted "
+			    "needs a job key; make one with: stagecoach key");
 	if (config->depth > TRANSPORT_DEPTH_MAX)
 		return fail(-EINVAL, "transport: depth is %u, at most %u",
 			    config->depth, TRANSPORT_DEPTH_MAX);
-	if (config->wire < TRANSPORT_WIRE_AUTO ||
-	    config->wire > TRANSPORT_WIRE_ENCRYPTED)
-		return fail(-EINVAL, "transport: wire protection %d",
-			    (int)config->wire);
-	if (config->wire > TRANSPORT_WIRE_CHECKED && !config->key)
-		return fail(-EINVAL,
-			    "transport: %s links need a job key; make one with "
-			    "`stagecoach key > job.key` and give --key-file",
-			    wire_mode_text(config->wire));
 	return 0;
 }
 
+/* What the config points to is the endpoint's own copy. */
 static void free_copies(const struct transport_config *config)
 {
-	if (config->key)
-		explicit_bzero((void *)config->key, TRANSPORT_KEY_BYTES);
-	free((void *)config->key);
 	free((char *)config->io);
 	free((char *)config->bind);
 	free((char *)config->host);
+	free((char *)config->wrapped);
+	if (config->key)
+		explicit_bzero((unsigned char *)config->key,
+			       TRANSPORT_KEY_BYTES);
+	free((unsigned char *)config->key);
 }
 
-static int copy_config(struct transport_config *config)
+/* false: no memory. */
+static bool copy_string(const char **text)
 {
-	const unsigned char *key = config->key;
-	const char *host;
+	if (*text)
+		*text = strdup(*text);
+	return *text != NULL;
+}
 
-	if (key) {
-		config->key = malloc(TRANSPORT_KEY_BYTES);
-		if (config->key)
-			memcpy((void *)config->key, key, TRANSPORT_KEY_BYTES);
-	}
-	config->io = strdup(config->io);
-	config->bind = strdup(config->bind);
-	host = config->host;
-	if (host)
-		config->host = strdup(host);
-	if (config->io && config->bind && (!host || config->host) &&
-	    (!key || config->key))
+static int copy_all(struct transport_config *config)
+{
+	const struct transport_config given = *config;
+	bool good = copy_string(&config->io);
+
+	good &= copy_string(&config->bind);
+	good &= copy_string(&config->host) || !given.host;
+	good &= copy_string(&config->wrapped) || !given.wrapped;
+	config->key = given.key ? malloc(TRANSPORT_KEY_BYTES) : NULL;
+	if (config->key)
+		memcpy((unsigned char *)config->key, given.key,
+		       TRANSPORT_KEY_BYTES);
+	else
+		good &= !given.key;
+	if (good)
 		return 0;
 	free_copies(config);
 	return fail(-ENOMEM, "transport: no memory for an endpoint");
@@ -117,7 +137,8 @@ static int copy_config(struct transport_config *config)
 int transport_open(const struct transport_config *config,
 		   struct transport_endpoint **out)
 {
-	const struct transport_ops *ops = transport_find_ops(config->kind);
+	const char *wrapped;
+	const struct transport_ops *ops = find_ops(config->kind, &wrapped);
 	struct transport_config full = *config;
 	struct transport_endpoint *endpoint;
 	int status;
@@ -128,15 +149,16 @@ int transport_open(const struct transport_config *config,
 	if (status)
 		return status;
 	full.kind = ops->kind;
+	full.wrapped = wrapped;
 	full.io = config->io ? config->io : "auto";
 	full.bind = config->bind ? config->bind : "127.0.0.1";
 	if (!config->silence_ns)
 		full.silence_ns = TRANSPORT_SILENCE_NS;
+	if (full.wire == TRANSPORT_WIRE_AUTO)
+		full.wire = full.key ? TRANSPORT_WIRE_AUTHENTIC
+				     : TRANSPORT_WIRE_CHECKED;
 	full.depth = config->depth ? config->depth : TRANSPORT_DEPTH_DEFAULT;
-	if (!config->wire)
-		full.wire = config->key ? TRANSPORT_WIRE_AUTHENTIC
-					: TRANSPORT_WIRE_CHECKED;
-	status = copy_config(&full);
+	status = copy_all(&full);
 	if (status)
 		return status;
 	status = ops->open(&full, &endpoint);
@@ -551,8 +573,10 @@ void transport_close(struct transport_endpoint *endpoint)
 	ops = endpoint->ops;
 	config = endpoint->config;
 	regions = endpoint->regions;
-	released = ops->cancel(endpoint, TRANSPORT_ALL_PEERS,
-			       CLOSE_TIMEOUT_NS) == 0;
+	released =
+		ops->cancel(endpoint, TRANSPORT_ALL_PEERS,
+			    transport_woken(endpoint) ? CLOSE_WOKEN_NS
+						      : CLOSE_TIMEOUT_NS) == 0;
 	for (i = 0; i < endpoint->region_count; i++) {
 		if (ops->drop_region)
 			ops->drop_region(endpoint, &regions[i]);

@@ -29,6 +29,7 @@
 #include "base/compiler.h"
 
 #define TRANSPORT_ADDRESS_BYTES     512 /* an address, terminator included */
+#define TRANSPORT_KIND_BYTES        576 /* with what it wraps, see fault/ */
 #define TRANSPORT_KEY_BYTES         32
 #define TRANSPORT_FINGERPRINT_BYTES 32
 #define TRANSPORT_ALL_PEERS         (~0u)
@@ -57,7 +58,7 @@ enum transport_wire {
 
 /* Zero means the default in every field that has one. */
 struct transport_config {
-	/* "inproc", "tcp", or "auto": for each link the best of the others */
+	/* "inproc", "shm", "tcp", "rdma", or "auto": for each link the best of the others */
 	const char *kind;
 	const char *io; /* tcp: "uring", "sockets" or "auto" (default) */
 	unsigned rank;
@@ -73,9 +74,8 @@ struct transport_config {
 	unsigned char fingerprint[TRANSPORT_FINGERPRINT_BYTES];
 
 	/*
-	 * A CRC-32C over each payload of a checked link (tcp; inproc has no
-	 * wire). Headers always have one. Both ends must agree. On after
-	 * transport_config_default().
+	 * A CRC-32C over each payload (tcp; inproc has no wire). Headers always
+	 * have one. Both ends must agree. On after transport_config_default().
 	 */
 	bool checksum;
 
@@ -91,6 +91,7 @@ struct transport_config {
 	unsigned spin_ns; /* wait spins at most this long; 0: default */
 	bool no_spin;     /* wait goes to sleep at once */
 	const char *host; /* auto: what names this host (NULL: found out) */
+	const char *wrapped; /* set by open: what a kind "fault:..." wraps */
 
 	/*
 	 * A peer whose host answers nothing for so long has failed; its link ends
@@ -101,7 +102,8 @@ struct transport_config {
 
 	/*
 	 * Readable from the moment on when nothing is worth waiting for (0 or
-	 * -1: none): connect then returns -ECANCELED, silently. Never read from.
+	 * -1: none): connect then returns -ECANCELED, silently, and close no
+	 * longer waits for bytes to reach peers. Never read from.
 	 */
 	int wake_fd;
 
@@ -129,8 +131,8 @@ int transport_open(const struct transport_config *config,
 
 /*
  * Begins to accept, and writes the address that peers connect to:
- * "tcp:127.0.0.1:41233", "tcp:[::1]:41233", "inproc:3". Addresses beyond
- * loopback are refused without a key (-EACCES). Once per endpoint.
+ * "tcp:127.0.0.1:41233", "tcp:[::1]:41233", "inproc:3", "shm:NAME". Addresses beyond
+ * loopback are refused (-EACCES). Once per endpoint.
  */
 int transport_listen(struct transport_endpoint *endpoint, char *address,
 		     size_t size) MUST_CHECK;
@@ -143,8 +145,7 @@ int transport_listen(struct transport_endpoint *endpoint, char *address,
  * all links stand, at most timeout_ns and not beyond config.wake_fd.
  *
  * The handshake compares version, job, epoch, size, ranks, checksum and
- * fingerprint and names what differs. -EPROTO: a peer differs. -EACCES: it has
- * another job key, or only one of us has one. -ETIMEDOUT:
+ * fingerprint and names what differs. -EPROTO: a peer differs. -ETIMEDOUT:
  * names the peers that are missing and why. -ECANCELED: wake_fd. After an error
  * only close is of use. May be called again for other peers.
  */
@@ -262,12 +263,12 @@ int transport_cancel(struct transport_endpoint *endpoint, unsigned peer,
 		     int64_t timeout_ns) MUST_CHECK;
 
 struct transport_link_info {
-	char transport[16];       /* "inproc", "tcp" */
-	char io[16];              /* "memory", "uring", "sockets" */
-	char reason[160];         /* why this one, in words */
-	int status;               /* 0, or what the link failed with */
-	bool checksum;            /* payloads carry a CRC-32C */
-	enum transport_wire wire; /* how it is protected; AUTO: no wire */
+	char transport[16]; /* "inproc", "shm", "tcp" */
+	char io[16];        /* "memory", "uring", "sockets" */
+	char reason[160];   /* why this one, in words */
+	int status;         /* 0, or what the link failed with */
+	bool checksum;      /* payloads carry a CRC-32C */
+	enum transport_wire wire;
 	bool zero_copy;  /* the kernel sends from the caller's memory */
 	bool registered; /* buffers are registered with the kernel */
 	uint64_t messages_sent, messages_received;

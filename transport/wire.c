@@ -127,7 +127,9 @@ enum wire_fault wire_header_decode(const unsigned char in[WIRE_HEADER_BYTES],
 		return WIRE_BAD_VERSION;
 	if (header->type < WIRE_DATA || header->type > WIRE_REFUSE)
 		return WIRE_BAD_TYPE;
-	if (header->flags & ~WIRE_FLAG_CHECKSUM)
+	/* At most one of them. */
+	if (header->flags > WIRE_FLAG_ENCRYPTED ||
+	    (header->flags & (header->flags - 1)))
 		return WIRE_BAD_FLAGS;
 	if (!(header->flags & WIRE_FLAG_CHECKSUM) && header->payload_crc)
 		return WIRE_BAD_PAYLOAD_CRC;
@@ -206,8 +208,8 @@ void wire_header_explain(enum wire_fault fault,
 }
 
 /*
- * Hello: 0 fingerprint, 32 size, 36 checksum (0 or 1), 40 wire (enum
- * transport_wire), the rest zero.
+ * Hello: 0 fingerprint, 32 size, 36 checksum (0 or 1), 40 enum transport_wire,
+ * the rest zero.
  */
 void wire_hello_encode(const struct wire_header *header,
 		       const struct wire_hello *hello,
@@ -242,8 +244,7 @@ enum wire_fault wire_hello_decode(const struct wire_header *header,
 		return WIRE_BAD_FLAGS;
 	if (header->payload_crc != digest_crc32c(0, payload, WIRE_HELLO_BYTES))
 		return WIRE_BAD_PAYLOAD_CRC;
-	if (checksum > 1 || wire < TRANSPORT_WIRE_CHECKED ||
-	    wire > TRANSPORT_WIRE_ENCRYPTED)
+	if (checksum > 1 || wire > TRANSPORT_WIRE_ENCRYPTED)
 		return WIRE_BAD_FLAGS;
 	hello->size = get32(payload + 32);
 	hello->checksum = checksum;

@@ -1,8 +1,8 @@
 /*
  * Frames: what travels on a byte stream between two ranks.
  *
- * A frame is a header of 64 bytes, little endian, and `length` bytes of
- * payload. Pure functions over bytes; nothing here trusts its input.
+ * A frame is a header of 64 bytes, little endian, `length` bytes of payload,
+ * and a MAC where the job has a key (transport/secure). Pure functions over bytes; nothing here trusts its input.
  *
  *     offset  bytes  field
  *          0      4  magic "SGCH"
@@ -19,16 +19,6 @@
  *         56      4  CRC-32C of the payload, 0 without WIRE_FLAG_CHECKSUM
  *         60      4  CRC-32C of bytes 0 to 59
  *
- * How a link is protected (enum transport_wire) decides what follows:
- *
- *     checked    header, payload
- *     authentic  header, tag, payload; the tag is the MAC of header and payload
- *     encrypted  header, its tag, then for each WIRE_RECORD_BYTES of payload
- *                (the last may be shorter) the ciphertext and its tag
- *
- * A tag has 16 bytes (transport/secure/secure.h). With a job key, hellos are
- * followed by a tag as well, in all three.
- *
  * Magic, version and the place of the last checksum stay where they are in
  * every future version, so that two versions can name their difference.
  */
@@ -40,11 +30,12 @@
 
 #define WIRE_HEADER_BYTES 64
 #define WIRE_HELLO_BYTES  64 /* payload of WIRE_HELLO and WIRE_REFUSE */
-#define WIRE_RECORD_BYTES ((size_t)256 << 10)
 #define WIRE_MAGIC        0x48434753u
 #define WIRE_VERSION      2
 
-#define WIRE_FLAG_CHECKSUM 1u /* the payload's CRC-32C is there */
+#define WIRE_FLAG_CHECKSUM  1u /* the payload's CRC-32C is there */
+#define WIRE_FLAG_AUTHENTIC 2u /* a MAC of 16 bytes follows the payload */
+#define WIRE_FLAG_ENCRYPTED 4u /* the same, and the payload is ciphertext */
 
 enum wire_type {
 	WIRE_DATA = 1,
@@ -55,7 +46,6 @@ enum wire_type {
 enum wire_refusal {
 	WIRE_REFUSAL_NOT_EXPECTED = 1, /* no link with this rank is wanted */
 	WIRE_REFUSAL_DUPLICATE = 2,    /* this rank has a link already */
-	WIRE_REFUSAL_KEY = 3,          /* come back with the job key */
 };
 
 struct wire_header {
@@ -123,7 +113,7 @@ void wire_header_explain(enum wire_fault fault,
 struct wire_hello {
 	uint32_t size; /* ranks of the job */
 	bool checksum;
-	enum transport_wire wire; /* not AUTO */
+	enum transport_wire wire;
 	unsigned char fingerprint[TRANSPORT_FINGERPRINT_BYTES];
 };
 

@@ -165,7 +165,9 @@ static void case_sleep_by_poll(const struct conformance_transport *transport)
 	unsigned i;
 
 	world_up(&world, transport, 2);
-	if (!world.endpoint[1]->ops->begin_sleep) {
+	if (!world.endpoint[1]->ops->begin_sleep ||
+	    world.endpoint[1]->ops->begin_sleep(world.endpoint[1], fds, 4) ==
+		    -EOPNOTSUPP) {
 		printf("# %s sleeps in transport_wait only\n", transport->name);
 		world_close(&world);
 		return;

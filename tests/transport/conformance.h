@@ -18,13 +18,22 @@ struct conformance_transport {
 	const char *kind;
 	const char *io;
 	enum transport_zero_copy zero_copy;
-	enum transport_wire wire; /* beyond CHECKED: with a job key */
+	enum transport_wire wire; /* beyond checked: all ranks have a key */
+	/*
+	 * Each case in a process of its own: libraries that keep a device open
+	 * stand no fork, and cases fork.
+	 */
+	bool isolated;
+	unsigned kept_fds; /* that such a library opens once, and keeps */
 	const struct conformance_exclusion *exclusions;
 	unsigned exclusion_count;
 };
 
 /* What main() returns. */
 int conformance_run(const struct conformance_transport *transport);
+/* One after the other. */
+int conformance_run_all(const struct conformance_transport *transports,
+			unsigned count);
 
 struct conformance_case {
 	const char *name;

@@ -126,7 +126,10 @@ static void test_bad_values(void **state)
 	wire_header_encode(&header, frame);
 	assert_int_equal(wire_header_decode(frame, &out), WIRE_BAD_TYPE);
 	header = sample;
-	header.flags = 2;
+	header.flags = WIRE_FLAG_CHECKSUM | WIRE_FLAG_AUTHENTIC;
+	wire_header_encode(&header, frame);
+	assert_int_equal(wire_header_decode(frame, &out), WIRE_BAD_FLAGS);
+	header.flags = 2 * WIRE_FLAG_ENCRYPTED;
 	wire_header_encode(&header, frame);
 	assert_int_equal(wire_header_decode(frame, &out), WIRE_BAD_FLAGS);
 	header.flags = 0;
@@ -137,11 +140,7 @@ static void test_bad_values(void **state)
 static void test_hello(void **state)
 {
 	unsigned char frame[WIRE_HEADER_BYTES + WIRE_HELLO_BYTES];
-	struct wire_hello hello = {
-		.size = 8,
-		.checksum = true,
-		.wire = TRANSPORT_WIRE_ENCRYPTED,
-	};
+	struct wire_hello hello = {.size = 8, .checksum = true};
 	struct wire_header like = sample;
 	struct wire_header header;
 	struct wire_hello out;
@@ -191,7 +190,7 @@ static void test_noise(void **state)
 			memcpy(frame + 16 * i, words, 16);
 		}
 		if (round & 1)
-			memcpy(frame, "SGCH\1\0\1", 8);
+			memcpy(frame, "SGCH\2\0\1", 8);
 		assert_int_not_equal(wire_header_decode(frame, &header),
 				     WIRE_OK);
 	}

@@ -86,11 +86,10 @@ void check_equal(long long a, long long b, const char *what_a,
 	check_failed(what_a, file, line);
 }
 
-static const unsigned char world_key[TRANSPORT_KEY_BYTES] = "of the world";
-
 void world_init(struct world *world,
 		const struct conformance_transport *transport, unsigned size)
 {
+	static const unsigned char key[TRANSPORT_KEY_BYTES] = "the suite's";
 	unsigned i;
 
 	*world = (struct world){.transport = transport, .size = size};
@@ -103,7 +102,7 @@ void world_init(struct world *world,
 		world->config[i].zero_copy = transport->zero_copy;
 		world->config[i].wire = transport->wire;
 		if (transport->wire > TRANSPORT_WIRE_CHECKED)
-			world->config[i].key = world_key;
+			world->config[i].key = key;
 		world->config[i].rank = i;
 		world->config[i].size = size;
 		world->config[i].job = WORLD_JOB;

@@ -40,6 +40,22 @@ tests_unit_test_engine_stage_SOURCES = tests/unit/test-engine-stage.c
 tests_unit_test_engine_stage_CPPFLAGS = $(TEST_CPPFLAGS)
 tests_unit_test_engine_stage_LDADD = $(ENGINE_TEST_LIBS) $(CMOCKA_LIBS)
 
+check_PROGRAMS += tests/unit/test-ferry
+TESTS += tests/unit/test-ferry
+tests_unit_test_ferry_SOURCES = tests/unit/test-ferry.c \
+	tests/unit/cmocka-tap.h
+tests_unit_test_ferry_CPPFLAGS = $(TEST_CPPFLAGS)
+tests_unit_test_ferry_LDADD = $(ENGINE_TEST_LIBS) $(CMOCKA_LIBS)
+
+check_PROGRAMS += tests/unit/test-stores
+TESTS += tests/unit/test-stores
+tests_unit_test_stores_SOURCES = tests/unit/test-stores.c \
+	tests/unit/cmocka-tap.h
+tests_unit_test_stores_CPPFLAGS = $(TEST_CPPFLAGS)
+tests_unit_test_stores_LDFLAGS = $(AM_LDFLAGS) \
+	-Wl,--wrap=ferry_send -Wl,--wrap=safetensors_writer_write
+tests_unit_test_stores_LDADD = $(ENGINE_TEST_LIBS) $(CMOCKA_LIBS)
+
 check_PROGRAMS += tests/unit/test-partition
 TESTS += tests/unit/test-partition
 tests_unit_test_partition_SOURCES = tests/unit/test-partition.c

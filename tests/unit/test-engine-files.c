@@ -124,6 +124,9 @@ static struct job *sample_job(void)
 	assert_non_null(job->prompt);
 	job->prompt_count = 2;
 	job->prompt[1] = 50256;
+	job->reach = REACH_ROOT;
+	job->schedule_text = strdup("0F0,0B0\n");
+	assert_non_null(job->schedule_text);
 	return job;
 }
 
@@ -147,6 +150,8 @@ static void jobs_travel(void **state)
 	assert_int_equal(back->prompt[1], 50256);
 	assert_int_equal(back->end_token, -1);
 	assert_true(back->recompute);
+	assert_int_equal(back->reach, REACH_ROOT);
+	assert_string_equal(back->schedule_text, job->schedule_text);
 	assert_memory_equal(back->partition.first, job->partition.first,
 			    4 * sizeof(unsigned));
 	/* All else: what it writes is what it was read from. */
@@ -176,6 +181,8 @@ static void jobs_are_refused(void **state)
 		{"kind", "-1"},
 		{"optimizer.kind", "2"},
 		{"learning_rate.decay", "9"},
+		{"reach", "3"},
+		{"schedule_text", "5"},
 		{"optimizer.beta1", "\"a\""},
 		{"config.family", "\"a name of more than fifteen bytes\""},
 		{"first_layers", "[0]"},
@@ -208,6 +215,39 @@ static void jobs_are_refused(void **state)
 	job_fini(job);
 	free(job);
 	free(back);
+}
+
+/* A file's text goes with the job; a name has none; what is no text ends it. */
+static void schedules_travel(void **state)
+{
+	struct job *job = sample_job();
+	char folder[] = "/tmp/engine-files-XXXXXX";
+	json_t *json;
+
+	(void)state;
+	free(job->schedule_text);
+	job->schedule_text = NULL;
+	json = job_to_json(job);
+	assert_int_equal(job_attach_schedule(job, json), 0);
+	assert_null(json_object_get(json, "schedule_text"));
+	assert_non_null(mkdtemp(folder));
+	assert_int_equal(files_join(job->schedule, sizeof(job->schedule),
+				    folder, "mine.csv"),
+			 0);
+	log_set_sink(ignore_line, NULL);
+	assert_int_equal(job_attach_schedule(job, json), -ENOENT);
+	assert_int_equal(files_replace(job->schedule, "\xff", 1), 0);
+	assert_int_equal(job_attach_schedule(job, json), -EINVAL);
+	log_set_sink(NULL, NULL);
+	assert_int_equal(files_replace(job->schedule, "0F0\r\n", 5), 0);
+	assert_int_equal(job_attach_schedule(job, json), 0);
+	assert_string_equal(
+		json_string_value(json_object_get(json, "schedule_text")),
+		"0F0\r\n");
+	assert_int_equal(files_remove_tree(folder), 0);
+	json_decref(json);
+	job_fini(job);
+	free(job);
 }
 
 /* ---- store ---- */
@@ -390,6 +430,7 @@ int main(void)
 		cmocka_unit_test(metrics_are_cut),
 		cmocka_unit_test(jobs_travel),
 		cmocka_unit_test(jobs_are_refused),
+		cmocka_unit_test(schedules_travel),
 		cmocka_unit_test(store_local_tie),
 		cmocka_unit_test(store_remote_tie),
 		cmocka_unit_test(store_untied),

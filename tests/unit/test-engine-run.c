@@ -333,6 +333,8 @@ static void resumes(void **state)
 	leave_behind(job->out);
 	assert_int_equal(checkpoint_find(job->out, &found), 0);
 	assert_int_equal(found.step, 1);
+	assert_true(has(job->out, "damaged-step-00000003"));
+	assert_false(has(job->out, "step-00000003"));
 	assert_false(has(job->out, ".step-00000009"));
 	assert_true(has(job->out, "step-9"));
 	log_set_sink(NULL, NULL);

@@ -5,6 +5,7 @@
  */
 #include "base/files.h"
 #include "base/log.h"
+#include "engine/ferry.h"
 #include "engine/launch.h"
 #include "engine/pipeline.h"
 #include "engine/plan.h"
@@ -304,6 +305,31 @@ static void caps_are_kept(void **state)
 	}
 }
 
+/* Where the root reads and writes for all, each rank has pieces in memory. */
+static void pieces_are_counted(void **state)
+{
+	struct job *job = malloc(sizeof(*job));
+	struct plan *without, *with;
+	struct model *model;
+
+	(void)state;
+	assert_non_null(job);
+	describe(job, &variants[2], &model);
+	assert_int_equal(plan_create(job, model, 1, &without), 0);
+	job->reach = REACH_ROOT;
+	assert_int_equal(plan_create(job, model, 1, &with), 0);
+	for (unsigned r = 0; r < with->ranks; r++) {
+		assert_int_equal(with->rank[r].messages,
+				 without->rank[r].messages + FERRY_BYTES);
+		assert_int_equal(with->rank[r].total,
+				 without->rank[r].total + FERRY_BYTES);
+	}
+	plan_destroy(without);
+	plan_destroy(with);
+	model_destroy(model);
+	free(job);
+}
+
 /* ---- times ---- */
 
 static void costs_of_blocks(struct costs *costs, struct costs_row *rows)
@@ -442,6 +468,7 @@ int main(void)
 		cmocka_unit_test(ranks_hold_what_is_planned),
 		cmocka_unit_test(bytes_of_other_splits),
 		cmocka_unit_test(caps_are_kept),
+		cmocka_unit_test(pieces_are_counted),
 		cmocka_unit_test(a_step_by_hand),
 		cmocka_unit_test(rates_complete_the_step),
 		cmocka_unit_test(what_no_rank_accepts_is_refused),

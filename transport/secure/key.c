@@ -34,11 +34,6 @@ void secure_key_write(const unsigned char key[SECURE_KEY_BYTES],
 	text[2 * SECURE_KEY_BYTES + 1] = '\0';
 }
 
-void secure_key_wipe(void *secret, size_t bytes)
-{
-	OPENSSL_cleanse(secret, bytes);
-}
-
 static int digit_value(char c)
 {
 	if (c >= '0' && c <= '9')

@@ -36,9 +36,6 @@ int secure_key_make(unsigned char key[SECURE_KEY_BYTES]) MUST_CHECK;
 void secure_key_write(const unsigned char key[SECURE_KEY_BYTES],
 		      char text[SECURE_KEY_TEXT_BYTES]);
 
-/* Overwrites secrets for good. */
-void secure_key_wipe(void *secret, size_t bytes);
-
 /* White space at the end is allowed. -EINVAL (silent). */
 int secure_key_parse(const char *text,
 		     unsigned char key[SECURE_KEY_BYTES]) MUST_CHECK;
@@ -82,12 +79,6 @@ int secure_session_create(int fd, bool server,
 int secure_session_step(struct secure_session *session,
 			short *events) MUST_CHECK;
 
-/*
- * The peer has said something that only a holder of the key could say (it may
- * have been recorded: only success proves that it is there).
- */
-bool secure_session_heard(const struct secure_session *session);
-
 /* Why step failed, in words that follow the peer's name. */
 const char *secure_session_reason(const struct secure_session *session);
 
@@ -99,6 +90,16 @@ int secure_session_export(struct secure_session *session, const char *label,
 			  unsigned char send_key[SECURE_KEY_BYTES],
 			  unsigned char receive_key[SECURE_KEY_BYTES])
 	MUST_CHECK;
+
+/*
+ * Tells whoever is at the other end of a socket, in the words of TLS, that it
+ * is not welcome; as far as that goes without blocking.
+ */
+void secure_refuse(int fd);
+
+/* The first byte of a TLS record, followed by 3: what the peer talks about. */
+#define SECURE_ALERT     21
+#define SECURE_HANDSHAKE 22
 
 void secure_session_destroy(struct secure_session *session);
 

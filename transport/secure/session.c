@@ -20,7 +20,6 @@
 struct secure_session {
 	int fd;
 	bool server;
-	bool heard;
 	bool proved; /* the library is done; what it wrote may be unsent */
 	unsigned char key[SECURE_KEY_BYTES];
 	char purpose[32];
@@ -196,11 +195,6 @@ void secure_session_destroy(struct secure_session *session)
 	free(session);
 }
 
-bool secure_session_heard(const struct secure_session *session)
-{
-	return session->heard;
-}
-
 const char *secure_session_reason(const struct secure_session *session)
 {
 	return session->reason;
@@ -350,14 +344,21 @@ int secure_session_step(struct secure_session *session, short *events)
 		status = flush(session, events);
 		if (status || !wants)
 			return status;
-		/* Its first record was good enough to answer. */
-		if (session->total && !session->have)
-			session->heard = true;
 		status = receive_record(session);
 		*events = POLLIN;
 		if (status)
 			return status;
 	}
+}
+
+void secure_refuse(int fd)
+{
+	/* A fatal alert: access_denied (RFC 8446, section 6). */
+	static const unsigned char alert[] = {SECURE_ALERT, 3, 3, 0, 2, 2, 49};
+	ssize_t sent;
+
+	sent = send(fd, alert, sizeof(alert), MSG_NOSIGNAL | MSG_DONTWAIT);
+	(void)sent;
 }
 
 int secure_session_export(struct secure_session *session, const char *label,

@@ -28,6 +28,28 @@ static struct tcp_link *find_link(const struct tcp_endpoint *endpoint,
 	return place ? &endpoint->links[place - 1] : NULL;
 }
 
+int tcp_endpoint_socket(const struct transport_endpoint *base, unsigned peer)
+{
+	return find_link((const struct tcp_endpoint *)base, peer)->fd;
+}
+
+int tcp_endpoint_peer_ended(const struct transport_endpoint *base,
+			    unsigned peer)
+{
+	struct pollfd end = {
+		.fd = tcp_endpoint_socket(base, peer),
+		.events = POLLRDHUP,
+	};
+	socklen_t length = sizeof(int);
+	int error = 0;
+
+	if (poll(&end, 1, 0) != 1)
+		return 0;
+	getsockopt(end.fd, SOL_SOCKET, SO_ERROR, &error, &length);
+	return error == ETIMEDOUT || error == EHOSTUNREACH ? -ETIMEDOUT
+							   : -ECONNRESET;
+}
+
 static int use_sockets(struct tcp_endpoint *endpoint)
 {
 	endpoint->backend = &tcp_sockets_backend;
@@ -83,10 +105,13 @@ static int endpoint_open(const struct transport_config *config,
 	if (!endpoint)
 		return fail(-ENOMEM, "tcp: no memory for an endpoint");
 	endpoint->base.config = *config;
+	endpoint->name =
+		strcmp(config->bind, TCP_BIND_LOCAL) == 0 ? "shm" : "tcp";
 	endpoint->listener = -1;
 	endpoint->links = calloc(config->size, sizeof(*endpoint->links));
 	endpoint->link_of = calloc(config->size, sizeof(*endpoint->link_of));
-	if (!endpoint->links || !endpoint->link_of) {
+	endpoint->polls = calloc(config->size + 2, sizeof(*endpoint->polls));
+	if (!endpoint->links || !endpoint->link_of || !endpoint->polls) {
 		status = fail(-ENOMEM, "tcp: no memory for an endpoint");
 		goto err_free;
 	}
@@ -98,6 +123,7 @@ static int endpoint_open(const struct transport_config *config,
 	return 0;
 
 err_free:
+	free(endpoint->polls);
 	free(endpoint->link_of);
 	free(endpoint->links);
 	free(endpoint);
@@ -199,7 +225,8 @@ static int endpoint_post_send(struct transport_endpoint *base, unsigned peer,
 	if (status)
 		return status;
 	operation->crc = 0;
-	if (base->config.checksum && link->guard.wire == TRANSPORT_WIRE_CHECKED)
+	if (base->config.checksum &&
+	    base->config.wire == TRANSPORT_WIRE_CHECKED)
 		operation->crc = digest_crc32c(0, data, bytes);
 	tcp(base)->backend->kick_send(tcp(base), link);
 	return 0;
@@ -240,6 +267,32 @@ static unsigned report(struct tcp_link *link, struct transport_completion *out,
 	return count;
 }
 
+/* Finished and not yet reported. */
+static bool has_completions(const struct tcp_endpoint *endpoint)
+{
+	const struct tcp_link *link;
+	unsigned i;
+
+	for (i = 0; i < endpoint->link_count; i++) {
+		link = &endpoint->links[i];
+		if (link->send.head != link->send.done ||
+		    link->receive.head != link->receive.done)
+			return true;
+	}
+	return false;
+}
+
+static bool has_news(const struct tcp_endpoint *endpoint)
+{
+	unsigned i;
+
+	for (i = 0; i < endpoint->link_count; i++) {
+		if (endpoint->links[i].status && !endpoint->links[i].cancelled)
+			return true;
+	}
+	return has_completions(endpoint);
+}
+
 static int endpoint_progress(struct transport_endpoint *base,
 			     struct transport_completion *out,
 			     unsigned capacity)
@@ -249,9 +302,11 @@ static int endpoint_progress(struct transport_endpoint *base,
 	struct tcp_link *link;
 	unsigned count = 0;
 	unsigned i;
-	int status;
+	int status = 0;
 
-	status = endpoint->backend->poll(endpoint);
+	/* What wait or a post has brought is told first, and at once. */
+	if (!has_completions(endpoint))
+		status = endpoint->backend->poll(endpoint);
 	for (i = 0; i < links; i++) {
 		link = &endpoint->links[(endpoint->next + i) % links];
 		if (!status && !link->cancelled)
@@ -262,24 +317,7 @@ static int endpoint_progress(struct transport_endpoint *base,
 		endpoint->next = (endpoint->next + 1) % links;
 	if (!count && !status)
 		tcp_watch_look(endpoint); /* the next call tells */
-	if (!count)
-		tcp_stranger_look(endpoint);
 	return count ? (int)count : status;
-}
-
-static bool has_news(const struct tcp_endpoint *endpoint)
-{
-	const struct tcp_link *link;
-	unsigned i;
-
-	for (i = 0; i < endpoint->link_count; i++) {
-		link = &endpoint->links[i];
-		if (link->send.head != link->send.done ||
-		    link->receive.head != link->receive.done ||
-		    (link->status && !link->cancelled))
-			return true;
-	}
-	return false;
 }
 
 static int endpoint_wait(struct transport_endpoint *base, int64_t deadline_ns,
@@ -379,8 +417,8 @@ static int endpoint_query(const struct transport_endpoint *base, unsigned peer,
 		.transport = "tcp",
 		.status = usable(link),
 		.checksum = base->config.checksum &&
-			    link->guard.wire == TRANSPORT_WIRE_CHECKED,
-		.wire = link->guard.wire,
+			    base->config.wire == TRANSPORT_WIRE_CHECKED,
+		.wire = base->config.wire,
 		.zero_copy = link->zero_copy && !link->probing,
 		.registered =
 			backend->registered && backend->registered(endpoint),
@@ -399,10 +437,18 @@ static int endpoint_query(const struct transport_endpoint *base, unsigned peer,
 	return 0;
 }
 
+/* Reset: nobody takes what is left, though the kernel still counts it. */
+static bool is_reset(int fd)
+{
+	struct pollfd look = {.fd = fd};
+
+	return poll(&look, 1, 0) > 0 && (look.revents & (POLLERR | POLLHUP));
+}
+
 /*
  * close(2) with unread bytes resets the connection, and a reset drops what the
  * peer's kernel does not have yet. A link that ends in the middle of something
- * is not waited for.
+ * is not waited for, nor is any once nothing is worth it (wake_fd).
  */
 static void linger(const struct tcp_endpoint *endpoint)
 {
@@ -412,8 +458,10 @@ static void linger(const struct tcp_endpoint *endpoint)
 
 	for (i = 0; i < endpoint->link_count; i++) {
 		while (endpoint->links[i].orderly &&
+		       !transport_woken(&endpoint->base) &&
 		       ioctl(endpoint->links[i].fd, SIOCOUTQ, &unsent) == 0 &&
-		       unsent > 0 && clock_now_ns() < deadline_ns)
+		       unsent > 0 && !is_reset(endpoint->links[i].fd) &&
+		       clock_now_ns() < deadline_ns)
 			clock_sleep_ns(NS_PER_MS);
 	}
 }
@@ -423,7 +471,6 @@ static void endpoint_close(struct transport_endpoint *base)
 	struct tcp_endpoint *endpoint = tcp(base);
 	unsigned i;
 
-	tcp_stranger_sum_up(endpoint);
 	linger(endpoint);
 	/* The ring first: it holds references to the sockets. */
 	endpoint->backend->close(endpoint);
@@ -431,6 +478,7 @@ static void endpoint_close(struct transport_endpoint *base)
 		tcp_link_fini(&endpoint->links[i]);
 	if (endpoint->listener >= 0)
 		close(endpoint->listener);
+	free(endpoint->polls);
 	free(endpoint->link_of);
 	free(endpoint->links);
 	free(endpoint);

@@ -1,6 +1,7 @@
 /* Queues to bytes, bytes to queues. Every byte of a peer is checked here. */
 #include <errno.h>
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -10,24 +11,25 @@
 #include "transport/tcp/tcp.h"
 
 struct tcp_link *tcp_link_add(struct tcp_endpoint *endpoint, unsigned peer,
-			      int fd, struct secure_session *session)
+			      int fd)
 {
-	const struct transport_config *config = &endpoint->base.config;
 	unsigned index = endpoint->link_count;
 	struct tcp_link *link = &endpoint->links[index];
+	unsigned depth = endpoint->base.config.depth;
 
 	*link = (struct tcp_link){
 		.peer = peer,
 		.index = index,
 		.fd = fd,
 	};
-	if (tcp_guard_init(&link->guard, config->wire, session)) {
-		log_error("tcp: no memory to protect a link");
+	link->stage = malloc(TCP_STAGE_BYTES);
+	if (!link->stage) {
+		log_error("tcp: no memory for a link");
 		return NULL;
 	}
-	if (transport_queue_init(&link->send, config->depth))
-		goto err_guard;
-	if (transport_queue_init(&link->receive, config->depth))
+	if (transport_queue_init(&link->send, depth))
+		goto err_free;
+	if (transport_queue_init(&link->receive, depth))
 		goto err_send;
 	endpoint->link_of[peer] = index + 1;
 	endpoint->link_count++;
@@ -35,25 +37,30 @@ struct tcp_link *tcp_link_add(struct tcp_endpoint *endpoint, unsigned peer,
 
 err_send:
 	transport_queue_fini(&link->send);
-err_guard:
-	tcp_guard_fini(&link->guard);
+err_free:
+	free(link->stage);
 	return NULL;
 }
 
 void tcp_link_fini(struct tcp_link *link)
 {
 	close(link->fd);
+	free(link->stage);
+	tcp_shield_fini(&link->shield);
 	transport_queue_fini(&link->send);
 	transport_queue_fini(&link->receive);
-	tcp_guard_fini(&link->guard);
 }
 
-/* The MAC of a frame that has one makes a checksum idle. */
-static bool has_checksum(const struct tcp_endpoint *endpoint,
-			 const struct tcp_link *link)
+static uint32_t flags_of(const struct transport_config *config)
 {
-	return endpoint->base.config.checksum &&
-	       link->guard.wire == TRANSPORT_WIRE_CHECKED;
+	switch (config->wire) {
+	case TRANSPORT_WIRE_ENCRYPTED:
+		return WIRE_FLAG_ENCRYPTED;
+	case TRANSPORT_WIRE_AUTHENTIC:
+		return WIRE_FLAG_AUTHENTIC;
+	default:
+		return config->checksum ? WIRE_FLAG_CHECKSUM : 0;
+	}
 }
 
 /* The frame that operation `index` of a direction is to travel in. */
@@ -71,7 +78,7 @@ static struct wire_header frame(const struct tcp_endpoint *endpoint,
 		.epoch = config->epoch,
 		.source = outwards ? config->rank : link->peer,
 		.destination = outwards ? link->peer : config->rank,
-		.flags = has_checksum(endpoint, link) ? WIRE_FLAG_CHECKSUM : 0,
+		.flags = flags_of(config),
 		.sequence = index,
 		.tag = operation->tag,
 		.length = operation->bytes,
@@ -79,24 +86,49 @@ static struct wire_header frame(const struct tcp_endpoint *endpoint,
 	};
 }
 
-/* What is left of a header, of which `moved` bytes have moved. */
-static unsigned header_part(const struct tcp_guard *guard,
-			    unsigned char *header, size_t moved,
-			    struct iovec *out)
+static size_t frame_bytes(const struct tcp_link *link,
+			  const struct transport_operation *operation)
 {
-	if (moved >= guard->header_bytes)
-		return 0;
-	*out = (struct iovec){
-		.iov_base = header + moved,
-		.iov_len = guard->header_bytes - moved,
-	};
-	return 1;
+	return WIRE_HEADER_BYTES + operation->bytes + link->tag_bytes;
 }
 
-/* How many bytes behind the header have moved. */
-static size_t behind(const struct tcp_guard *guard, size_t moved)
+static struct iovec part(unsigned char *base, size_t bytes, size_t skip)
 {
-	return moved > guard->header_bytes ? moved - guard->header_bytes : 0;
+	return (struct iovec){.iov_base = base + skip, .iov_len = bytes - skip};
+}
+
+/* Header, payload and tag, from byte `moved` on; `payload` begins there. */
+static unsigned collect(const struct tcp_link *link, unsigned char *header,
+			struct iovec payload, unsigned char *tag,
+			size_t tag_skip, size_t moved,
+			struct iovec parts[TCP_PARTS])
+{
+	unsigned count = 0;
+
+	if (moved < WIRE_HEADER_BYTES)
+		parts[count++] = part(header, WIRE_HEADER_BYTES, moved);
+	if (payload.iov_len)
+		parts[count++] = payload;
+	if (tag && link->tag_bytes > tag_skip)
+		parts[count++] = part(tag, link->tag_bytes, tag_skip);
+	return count;
+}
+
+/* How many bytes of payload and tag have moved, of a frame's `moved`. */
+static size_t payload_skip(const struct transport_operation *operation,
+			   size_t moved)
+{
+	size_t beyond = MAX(moved, WIRE_HEADER_BYTES) - WIRE_HEADER_BYTES;
+
+	return MIN(beyond, operation->bytes);
+}
+
+static size_t tag_skip(const struct transport_operation *operation,
+		       size_t moved)
+{
+	size_t before = WIRE_HEADER_BYTES + operation->bytes;
+
+	return MAX(moved, before) - before;
 }
 
 unsigned tcp_link_send_parts(const struct tcp_endpoint *endpoint,
@@ -105,7 +137,8 @@ unsigned tcp_link_send_parts(const struct tcp_endpoint *endpoint,
 {
 	struct transport_operation *operation;
 	struct wire_header header;
-	unsigned count;
+	struct iovec payload;
+	size_t skip;
 
 	if (!transport_queue_pending(&link->send))
 		return 0;
@@ -114,43 +147,44 @@ unsigned tcp_link_send_parts(const struct tcp_endpoint *endpoint,
 		header =
 			frame(endpoint, link, operation, link->send.done, true);
 		wire_header_encode(&header, link->send_header);
-		tcp_guard_seal_header(&link->guard, link->send_header,
-				      operation);
+		if (link->tag_bytes)
+			tcp_shield_begin(&link->shield, link->send_header,
+					 operation);
 		link->send_ready = true;
 	}
-	count = header_part(&link->guard, link->send_header, link->sent, parts);
-	return count + tcp_guard_send_parts(&link->guard, operation,
-					    behind(&link->guard, link->sent),
-					    parts + count);
+	skip = payload_skip(operation, link->sent);
+	payload = tcp_shield_payload(&link->shield, operation, skip);
+	return collect(link, link->send_header, payload,
+		       skip + payload.iov_len == operation->bytes
+			       ? link->shield.send_tag
+			       : NULL,
+		       tag_skip(operation, link->sent), link->sent, parts);
 }
 
 unsigned tcp_link_receive_parts(struct tcp_link *link,
 				struct iovec parts[TCP_PARTS])
 {
 	struct transport_operation *operation;
-	unsigned count;
+	struct iovec payload;
 
 	if (!transport_queue_pending(&link->receive))
 		return 0;
 	operation = transport_queue_at(&link->receive, link->receive.done);
-	count = header_part(&link->guard, link->receive_header, link->received,
-			    parts);
-	return count +
-	       tcp_guard_receive_parts(&link->guard, operation,
-				       behind(&link->guard, link->received),
-				       parts + count);
+	payload = part(operation->data, operation->bytes,
+		       payload_skip(operation, link->received));
+	return collect(
+		link, link->receive_header, payload, link->shield.receive_tag,
+		tag_skip(operation, link->received), link->received, parts);
 }
 
 void tcp_link_sent(struct tcp_link *link, size_t bytes)
 {
 	const struct transport_operation *operation;
-	size_t whole;
 
 	operation = transport_queue_at(&link->send, link->send.done);
-	whole = tcp_guard_frame_bytes(&link->guard, operation->bytes);
 	link->sent += bytes;
-	ASSERT(link->sent <= whole);
-	if (link->sent < whole)
+	ASSERT(link->sent <= frame_bytes(link, operation));
+	if (link->sent < frame_bytes(link, operation))
 		return;
 	link->sent = 0;
 	link->send_ready = false;
@@ -164,24 +198,6 @@ static void link_over(struct tcp_link *link, int status)
 {
 	link->status = status;
 	shutdown(link->fd, SHUT_RDWR);
-}
-
-/* Changed, repeated, or left out by someone between us. */
-static int forged(const struct tcp_endpoint *endpoint, struct tcp_link *link)
-{
-	const struct transport_operation *operation;
-
-	operation = transport_queue_at(&link->receive, link->receive.done);
-	link_over(link, -EBADMSG);
-	return fail(-EBADMSG,
-		    "rank %u: what came for tag 0x%" PRIx64
-		    " (%zu bytes) is not what rank %u sent: changed or "
-		    "repeated on its way (%s)",
-		    endpoint->base.config.rank, operation->tag,
-		    operation->bytes, link->peer,
-		    link->guard.wire == TRANSPORT_WIRE_ENCRYPTED
-			    ? "its encryption is not ours"
-			    : "its MAC is wrong");
 }
 
 static int check_header(const struct tcp_endpoint *endpoint,
@@ -205,8 +221,6 @@ static int check_header(const struct tcp_endpoint *endpoint,
 			    wire_fault_text(fault), operation->tag,
 			    operation->bytes);
 	}
-	if (tcp_guard_open_header(&link->guard, link->receive_header))
-		return forged(endpoint, link);
 	if (fault == WIRE_OK)
 		fault = wire_header_compare(&expected, &actual);
 	if (fault == WIRE_OK) {
@@ -224,17 +238,29 @@ static int check_header(const struct tcp_endpoint *endpoint,
 		    operation->tag, operation->bytes);
 }
 
+static int check_tag(const struct tcp_endpoint *endpoint, struct tcp_link *link,
+		     const struct transport_operation *operation)
+{
+	if (!tcp_shield_open(&link->shield, link->receive_header, operation))
+		return 0;
+	link_over(link, -EBADMSG);
+	return fail(-EBADMSG,
+		    "rank %u: tag 0x%" PRIx64 " (%zu bytes) from rank %u is "
+		    "damaged, or was tampered with: its MAC is wrong",
+		    endpoint->base.config.rank, operation->tag,
+		    operation->bytes, link->peer);
+}
+
 static int check_payload(const struct tcp_endpoint *endpoint,
 			 struct tcp_link *link)
 {
 	const struct transport_operation *operation;
-	uint32_t crc;
+	uint32_t crc = link->arrived_crc;
 
-	if (!has_checksum(endpoint, link))
-		return 0;
 	operation = transport_queue_at(&link->receive, link->receive.done);
-	crc = digest_crc32c(0, operation->data, operation->bytes);
-	if (crc == link->receive_crc)
+	if (link->tag_bytes)
+		return check_tag(endpoint, link, operation);
+	if (!endpoint->base.config.checksum || crc == link->receive_crc)
 		return 0;
 	link_over(link, -EBADMSG);
 	return fail(-EBADMSG,
@@ -245,36 +271,44 @@ static int check_payload(const struct tcp_endpoint *endpoint,
 		    operation->bytes, link->peer, crc, link->receive_crc);
 }
 
+/* Piece by piece, while it is in the cache. */
+static void add_to_crc(struct tcp_link *link,
+		       const struct transport_operation *operation,
+		       size_t before)
+{
+	const unsigned char *payload = operation->data;
+	size_t from = MAX(before, WIRE_HEADER_BYTES) - WIRE_HEADER_BYTES;
+	size_t to = MAX(link->received, WIRE_HEADER_BYTES) - WIRE_HEADER_BYTES;
+
+	if (to > from)
+		link->arrived_crc = digest_crc32c(link->arrived_crc,
+						  payload + from, to - from);
+}
+
 int tcp_link_received(const struct tcp_endpoint *endpoint,
 		      struct tcp_link *link, size_t bytes)
 {
-	struct tcp_guard *guard = &link->guard;
 	const struct transport_operation *operation;
 	size_t before = link->received;
-	size_t whole;
 	int status;
 
 	operation = transport_queue_at(&link->receive, link->receive.done);
-	whole = tcp_guard_frame_bytes(guard, operation->bytes);
 	link->received += bytes;
-	ASSERT(link->received <= whole);
-	if (link->received < guard->header_bytes)
-		return 0;
-	if (before < guard->header_bytes) {
+	ASSERT(link->received <= frame_bytes(link, operation));
+	if (before < WIRE_HEADER_BYTES && link->received >= WIRE_HEADER_BYTES) {
 		status = check_header(endpoint, link);
 		if (status)
 			return status;
 	}
-	if (tcp_guard_received(guard, link->receive_header, operation,
-			       behind(guard, before),
-			       behind(guard, link->received)))
-		return forged(endpoint, link);
-	if (link->received < whole)
+	if (endpoint->base.config.checksum && !link->tag_bytes)
+		add_to_crc(link, operation, before);
+	if (link->received < frame_bytes(link, operation))
 		return 0;
 	status = check_payload(endpoint, link);
 	if (status)
 		return status;
 	link->received = 0;
+	link->arrived_crc = 0;
 	link->receive.done++;
 	link->messages_received++;
 	link->bytes_received += operation->bytes;
@@ -326,8 +360,7 @@ void tcp_link_receive_failed(const struct tcp_endpoint *endpoint,
 	log_error("rank %u: waiting for tag 0x%" PRIx64
 		  " (%zu bytes, %zu of them here) from rank %u: %s",
 		  endpoint->base.config.rank, operation->tag, operation->bytes,
-		  tcp_guard_payload_bytes(&link->guard, link->received),
-		  link->peer,
+		  payload_skip(operation, link->received), link->peer,
 		  error ? strerror(-error)
 			: "the peer has closed the connection: it ended or "
 			  "died");

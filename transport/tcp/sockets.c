@@ -1,9 +1,6 @@
-/* The back end on plain non-blocking sockets and poll(2). Works everywhere. */
+/* The back end on plain sockets and poll(2). Works everywhere. */
 #include <errno.h>
 #include <poll.h>
-#include <stdlib.h>
-#include <string.h>
-#include <time.h>
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -11,14 +8,13 @@
 
 static int sockets_open(struct tcp_endpoint *endpoint)
 {
-	endpoint->polls = calloc(endpoint->base.config.size + 1,
-				 sizeof(*endpoint->polls));
-	return endpoint->polls ? 0 : -ENOMEM;
+	(void)endpoint;
+	return 0;
 }
 
 static void sockets_close(struct tcp_endpoint *endpoint)
 {
-	free(endpoint->polls);
+	(void)endpoint;
 }
 
 static void sockets_attach(struct tcp_endpoint *endpoint, struct tcp_link *link)
@@ -27,56 +23,53 @@ static void sockets_attach(struct tcp_endpoint *endpoint, struct tcp_link *link)
 	(void)link;
 }
 
-static void send_some(struct tcp_endpoint *endpoint, struct tcp_link *link)
+static enum tcp_moved send_all(struct tcp_endpoint *endpoint,
+			       struct tcp_link *link)
 {
-	struct iovec parts[TCP_PARTS];
-	struct msghdr message = {.msg_iov = parts};
-	ssize_t moved;
+	enum tcp_moved most = TCP_MOVED_NOTHING;
+	enum tcp_moved moved;
 
 	while (tcp_link_live(link)) {
-		message.msg_iovlen = tcp_link_send_parts(endpoint, link, parts);
-		if (!message.msg_iovlen)
-			return;
-		moved = sendmsg(link->fd, &message, MSG_NOSIGNAL);
-		if (moved >= 0)
-			tcp_link_sent(link, (size_t)moved);
-		else if (errno == EAGAIN || errno == EWOULDBLOCK)
-			return;
-		else if (errno != EINTR)
-			tcp_link_send_failed(endpoint, link, -errno);
+		moved = tcp_direct_send(endpoint, link);
+		most = MAX(most, moved);
+		if (moved != TCP_MOVED_MESSAGE)
+			break;
 	}
+	return most;
 }
 
-static void receive_some(struct tcp_endpoint *endpoint, struct tcp_link *link)
+static void sockets_kick_send(struct tcp_endpoint *endpoint,
+			      struct tcp_link *link)
 {
-	struct iovec parts[TCP_PARTS];
-	struct msghdr message = {.msg_iov = parts};
-	ssize_t moved;
+	send_all(endpoint, link);
+}
 
-	while (tcp_link_live(link)) {
-		message.msg_iovlen = tcp_link_receive_parts(link, parts);
-		if (!message.msg_iovlen)
-			return;
-		moved = recvmsg(link->fd, &message, 0);
-		if (moved > 0)
-			tcp_link_received(endpoint, link, (size_t)moved);
-		else if (moved == 0)
-			tcp_link_receive_failed(endpoint, link, 0);
-		else if (errno == EAGAIN || errno == EWOULDBLOCK)
-			return;
-		else if (errno != EINTR)
-			tcp_link_receive_failed(endpoint, link, -errno);
+/*
+ * One message is received at a time, so that whoever waits for it gets it
+ * without a further call that finds nothing.
+ */
+static enum tcp_moved move(struct tcp_endpoint *endpoint)
+{
+	enum tcp_moved most = TCP_MOVED_NOTHING;
+	enum tcp_moved moved;
+	struct tcp_link *link;
+	unsigned i;
+
+	for (i = 0; i < endpoint->link_count; i++) {
+		link = &endpoint->links[i];
+		if (tcp_link_live(link)) {
+			moved = tcp_direct_receive(endpoint, link);
+			most = MAX(most, moved);
+		}
+		moved = send_all(endpoint, link);
+		most = MAX(most, moved);
 	}
+	return most;
 }
 
 static int sockets_poll(struct tcp_endpoint *endpoint)
 {
-	unsigned i;
-
-	for (i = 0; i < endpoint->link_count; i++) {
-		receive_some(endpoint, &endpoint->links[i]);
-		send_some(endpoint, &endpoint->links[i]);
-	}
+	move(endpoint);
 	return 0;
 }
 
@@ -131,40 +124,21 @@ static unsigned fill_polls(struct tcp_endpoint *endpoint, int wake_fd)
 	return 1 + (unsigned)count;
 }
 
-static int poll_for(struct pollfd *polls, unsigned count, int64_t timeout_ns)
-{
-	struct timespec timeout = {
-		.tv_sec = MAX(timeout_ns, 0) / NS_PER_SECOND,
-		.tv_nsec = MAX(timeout_ns, 0) % NS_PER_SECOND,
-	};
-	int ready;
-
-	ready = ppoll(polls, count, &timeout, NULL);
-	if (ready < 0)
-		return errno == EINTR
-			       ? 0
-			       : fail(-errno, "tcp: poll: %s", strerror(errno));
-	return ready ? 0 : -ETIMEDOUT;
-}
-
 static int sockets_wait(struct tcp_endpoint *endpoint, int64_t deadline_ns,
 			int wake_fd)
 {
-	unsigned count = fill_polls(endpoint, wake_fd);
-	struct transport_spin *spin = &endpoint->spin;
 	int64_t start = clock_now_ns();
-	int64_t now = start;
 	int status;
 
-	do {
-		status = poll_for(endpoint->polls, count, 0);
-		if (status != -ETIMEDOUT)
-			break;
-		now = clock_now_ns();
-	} while (now < MIN(start + spin->budget_ns, deadline_ns));
-	if (status == -ETIMEDOUT && now < deadline_ns)
-		status = poll_for(endpoint->polls, count, deadline_ns - now);
-	transport_spin_learn(spin, clock_now_ns() - start);
+	status = tcp_spin(endpoint, deadline_ns, wake_fd, move);
+	if (status == -ETIMEDOUT &&
+	    tcp_sleep_in_receive(endpoint, deadline_ns, wake_fd))
+		status = 0;
+	if (status == -ETIMEDOUT)
+		status = tcp_poll_for(endpoint->polls,
+				      fill_polls(endpoint, wake_fd),
+				      deadline_ns - clock_now_ns());
+	transport_spin_learn(&endpoint->spin, clock_now_ns() - start);
 	return status;
 }
 
@@ -193,7 +167,7 @@ const struct tcp_backend tcp_sockets_backend = {
 	.open = sockets_open,
 	.close = sockets_close,
 	.attach = sockets_attach,
-	.kick_send = send_some,
+	.kick_send = sockets_kick_send,
 	.kick_receive = sockets_kick_receive,
 	.poll = sockets_poll,
 	.wait = sockets_wait,

@@ -2,35 +2,40 @@
  * tcp: a connection a link, frames on it (transport/wire.h).
  *
  * connect.c builds the connections, link.c turns queues into bytes and back,
- * guard.c protects them (transport/secure/),
- * endpoint.c answers the facade, watch.c looks whether peers still answer, and
- * a back end moves the bytes: uring.c lets the kernel fill the slots by itself,
- * sockets.c works everywhere.
+ * shield.c protects them where there is a job key, endpoint.c answers the
+ * facade, watch.c looks whether peers still answer, and a back end moves the
+ * bytes: uring.c lets the kernel fill the slots by itself, sockets.c works
+ * everywhere, direct.c is what they share.
  */
 #ifndef STAGECOACH_TRANSPORT_TCP_TCP_H
 #define STAGECOACH_TRANSPORT_TCP_TCP_H
 
+#include <poll.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 
+#include "base/clock.h"
 #include "transport/queue.h"
 #include "transport/secure/secure.h"
 #include "transport/spin.h"
 #include "transport/transport_ops.h"
 #include "transport/wire.h"
 
-/* The most parts that lie on the wire one behind the other at a time. */
+#define TCP_STAGE_BYTES ((size_t)4096)
+#define TCP_PATIENCE_NS (100 * NS_PER_MS) /* of a socket: SO_RCVTIMEO */
+
+/* Of a frame on its way: header, payload, tag. */
 #define TCP_PARTS 3
 
-/* What protects a link's frames, both ways. */
-struct tcp_guard {
-	enum transport_wire wire; /* not AUTO */
-	size_t header_bytes; /* of a frame, with the tag where there is one */
-	struct secure_cipher *seal, *open; /* NULL when checked */
-	/* encrypted: the record on its way, and how much of a frame is sealed */
-	unsigned char *bounce;
-	size_t sealed;
-	unsigned char tag[SECURE_TAG_BYTES]; /* of the record that comes in */
+/* A link's protection: none (no ciphers), authentic, or encrypted. */
+struct tcp_shield {
+	bool encrypts;
+	struct secure_cipher *seals, *opens;
+	unsigned char send_tag[SECURE_TAG_BYTES];
+	unsigned char receive_tag[SECURE_TAG_BYTES];
+	unsigned char *bounce; /* ciphertext of the payload's bytes */
+	size_t bounce_from, bounce_to;
 };
 
 struct tcp_link {
@@ -44,15 +49,18 @@ struct tcp_link {
 	struct transport_queue receive;
 
 	/* The frames in hand: [done] of the queues. Bytes include headers. */
-	unsigned char send_header[WIRE_HEADER_BYTES + SECURE_TAG_BYTES];
-	unsigned char receive_header[WIRE_HEADER_BYTES + SECURE_TAG_BYTES];
+	unsigned char send_header[WIRE_HEADER_BYTES];
+	unsigned char receive_header[WIRE_HEADER_BYTES];
 	bool send_ready; /* send_header is that of the frame in hand */
 	size_t sent, received;
-	struct tcp_guard guard;
+	struct tcp_shield shield;
+	size_t tag_bytes;     /* behind each payload */
 	uint32_t receive_crc; /* what the header promises */
+	uint32_t arrived_crc; /* of the payload so far */
+	unsigned char *stage; /* TCP_STAGE_BYTES: a short frame, in one piece */
 
-	char host[64];          /* numeric, for messages */
-	int64_t waits_since_ns; /* something is unanswered; 0: nothing is */
+	char host[64];       /* numeric, for messages */
+	int64_t answered_ns; /* watch.c: nothing was unanswered then */
 
 	uint64_t messages_sent, messages_received;
 	uint64_t bytes_sent, bytes_received;
@@ -71,6 +79,7 @@ struct tcp_link {
 struct tcp_endpoint {
 	struct transport_endpoint base;
 	const struct tcp_backend *backend;
+	const char *name;       /* of what has these links, for messages */
 	char reason[104];       /* why this back end */
 	struct tcp_link *links; /* room for `size` */
 	unsigned link_count;
@@ -79,15 +88,12 @@ struct tcp_endpoint {
 	struct transport_spin spin;
 	unsigned next;        /* whose turn it is in progress */
 	int64_t next_look_ns; /* watch.c */
-	uint64_t strangers;   /* turned away */
-	int64_t next_stranger_ns;
 	struct tcp_uring *uring;
-	struct pollfd *polls; /* sockets: size + 1 of them */
+	struct pollfd *polls; /* size + 2 of them */
 };
 
 struct tcp_backend {
 	const char *name;
-	bool blocking; /* sockets are to be in blocking mode */
 	/* Silent: the caller decides what a refusal means. */
 	int (*open)(struct tcp_endpoint *endpoint);
 	void (*close)(struct tcp_endpoint *endpoint);
@@ -118,6 +124,22 @@ struct tcp_backend {
 extern const struct tcp_backend tcp_uring_backend;
 extern const struct tcp_backend tcp_sockets_backend;
 
+/*
+ * endpoint.c, for a transport that sets its links up by tcp: the socket of a
+ * link, and whether it has ended: 0, -ECONNRESET when the peer has closed it
+ * (also when it was killed), -ETIMEDOUT when its host no longer answers.
+ */
+int tcp_endpoint_socket(const struct transport_endpoint *endpoint,
+			unsigned peer);
+int tcp_endpoint_peer_ended(const struct transport_endpoint *endpoint,
+			    unsigned peer);
+
+/*
+ * For shm, which sets its links up by tcp: as config.bind, sockets within the
+ * host ("shm:NAME"), which other users may not talk to.
+ */
+#define TCP_BIND_LOCAL "shm:"
+
 /* connect.c */
 int tcp_listen(struct tcp_endpoint *endpoint, char *address,
 	       size_t size) MUST_CHECK;
@@ -125,70 +147,40 @@ int tcp_connect(struct tcp_endpoint *endpoint, const unsigned *peers,
 		unsigned count, const char *const *addresses,
 		int64_t timeout_ns) MUST_CHECK;
 
-/*
- * strangers.c. begin: we wait for peers; -errno. end: no more. note: one was
- * turned away, which is told of once; sum_up tells how many there were. drain:
- * before an answer and close. look: closes who came meanwhile, now and then.
- */
-int tcp_stranger_begin(struct tcp_endpoint *endpoint) MUST_CHECK;
-void tcp_stranger_end(struct tcp_endpoint *endpoint);
-void tcp_stranger_note(struct tcp_endpoint *endpoint, int fd, const char *why);
-void tcp_stranger_drain(int fd);
-void tcp_stranger_look(struct tcp_endpoint *endpoint);
-void tcp_stranger_sum_up(const struct tcp_endpoint *endpoint);
-
-/* address.c: numeric addresses; those beyond loopback only when keyed */
+/* address.c: numeric addresses; without a job key of loopback only */
 int tcp_address_parse(const char *address, bool keyed,
 		      struct sockaddr_storage *out,
 		      socklen_t *length) MUST_CHECK;
 int tcp_address_bind(const char *host, bool keyed, struct sockaddr_storage *out,
 		     socklen_t *length) MUST_CHECK;
 int tcp_address_of(int fd, char *out, size_t size) MUST_CHECK;
+/* Of a socket within the host: the peer is a process of this user. */
+bool tcp_socket_is_ours(int fd);
 /* NODELAY and buffer sizes; before listen and connect. */
 void tcp_socket_tune(int fd, size_t buffer_bytes);
 
-/*
- * guard.c. `session` has been proved, or is NULL when wire is checked, and is
- * not kept. `behind` and the like count what lies on the wire behind a frame's
- * header. Errors are silent.
- */
-int tcp_guard_init(struct tcp_guard *guard, enum transport_wire wire,
-		   struct secure_session *session) MUST_CHECK;
-void tcp_guard_fini(struct tcp_guard *guard);
-/* A frame as it lies on the wire; and how much payload `moved` of it hold. */
-size_t tcp_guard_frame_bytes(const struct tcp_guard *guard, size_t payload);
-size_t tcp_guard_payload_bytes(const struct tcp_guard *guard, size_t moved);
-/* The encoded header of the next frame: its tag is put behind it. */
-void tcp_guard_seal_header(struct tcp_guard *guard, unsigned char *header,
-			   const struct transport_operation *of);
-/* -EBADMSG: not the peer's. Of an authentic frame only the end tells. */
-int tcp_guard_open_header(struct tcp_guard *guard,
-			  const unsigned char *header) MUST_CHECK;
-/* Where the bytes from `behind` on come from and go to; at most 1 and 2. */
-unsigned tcp_guard_send_parts(struct tcp_guard *guard,
-			      const struct transport_operation *of,
-			      size_t behind, struct iovec *parts);
-unsigned tcp_guard_receive_parts(struct tcp_guard *guard,
-				 const struct transport_operation *of,
-				 size_t behind, struct iovec *parts);
-/*
- * The bytes from `before` to `after` have come. -EBADMSG: they are not what the
- * peer sent.
- */
-int tcp_guard_received(struct tcp_guard *guard, const unsigned char *header,
-		       const struct transport_operation *of, size_t before,
-		       size_t after) MUST_CHECK;
+/* shield.c */
+int tcp_shield_create(struct tcp_shield *shield, struct secure_session *session,
+		      bool encrypts) MUST_CHECK;
+void tcp_shield_fini(struct tcp_shield *shield);
+/* Sending: first, and then what of the payload is ready from byte `skip` on. */
+void tcp_shield_begin(struct tcp_shield *shield, const unsigned char *header,
+		      const struct transport_operation *operation);
+struct iovec tcp_shield_payload(struct tcp_shield *shield,
+				const struct transport_operation *operation,
+				size_t skip);
+/* A whole frame has come: -EBADMSG (silent): not the one that was sent. */
+int tcp_shield_open(struct tcp_shield *shield, const unsigned char *header,
+		    const struct transport_operation *operation) MUST_CHECK;
 
-/* link.c */
-/* NULL: no memory, logged. `session` as in tcp_guard_init(). */
+/* link.c. A link takes over fd and, of a connection with a key, the shield. */
 struct tcp_link *tcp_link_add(struct tcp_endpoint *endpoint, unsigned peer,
-			      int fd, struct secure_session *session);
+			      int fd); /* NULL: no memory, logged */
 void tcp_link_fini(struct tcp_link *link);
 
 /*
- * What comes next of the oldest posted frame: parts that lie on the wire one
- * behind the other. Their number, 0 when nothing is posted. Parts of 0 bytes
- * are left out.
+ * What is left of the oldest posted frame (encrypted: as much of it as is
+ * ready), at most TCP_PARTS; their number, 0 when nothing is posted. Parts of 0 bytes are left out.
  */
 unsigned tcp_link_send_parts(const struct tcp_endpoint *endpoint,
 			     struct tcp_link *link,
@@ -213,6 +205,42 @@ void tcp_link_silent(const struct tcp_endpoint *endpoint, struct tcp_link *link,
 void tcp_watch_begin(const struct tcp_endpoint *endpoint,
 		     struct tcp_link *link);
 void tcp_watch_look(struct tcp_endpoint *endpoint);
+
+/* direct.c: what the owner's calls have moved */
+enum tcp_moved {
+	TCP_MOVED_NOTHING,
+	TCP_MOVED_BYTES,
+	TCP_MOVED_MESSAGE, /* one is complete, or the link has failed */
+};
+
+/*
+ * The oldest posted frame, as far as it goes without blocking; one frame at
+ * most. The link is live, and the kernel has no request of this direction.
+ */
+enum tcp_moved tcp_direct_send(struct tcp_endpoint *endpoint,
+			       struct tcp_link *link);
+enum tcp_moved tcp_direct_receive(struct tcp_endpoint *endpoint,
+				  struct tcp_link *link);
+
+/*
+ * Where the only thing to wait for is a message on one link, and not just for a
+ * moment, the shortest way is to sleep in the receive itself: two system
+ * calls less than to look, to poll and to look again. True when it slept,
+ * until the message came or TCP_PATIENCE_NS had passed.
+ */
+bool tcp_sleep_in_receive(struct tcp_endpoint *endpoint, int64_t deadline_ns,
+			  int wake_fd);
+
+/* ppoll: 0, -ETIMEDOUT, or another error, logged. */
+int tcp_poll_for(struct pollfd *polls, unsigned count,
+		 int64_t timeout_ns) MUST_CHECK;
+
+/*
+ * Calls `move` until a message is complete (0), wake_fd (-1: none) is
+ * readable (0), or the time to spin is over (-ETIMEDOUT).
+ */
+int tcp_spin(struct tcp_endpoint *endpoint, int64_t deadline_ns, int wake_fd,
+	     enum tcp_moved (*move)(struct tcp_endpoint *endpoint)) MUST_CHECK;
 
 static inline bool tcp_link_live(const struct tcp_link *link)
 {

@@ -1,11 +1,19 @@
 /*
  * The back end on io_uring.
  *
- * A posted receive lies in the kernel as two linked requests, header and
+ * A large posted receive lies in the kernel as two linked requests, header and
  * payload, both MSG_WAITALL: the kernel fills the slot while the owner thread
  * computes, and the header can be looked at as soon as it is there. One
  * receive and one send per link are in the kernel at a time, so that bytes
  * stay in order.
+ *
+ * What the owner's own call does at once needs no request (direct.c): a send
+ * goes to the kernel only when the socket is full. A small message
+ * waits in the socket's buffer, which has room for it, until the owner
+ * calls: to fill its slot earlier would save a copy of a few microseconds
+ * and cost every message a request. And an owner that comes back after a
+ * few microseconds each time (it has nothing to do but to wait for messages)
+ * receives the large ones itself, too.
  *
  * The ring runs with COOP_TASKRUN: the kernel goes on with a request whenever
  * the owner enters the kernel, be it by the timer tick (4 ms at 250 Hz), at
@@ -41,6 +49,8 @@
 #define REQUESTS_PER_LINK 8
 #define ZERO_COPY_BYTES   ((size_t)64 << 10) /* below it never pays */
 #define REQUEST_BYTES     ((size_t)1 << 30)  /* of one request */
+#define SMALL_BYTES       ((size_t)64 << 10) /* a payload that can wait */
+#define ATTENTIVE_NS      (30 * NS_PER_US)   /* away at most so long */
 
 enum request {
 	REQUEST_HEADER,
@@ -55,7 +65,9 @@ struct tcp_uring {
 	bool sparse; /* there is a table of registered buffers */
 	bool registered[TRANSPORT_REGIONS_MAX];
 	unsigned registered_count;
-	unsigned unsubmitted;
+	int64_t away_ns; /* how long the owner stays away; forgets slowly */
+	int64_t left_ns; /* the end of its last wait */
+	int64_t busy_ns; /* spent since then on moving bytes */
 };
 
 static void free_ring(struct tcp_endpoint *endpoint)
@@ -106,6 +118,7 @@ static int uring_open(struct tcp_endpoint *endpoint)
 		return status;
 	}
 	endpoint->uring = uring;
+	uring->away_ns = NS_PER_MS; /* until it is known */
 	if (!supported(&uring->ring)) {
 		free_ring(endpoint);
 		return -ENOSYS;
@@ -192,10 +205,6 @@ static void uring_attach(struct tcp_endpoint *endpoint, struct tcp_link *link)
 {
 	enum transport_zero_copy wish = endpoint->base.config.zero_copy;
 
-	/* What is encrypted leaves from the bounce buffer, which is soon wanted
-	 * again. */
-	if (link->guard.wire == TRANSPORT_WIRE_ENCRYPTED)
-		wish = TRANSPORT_ZERO_COPY_NEVER;
 	link->zero_copy = wish != TRANSPORT_ZERO_COPY_NEVER;
 	link->probing = wish == TRANSPORT_ZERO_COPY_AUTO;
 	if (wish == TRANSPORT_ZERO_COPY_ALWAYS)
@@ -243,13 +252,11 @@ static void queue_receive(struct tcp_endpoint *endpoint, struct tcp_link *link)
 	unsigned count;
 	unsigned i;
 
-	if (!tcp_link_live(link) || link->receives_in_kernel)
-		return;
 	count = tcp_link_receive_parts(link, parts);
 	if (!count || !has_room(endpoint->uring, count))
 		return;
 	for (i = 0; i < count; i++) {
-		kind = i == 0 && link->received < link->guard.header_bytes
+		kind = i == 0 && link->received < WIRE_HEADER_BYTES
 			       ? REQUEST_HEADER
 			       : REQUEST_PAYLOAD;
 		sqe = io_uring_get_sqe(&endpoint->uring->ring);
@@ -263,6 +270,40 @@ static void queue_receive(struct tcp_endpoint *endpoint, struct tcp_link *link)
 	}
 }
 
+/* There is a message to receive, and the kernel does not do so already. */
+static bool may_receive(const struct tcp_link *link)
+{
+	return tcp_link_live(link) && !link->receives_in_kernel &&
+	       transport_queue_pending(&link->receive);
+}
+
+static size_t next_received(const struct tcp_link *link)
+{
+	return transport_queue_at(&link->receive, link->receive.done)->bytes;
+}
+
+/* Does the owner receive it itself, when it calls? */
+static bool is_for_owner(const struct tcp_endpoint *endpoint,
+			 const struct tcp_link *link)
+{
+	return next_received(link) <= SMALL_BYTES ||
+	       endpoint->uring->away_ns <= ATTENTIVE_NS;
+}
+
+static enum tcp_moved receive_now(struct tcp_endpoint *endpoint,
+				  struct tcp_link *link)
+{
+	enum tcp_moved moved;
+	int64_t start;
+
+	if (next_received(link) <= SMALL_BYTES)
+		return tcp_direct_receive(endpoint, link);
+	start = clock_now_ns();
+	moved = tcp_direct_receive(endpoint, link);
+	endpoint->uring->busy_ns += clock_now_ns() - start;
+	return moved;
+}
+
 /* Header first, and then the payload straight from the registered region. */
 static void queue_zero_copy(struct tcp_endpoint *endpoint,
 			    struct tcp_link *link, const struct iovec *parts)
@@ -272,7 +313,7 @@ static void queue_zero_copy(struct tcp_endpoint *endpoint,
 	const struct transport_region *region;
 	size_t bytes = MIN(parts[0].iov_len, REQUEST_BYTES);
 
-	if (link->sent < link->guard.header_bytes) {
+	if (link->sent < WIRE_HEADER_BYTES) {
 		io_uring_prep_send(sqe, link->fd, parts[0].iov_base, bytes,
 				   MSG_NOSIGNAL | MSG_WAITALL | MSG_MORE);
 		seal(sqe, link, REQUEST_SEND);
@@ -306,19 +347,48 @@ static void queue_plain(struct tcp_endpoint *endpoint, struct tcp_link *link,
 	seal(sqe, link, REQUEST_SEND);
 }
 
-static void queue_send(struct tcp_endpoint *endpoint, struct tcp_link *link)
+static bool goes_zero_copy(const struct tcp_link *link)
 {
-	const struct transport_operation *operation;
+	return link->zero_copy &&
+	       transport_queue_at(&link->send, link->send.done)->bytes >=
+		       ZERO_COPY_BYTES;
+}
+
+static bool may_send(const struct tcp_link *link)
+{
+	return tcp_link_live(link) && !link->sends_in_kernel &&
+	       transport_queue_pending(&link->send);
+}
+
+/* At once where it can be, so that the payload need not wait for the owner. */
+static void send_header(struct tcp_endpoint *endpoint, struct tcp_link *link)
+{
+	ssize_t bytes;
+
+	tcp_link_send_parts(endpoint, link, link->send_parts);
+	bytes = send(link->fd, link->send_parts[0].iov_base,
+		     link->send_parts[0].iov_len,
+		     MSG_NOSIGNAL | MSG_DONTWAIT | MSG_MORE);
+	if (bytes > 0) /* an error the request finds again */
+		tcp_link_sent(link, (size_t)bytes);
+}
+
+/* What the socket takes at once, and the rest to the kernel. */
+static void send_posted(struct tcp_endpoint *endpoint, struct tcp_link *link)
+{
 	unsigned count;
 
-	if (!tcp_link_live(link) || link->sends_in_kernel)
+	while (may_send(link) && !goes_zero_copy(link)) {
+		if (tcp_direct_send(endpoint, link) != TCP_MOVED_MESSAGE)
+			break;
+	}
+	if (!may_send(link) || !has_room(endpoint->uring, 1))
 		return;
+	if (goes_zero_copy(link) && link->sent < WIRE_HEADER_BYTES)
+		send_header(endpoint, link);
 	count = tcp_link_send_parts(endpoint, link, link->send_parts);
-	if (!count || !has_room(endpoint->uring, 1))
-		return;
-	operation = transport_queue_at(&link->send, link->send.done);
 	link->sends_in_kernel++;
-	if (link->zero_copy && operation->bytes >= ZERO_COPY_BYTES)
+	if (goes_zero_copy(link))
 		queue_zero_copy(endpoint, link, link->send_parts);
 	else
 		queue_plain(endpoint, link, count);
@@ -327,13 +397,15 @@ static void queue_send(struct tcp_endpoint *endpoint, struct tcp_link *link)
 static void uring_kick_send(struct tcp_endpoint *endpoint,
 			    struct tcp_link *link)
 {
-	queue_send(endpoint, link);
+	send_posted(endpoint, link);
 	flush(endpoint->uring);
 }
 
 static void uring_kick_receive(struct tcp_endpoint *endpoint,
 			       struct tcp_link *link)
 {
+	if (!may_receive(link) || is_for_owner(endpoint, link))
+		return;
 	queue_receive(endpoint, link);
 	flush(endpoint->uring);
 }
@@ -420,19 +492,34 @@ static void request_done(struct tcp_endpoint *endpoint,
 	case REQUEST_HEADER:
 	case REQUEST_PAYLOAD:
 		receive_done(endpoint, link, cqe->res);
-		queue_receive(endpoint, link);
 		break;
 	case REQUEST_SEND:
 		send_done(endpoint, link, cqe->res);
-		queue_send(endpoint, link);
 		break;
 	case REQUEST_SEND_ZERO_COPY:
 		zero_copy_done(endpoint, link, cqe);
-		queue_send(endpoint, link);
 		break;
 	case REQUEST_CANCEL:
 		break; /* what it cancelled reports for itself */
 	}
+}
+
+/*
+ * One message is received at a time by the owner, so that whoever waits for it
+ * gets it without a further call that finds nothing.
+ */
+static enum tcp_moved move_link(struct tcp_endpoint *endpoint,
+				struct tcp_link *link)
+{
+	enum tcp_moved moved = TCP_MOVED_NOTHING;
+
+	if (may_receive(link) && is_for_owner(endpoint, link))
+		moved = receive_now(endpoint, link);
+	if (may_receive(link) && !is_for_owner(endpoint, link))
+		queue_receive(endpoint, link);
+	if (may_send(link))
+		send_posted(endpoint, link);
+	return moved;
 }
 
 static int uring_poll(struct tcp_endpoint *endpoint)
@@ -445,11 +532,8 @@ static int uring_poll(struct tcp_endpoint *endpoint)
 		request_done(endpoint, cqe);
 		io_uring_cqe_seen(ring, cqe);
 	}
-	/* What found no room earlier. */
-	for (i = 0; i < endpoint->link_count; i++) {
-		queue_receive(endpoint, &endpoint->links[i]);
-		queue_send(endpoint, &endpoint->links[i]);
-	}
+	for (i = 0; i < endpoint->link_count; i++)
+		move_link(endpoint, &endpoint->links[i]);
 	return flush(endpoint->uring);
 }
 
@@ -461,93 +545,132 @@ static bool has_completion(struct io_uring *ring)
 	return io_uring_peek_cqe(ring, &cqe) == 0;
 }
 
-static bool spin_for_completion(struct tcp_endpoint *endpoint, int64_t until_ns)
+static enum tcp_moved move(struct tcp_endpoint *endpoint)
 {
-	struct io_uring *ring = &endpoint->uring->ring;
+	enum tcp_moved most = TCP_MOVED_NOTHING;
+	enum tcp_moved moved;
+	unsigned i;
 
-	do {
-		if (has_completion(ring))
-			return true;
-		transport_spin_pause();
-	} while (clock_now_ns() < until_ns);
-	return false;
+	if (has_completion(&endpoint->uring->ring))
+		return TCP_MOVED_MESSAGE;
+	for (i = 0; i < endpoint->link_count; i++) {
+		moved = move_link(endpoint, &endpoint->links[i]);
+		most = MAX(most, moved);
+	}
+	flush(endpoint->uring);
+	return most;
 }
 
-static int sleep_on_ring(struct io_uring *ring, int64_t left_ns, int wake_fd)
+/*
+ * Large receives go to the kernel. Small ones are looked for at their sockets;
+ * where there is no room for all of these in `fds`, the kernel gets them, too.
+ * The number of descriptors, 0: there is a completion.
+ */
+static int prepare_sleep(struct tcp_endpoint *endpoint, struct pollfd *fds,
+			 unsigned capacity)
 {
-	struct pollfd polls[2] = {
-		{.fd = ring->ring_fd, .events = POLLIN},
-		{.fd = wake_fd, .events = POLLIN},
-	};
+	struct io_uring *ring = &endpoint->uring->ring;
+	struct tcp_link *link;
+	unsigned count = 0;
+	unsigned i;
+	int status;
+
+	if (!capacity)
+		return fail(-ENOSPC, "tcp: no room for a descriptor");
+	for (i = 0; i < endpoint->link_count; i++) {
+		link = &endpoint->links[i];
+		if (!may_receive(link))
+			continue;
+		if (next_received(link) > SMALL_BYTES || count + 1 >= capacity)
+			queue_receive(endpoint, link);
+		else
+			fds[count++] = (struct pollfd){
+				.fd = link->fd,
+				.events = POLLIN,
+			};
+	}
+	status = flush(endpoint->uring);
+	if (status || has_completion(ring))
+		return status;
+	fds[count++] = (struct pollfd){.fd = ring->ring_fd, .events = POLLIN};
+	return (int)count;
+}
+
+static int sleep_on_ring(struct io_uring *ring, int64_t left_ns)
+{
 	struct __kernel_timespec patience = {
 		.tv_sec = left_ns / NS_PER_SECOND,
 		.tv_nsec = left_ns % NS_PER_SECOND,
 	};
-	struct timespec timeout = {
-		.tv_sec = patience.tv_sec,
-		.tv_nsec = patience.tv_nsec,
-	};
 	struct io_uring_cqe *cqe;
 	int status;
 
-	if (wake_fd < 0) {
-		status = io_uring_wait_cqe_timeout(ring, &cqe, &patience);
-		if (status == -ETIME)
-			return -ETIMEDOUT;
-		return status == -EINTR ? 0 : status;
-	}
-	status = ppoll(polls, 2, &timeout, NULL);
-	if (status < 0)
-		return errno == EINTR ? 0 : -errno;
-	return status ? 0 : -ETIMEDOUT;
-}
-
-static int uring_wait(struct tcp_endpoint *endpoint, int64_t deadline_ns,
-		      int wake_fd)
-{
-	struct transport_spin *spin = &endpoint->spin;
-	struct io_uring *ring = &endpoint->uring->ring;
-	int64_t start = clock_now_ns();
-	int64_t now;
-	int status;
-
-	status = flush(endpoint->uring);
-	if (status || has_completion(ring))
-		return status;
-	if (spin->budget_ns &&
-	    spin_for_completion(endpoint,
-				MIN(start + spin->budget_ns, deadline_ns))) {
-		transport_spin_learn(spin, clock_now_ns() - start);
+	status = io_uring_wait_cqe_timeout(ring, &cqe, &patience);
+	if (status == -ETIME)
+		return -ETIMEDOUT;
+	if (!status || status == -EINTR)
 		return 0;
-	}
-	now = clock_now_ns();
-	status = sleep_on_ring(ring, MAX(deadline_ns - now, 0), wake_fd);
-	if (status == -ETIMEDOUT && has_completion(ring))
-		status = 0;
-	if (status && status != -ETIMEDOUT)
-		fail(status, "tcp: waiting for io_uring: %s",
-		     strerror(-status));
-	transport_spin_learn(spin, clock_now_ns() - start);
-	return status;
+	return fail(status, "tcp: waiting for io_uring: %s", strerror(-status));
 }
 
 /*
  * A request that ends queues work for the owner, which wakes it; ppoll does the
  * work, finds the completion and comes back.
  */
-static int uring_begin_sleep(struct tcp_endpoint *endpoint, struct pollfd *fds,
-			     unsigned capacity)
+static int sleep_until(struct tcp_endpoint *endpoint, int64_t deadline_ns,
+		       int wake_fd)
 {
 	struct io_uring *ring = &endpoint->uring->ring;
+	struct pollfd *polls = endpoint->polls;
+	int64_t left_ns;
+	int status;
+	int count;
+
+	count = prepare_sleep(endpoint, polls, endpoint->base.config.size + 1);
+	if (count <= 0)
+		return count;
+	left_ns = MAX(deadline_ns - clock_now_ns(), 0);
+	if (count == 1 && wake_fd < 0) {
+		status = sleep_on_ring(ring, left_ns);
+	} else {
+		polls[count] = (struct pollfd){.fd = wake_fd, .events = POLLIN};
+		status = tcp_poll_for(polls, (unsigned)count + 1, left_ns);
+	}
+	return status == -ETIMEDOUT && has_completion(ring) ? 0 : status;
+}
+
+/* What the owner did since the last wait is what it will do after this one. */
+static void learn_attention(struct tcp_uring *uring, int64_t now)
+{
+	int64_t away_ns = now - uring->left_ns - uring->busy_ns;
+
+	/* No more than a millisecond: it is to be forgotten some day. */
+	if (uring->left_ns)
+		uring->away_ns = MAX(MIN(away_ns, NS_PER_MS),
+				     uring->away_ns - uring->away_ns / 8);
+}
+
+static int uring_wait(struct tcp_endpoint *endpoint, int64_t deadline_ns,
+		      int wake_fd)
+{
+	struct tcp_uring *uring = endpoint->uring;
+	int64_t start = clock_now_ns();
 	int status;
 
-	status = flush(endpoint->uring);
-	if (status || has_completion(ring))
+	learn_attention(uring, start);
+	status = flush(uring);
+	if (status || has_completion(&uring->ring))
 		return status;
-	if (!capacity)
-		return fail(-ENOSPC, "tcp: no room for the ring's descriptor");
-	fds[0] = (struct pollfd){.fd = ring->ring_fd, .events = POLLIN};
-	return 1;
+	status = tcp_spin(endpoint, deadline_ns, wake_fd, move);
+	if (status == -ETIMEDOUT &&
+	    tcp_sleep_in_receive(endpoint, deadline_ns, wake_fd))
+		status = 0;
+	if (status == -ETIMEDOUT)
+		status = sleep_until(endpoint, deadline_ns, wake_fd);
+	uring->left_ns = clock_now_ns();
+	uring->busy_ns = 0;
+	transport_spin_learn(&endpoint->spin, uring->left_ns - start);
+	return status;
 }
 
 /*
@@ -579,7 +702,6 @@ static unsigned uring_in_kernel(const struct tcp_link *link)
 
 const struct tcp_backend tcp_uring_backend = {
 	.name = "uring",
-	.blocking = true, /* the kernel waits for us, not EAGAIN */
 	.open = uring_open,
 	.close = uring_close,
 	.attach = uring_attach,
@@ -587,7 +709,7 @@ const struct tcp_backend tcp_uring_backend = {
 	.kick_receive = uring_kick_receive,
 	.poll = uring_poll,
 	.wait = uring_wait,
-	.begin_sleep = uring_begin_sleep,
+	.begin_sleep = prepare_sleep,
 	.stop = uring_stop,
 	.in_kernel = uring_in_kernel,
 	.add_region = uring_add_region,
