@@ -48,6 +48,8 @@ nice -n 10 env --default-signal=INT "$stagecoach" train --data "$scratch/data" \
 	--steps 1000000 --eval-samples 0 --stages 3 --transport tcp \
 	--costs operations --checkpoint-every 1000000 >"$scratch/out" 2>"$scratch/log" &
 pid=$!
+sleep 0.2
+kill -USR1 $pid # too early: does no harm
 sleep "$QUIET_SECONDS"
 steps=$(wc -l <"$scratch/run/metrics.jsonl")
 kill -USR1 $pid
