@@ -26,7 +26,7 @@
 struct rank {
 	struct world world;
 	struct transport_hub *hub;
-	char transport[16];
+	char transport[TRANSPORT_KIND_BYTES];
 	char io[16];
 	uint64_t session;
 	uint32_t epoch;

@@ -197,6 +197,7 @@ static const char *const resume_may_change[] = {
 	"tcp-io",
 	"threads",
 	"no-pin",
+	"faults",
 	"stall-timeout",
 	"heartbeat-timeout",
 	"store",

@@ -19,6 +19,13 @@
 	"root: rank 0 for all; auto: its own wherever a rank shares rank 0's " \
 	"folder"
 
+/* For developers: what fails on purpose; see docs/TRANSPORTS.md. */
+#define JOB_OPTIONS_FAULTS                                                     \
+	{                                                                      \
+		.name = "faults", .kind = OPTION_STRING, .argument = "PLAN",   \
+		.help = "for tests: delay, damage or cut the links by a plan, "\
+			"e.g. seed=7,corrupt=0.001 (docs/TRANSPORTS.md)"       \
+	}
 /* clang-format off */
 #define JOB_OPTIONS_LIVENESS                                                   \
 	{.name = "stall-timeout",                                              \
@@ -76,6 +83,7 @@
 		 .minimum = 0,                                                              \
 		 .maximum = 256,                                                            \
 		 .help = "compute threads a stage; 0: the cores divided by the stages"},    \
+		JOB_OPTIONS_FAULTS,                                                         \
 		{.name = "store",                                                           \
 		 .kind = OPTION_CHOICE,                                                     \
 		 .argument = "HOW",                                                         \

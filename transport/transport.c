@@ -16,6 +16,7 @@ static const struct transport_ops *const kinds[] = {
 	&transport_auto_ops,
 	&transport_inproc_ops,
 	&transport_rdma_ops,
+	&transport_shm_ops,
 	&transport_tcp_ops,
 };
 

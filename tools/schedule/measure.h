@@ -19,6 +19,7 @@
 	 .choices = "auto|uring|sockets", .fallback = "auto",                  \
 	 .help = "how tcp moves bytes; auto: io_uring where the kernel "       \
 		 "allows it"},                                                 \
+	JOB_OPTIONS_FAULTS,                                                    \
 	{"threads", 't', OPTION_INTEGER, .argument = "N", .fallback = "0",     \
 	 .minimum = 0, .maximum = 256,                                         \
 	 .help = "compute threads a rank; 0: the cores divided by the ranks"}, \

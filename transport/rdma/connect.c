@@ -386,7 +386,7 @@ static int take_event(struct meeting *meeting, struct rdma_cm_event *event)
 	case RDMA_CM_EVENT_REJECTED:
 		return refused(link, type, error);
 	case RDMA_CM_EVENT_DISCONNECTED:
-		link->gone = true;
+		link->gone = -ECONNRESET;
 		return 0;
 	default:
 		return status;
