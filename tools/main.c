@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "base/text.h"
 #include "tools/commands.h"
+#include "tools/hosts_options.h"
 
 #define PURPOSE "train transformers whose layers are split into stages"
 
@@ -170,6 +171,7 @@ int main(int argc, char **argv)
 	/* Asks what a job waits for: no harm where none runs yet, or any more. */
 	signal(SIGUSR1, SIG_IGN);
 	status = dispatch(argc, argv);
+	hosts_options_end(status);
 	if (fflush(stdout) || ferror(stdout)) {
 		if (errno != EPIPE && status == 0)
 			log_error("cannot write to standard output: %s",
