@@ -3,6 +3,7 @@ noinst_LIBRARIES += transport/libtransport.a
 transport_libtransport_a_SOURCES = \
 	transport/transport.c transport/transport.h \
 	transport/transport_ops.h \
+	transport/hello.c transport/hello.h \
 	transport/queue.c transport/queue.h \
 	transport/spin.c transport/spin.h \
 	transport/wire.c transport/wire.h \
@@ -26,6 +27,14 @@ transport_libtransport_a_SOURCES = \
 	transport/secure/key.c \
 	transport/secure/record.c \
 	transport/secure/session.c \
+	transport/shm/ring.h \
+	transport/shm/shm.h \
+	transport/shm/connect.c \
+	transport/shm/endpoint.c \
+	transport/shm/link.c \
+	transport/shm/mail.c \
+	transport/shm/memory.c \
+	transport/shm/wait.c \
 	transport/tcp/tcp.h \
 	transport/tcp/address.c \
 	transport/tcp/connect.c \
@@ -37,12 +46,12 @@ transport_libtransport_a_SOURCES = \
 	transport/tcp/uring.c \
 	transport/tcp/watch.c
 transport_libtransport_a_SOURCES += \
+	transport/rdma/control.c transport/rdma/control.h \
 	transport/rdma/devices.h
 if HAVE_RDMA
 transport_libtransport_a_SOURCES += \
 	transport/rdma/rdma.h \
 	transport/rdma/connect.c \
-	transport/rdma/control.c transport/rdma/control.h \
 	transport/rdma/devices.c \
 	transport/rdma/endpoint.c \
 	transport/rdma/link.c \

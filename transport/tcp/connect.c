@@ -19,9 +19,10 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "transport/hello.h"
 #include "transport/tcp/tcp.h"
 
-#define FRAME_BYTES (WIRE_HEADER_BYTES + WIRE_HELLO_BYTES)
+#define FRAME_BYTES TRANSPORT_HELLO_BYTES
 #define STRANGERS   128                 /* accepted at once, before a hello */
 #define STRANGER_NS (5 * NS_PER_SECOND) /* time to say it */
 /* Only then may it have to go for another: an honest one needs less. */
@@ -98,31 +99,6 @@ err_close:
 	return status;
 }
 
-static void encode_hello(const struct tcp_endpoint *endpoint, unsigned to,
-			 enum wire_type type, uint64_t tag,
-			 unsigned char out[FRAME_BYTES])
-{
-	const struct transport_config *config = &endpoint->base.config;
-	struct wire_header header = {
-		.version = WIRE_VERSION,
-		.type = (uint16_t)type,
-		.job = config->job,
-		.epoch = config->epoch,
-		.source = config->rank,
-		.destination = to,
-		.tag = tag,
-	};
-	struct wire_hello hello = {
-		.size = config->size,
-		.checksum = config->checksum,
-		.wire = config->wire,
-	};
-
-	memcpy(hello.fingerprint, config->fingerprint,
-	       sizeof(hello.fingerprint));
-	wire_hello_encode(&header, &hello, out);
-}
-
 static void greeting_drop(struct greeting *greeting)
 {
 	secure_session_destroy(greeting->session);
@@ -162,7 +138,8 @@ static int greeting_dial(struct meeting *meeting, struct greeting *greeting)
 			endpoint->base.config.socket_buffer_bytes);
 	greeting->sent = 0;
 	greeting->received = 0;
-	encode_hello(endpoint, greeting->peer, WIRE_HELLO, 0, greeting->out);
+	transport_hello_write(&endpoint->base.config, greeting->peer,
+			      WIRE_HELLO, 0, greeting->out);
 	greeting->state = GREETING_CONNECTING;
 	if (connect(greeting->fd, (struct sockaddr *)&remote, length) &&
 	    errno != EINPROGRESS)
@@ -174,13 +151,16 @@ static int greeting_link(struct meeting *meeting, struct greeting *greeting,
 			 unsigned peer)
 {
 	struct tcp_endpoint *endpoint = meeting->endpoint;
+	struct timeval patience = {.tv_usec = TCP_PATIENCE_NS / NS_PER_US};
 	struct tcp_link *link;
 	int status;
 	int flags;
 
+	/* Calls say MSG_DONTWAIT unless they mean to sleep. */
 	flags = fcntl(greeting->fd, F_GETFL);
-	if (endpoint->backend->blocking)
-		fcntl(greeting->fd, F_SETFL, flags & ~O_NONBLOCK);
+	fcntl(greeting->fd, F_SETFL, flags & ~O_NONBLOCK);
+	setsockopt(greeting->fd, SOL_SOCKET, SO_RCVTIMEO, &patience,
+		   sizeof(patience));
 	link = tcp_link_add(endpoint, peer, greeting->fd);
 	if (!link)
 		return -ENOMEM;
@@ -202,116 +182,11 @@ static int greeting_link(struct meeting *meeting, struct greeting *greeting,
 	return 0;
 }
 
-enum verdict {
-	VERDICT_SAME,
-	VERDICT_STRANGER,  /* not of this job and epoch, or not a hello */
-	VERDICT_DIFFERENT, /* ours, and it disagrees: no use in waiting */
-};
-
-static const char *wire_name(enum transport_wire wire)
-{
-	switch (wire) {
-	case TRANSPORT_WIRE_AUTHENTIC:
-		return "authentic";
-	case TRANSPORT_WIRE_ENCRYPTED:
-		return "encrypted";
-	default:
-		return "checked";
-	}
-}
-
-static enum verdict judge_hello(const struct tcp_endpoint *endpoint,
-				const struct wire_header *header,
-				const unsigned char *in, char *text,
-				size_t size)
-{
-	const struct transport_config *config = &endpoint->base.config;
-	struct wire_hello hello;
-	enum wire_fault fault;
-
-	fault = wire_hello_decode(header, in + WIRE_HEADER_BYTES, &hello);
-	if (fault) {
-		snprintf(text, size, "its hello is damaged (%s)",
-			 wire_fault_text(fault));
-		return VERDICT_STRANGER;
-	}
-	if (hello.size != config->size) {
-		snprintf(text, size, "it counts %u ranks, this one %u",
-			 hello.size, config->size);
-		return VERDICT_DIFFERENT;
-	}
-	if (hello.checksum != config->checksum) {
-		snprintf(text, size, "its payload checksums are %s, here %s",
-			 hello.checksum ? "on" : "off",
-			 config->checksum ? "on" : "off");
-		return VERDICT_DIFFERENT;
-	}
-	if (hello.wire != config->wire) {
-		snprintf(text, size, "its links are %s, here they are %s",
-			 wire_name(hello.wire), wire_name(config->wire));
-		return VERDICT_DIFFERENT;
-	}
-	if (memcmp(hello.fingerprint, config->fingerprint,
-		   sizeof(hello.fingerprint)) != 0) {
-		snprintf(text, size,
-			 "the fingerprints differ: other shapes, schedule or "
-			 "numerics (another model, build or processor?)");
-		return VERDICT_DIFFERENT;
-	}
-	return VERDICT_SAME;
-}
-
-/* A whole frame: is it a hello of our job, and does it agree with us? */
-static enum verdict judge(const struct tcp_endpoint *endpoint,
-			  const unsigned char *in, struct wire_header *header,
-			  char *text, size_t size)
-{
-	const struct transport_config *config = &endpoint->base.config;
-	enum wire_fault fault = wire_header_decode(in, header);
-
-	if (fault == WIRE_BAD_MAGIC || fault == WIRE_BAD_HEADER_CRC) {
-		header->source = TRANSPORT_RANKS_MAX;
-		snprintf(text, size, "it does not speak this protocol (%s)",
-			 wire_fault_text(fault));
-		return VERDICT_STRANGER;
-	}
-	if (header->job != config->job) {
-		snprintf(text, size,
-			 "it belongs to job 0x%" PRIx64
-			 ", this one to job 0x%" PRIx64,
-			 header->job, config->job);
-		return VERDICT_STRANGER;
-	}
-	if (fault == WIRE_BAD_VERSION) {
-		snprintf(text, size,
-			 "it speaks protocol version %u, this one %u",
-			 header->version, WIRE_VERSION);
-		return VERDICT_DIFFERENT;
-	}
-	if (header->epoch != config->epoch) {
-		snprintf(text, size, "it is in epoch %u, this one in epoch %u",
-			 header->epoch, config->epoch);
-		return VERDICT_STRANGER;
-	}
-	if (header->destination != config->rank) {
-		snprintf(text, size, "it looks for rank %u, this is rank %u",
-			 header->destination, config->rank);
-		return VERDICT_STRANGER;
-	}
-	if (fault) {
-		snprintf(text, size, "its hello is damaged (%s)",
-			 wire_fault_text(fault));
-		return VERDICT_STRANGER;
-	}
-	return judge_hello(endpoint, header, in, text, size);
-}
-
 static int differ(const struct tcp_endpoint *endpoint, unsigned peer,
 		  const char *text)
 {
-	return fail(-EPROTO,
-		    "tcp: rank %u and rank %u cannot work together: %s",
-		    endpoint->base.config.rank, peer, text);
+	return fail(-EPROTO, "%s: rank %u and rank %u cannot work together: %s",
+		    endpoint->name, endpoint->base.config.rank, peer, text);
 }
 
 /* Outgoing: the answer is complete. */
@@ -319,11 +194,12 @@ static int hear_answer(struct meeting *meeting, struct greeting *greeting)
 {
 	struct tcp_endpoint *endpoint = meeting->endpoint;
 	struct wire_header header;
-	enum verdict verdict;
+	enum transport_verdict verdict;
 	char text[160];
 
-	verdict = judge(endpoint, greeting->in, &header, text, sizeof(text));
-	if (verdict != VERDICT_SAME)
+	verdict = transport_hello_judge(&endpoint->base.config, greeting->in,
+					&header, text, sizeof(text));
+	if (verdict != TRANSPORT_VERDICT_SAME)
 		return differ(endpoint, greeting->peer, text);
 	if (header.source != greeting->peer) {
 		snprintf(text, sizeof(text), "rank %u answers at %s",
@@ -356,7 +232,8 @@ static bool is_awaited(const struct meeting *meeting, unsigned rank)
 static bool answer(struct meeting *meeting, struct greeting *greeting,
 		   unsigned to, enum wire_type type, uint64_t tag)
 {
-	encode_hello(meeting->endpoint, to, type, tag, greeting->out);
+	transport_hello_write(&meeting->endpoint->base.config, to, type, tag,
+			      greeting->out);
 	return send(greeting->fd, greeting->out, FRAME_BYTES, MSG_NOSIGNAL) ==
 	       FRAME_BYTES;
 }
@@ -372,20 +249,21 @@ static int hear_hello(struct meeting *meeting, struct greeting *greeting)
 {
 	struct tcp_endpoint *endpoint = meeting->endpoint;
 	struct wire_header header = {.type = 0};
-	enum verdict verdict;
+	enum transport_verdict verdict;
 	char text[128];
 	bool awaited;
 
-	verdict = judge(endpoint, greeting->in, &header, text, sizeof(text));
+	verdict = transport_hello_judge(&endpoint->base.config, greeting->in,
+					&header, text, sizeof(text));
 	awaited = is_awaited(meeting, header.source);
-	if (verdict == VERDICT_SAME && header.type == WIRE_HELLO && awaited &&
-	    !endpoint->link_of[header.source]) {
+	if (verdict == TRANSPORT_VERDICT_SAME && header.type == WIRE_HELLO &&
+	    awaited && !endpoint->link_of[header.source]) {
 		if (answer(meeting, greeting, header.source, WIRE_HELLO, 0))
 			return greeting_link(meeting, greeting, header.source);
 		greeting_drop(greeting);
 		return 0;
 	}
-	if (verdict == VERDICT_SAME) {
+	if (verdict == TRANSPORT_VERDICT_SAME) {
 		answer(meeting, greeting, header.source, WIRE_REFUSE,
 		       awaited ? WIRE_REFUSAL_DUPLICATE
 			       : WIRE_REFUSAL_NOT_EXPECTED);
@@ -396,7 +274,7 @@ static int hear_hello(struct meeting *meeting, struct greeting *greeting)
 	if (header.type)
 		answer(meeting, greeting, header.source, WIRE_HELLO, 0);
 	greeting_drop(greeting);
-	if (verdict == VERDICT_DIFFERENT && awaited)
+	if (verdict == TRANSPORT_VERDICT_DIFFERENT && awaited)
 		return differ(endpoint, header.source, text);
 	turn_away(meeting, text);
 	return 0;
@@ -427,7 +305,8 @@ static int not_proved(struct meeting *meeting, struct greeting *greeting,
 	const char *reason = secure_session_reason(greeting->session);
 
 	if (outgoing && status == -EACCES)
-		return fail(status, "tcp: rank %u: rank %u, at %s, %s",
+		return fail(status, "%s: rank %u: rank %u, at %s, %s",
+			    meeting->endpoint->name,
 			    meeting->endpoint->base.config.rank, greeting->peer,
 			    meeting->addresses[greeting->peer], reason);
 	if (outgoing) {
@@ -473,8 +352,9 @@ static int no_key_here(struct meeting *meeting, struct greeting *greeting,
 {
 	if (outgoing)
 		return fail(-EACCES,
-			    "tcp: rank %u: rank %u, at %s, asks for the job "
+			    "%s: rank %u: rank %u, at %s, asks for the job "
 			    "key, and this rank has none (--key-file)",
+			    meeting->endpoint->name,
 			    meeting->endpoint->base.config.rank, greeting->peer,
 			    meeting->addresses[greeting->peer]);
 	secure_refuse(greeting->fd);
@@ -546,6 +426,10 @@ static int greeting_step(struct meeting *meeting, unsigned index, short events)
 			greeting_rest(greeting, strerror(error));
 			return 0;
 		}
+		if (!tcp_socket_is_ours(greeting->fd)) {
+			greeting_rest(greeting, "it is of another user");
+			return 0;
+		}
 		error = begin_proof(meeting, greeting, outgoing);
 		if (error)
 			return error;
@@ -599,6 +483,11 @@ static int accept_strangers(struct meeting *meeting)
 			     SOCK_CLOEXEC | SOCK_NONBLOCK);
 		if (fd < 0)
 			return 0;
+		if (!tcp_socket_is_ours(fd)) {
+			turn_away(meeting, "it is of another user");
+			close(fd);
+			continue;
+		}
 		tcp_socket_tune(
 			fd, meeting->endpoint->base.config.socket_buffer_bytes);
 		if (is_stranger(greeting)) {
@@ -703,12 +592,12 @@ static int time_is_up(const struct meeting *meeting, int64_t timeout_ns)
 				list + used, sizeof(list) - used,
 				" rank %u (it has not called)", peer);
 	}
-	return fail(
-		-ETIMEDOUT,
-		"tcp: rank %u has tried for %.1f s to connect; missing:%s%s",
-		meeting->endpoint->base.config.rank, clock_seconds(timeout_ns),
-		list,
-		describe_strangers(meeting, strangers, sizeof(strangers)));
+	return fail(-ETIMEDOUT,
+		    "%s: rank %u has tried for %.1f s to connect; missing:%s%s",
+		    meeting->endpoint->name,
+		    meeting->endpoint->base.config.rank,
+		    clock_seconds(timeout_ns), list,
+		    describe_strangers(meeting, strangers, sizeof(strangers)));
 }
 
 /* Once for all of them, however many there were. */
@@ -717,7 +606,7 @@ static void tell_of_strangers(const struct meeting *meeting)
 	char strangers[256];
 
 	if (meeting->turned_away)
-		log_info("tcp: rank %u has its links%s",
+		log_info("%s: rank %u has its links%s", meeting->endpoint->name,
 			 meeting->endpoint->base.config.rank,
 			 describe_strangers(meeting, strangers,
 					    sizeof(strangers)));
