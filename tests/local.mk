@@ -26,4 +26,5 @@ include tests/vm/local.mk
 include tests/interop/local.mk
 include tests/bench/local.mk
 include tests/fuzz/local.mk
+include tests/soak/local.mk
 include tests/sanitized.mk

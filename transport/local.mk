@@ -27,6 +27,14 @@ transport_libtransport_a_SOURCES = \
 	transport/secure/key.c \
 	transport/secure/record.c \
 	transport/secure/session.c \
+	transport/shm/ring.h \
+	transport/shm/shm.h \
+	transport/shm/connect.c \
+	transport/shm/endpoint.c \
+	transport/shm/link.c \
+	transport/shm/mail.c \
+	transport/shm/memory.c \
+	transport/shm/wait.c \
 	transport/tcp/tcp.h \
 	transport/tcp/address.c \
 	transport/tcp/connect.c \

@@ -16,11 +16,13 @@ static const struct transport_ops *const kinds[] = {
 	&transport_auto_ops,
 	&transport_inproc_ops,
 	&transport_rdma_ops,
+	&transport_shm_ops,
 	&transport_tcp_ops,
 };
 
 /* close() has no result: it waits this long, then says what it leaves. */
 #define CLOSE_TIMEOUT_NS 30000000000LL
+#define CLOSE_WOKEN_NS   1000000000LL /* once wake_fd is readable */
 
 void transport_config_default(struct transport_config *config)
 {
@@ -571,8 +573,10 @@ void transport_close(struct transport_endpoint *endpoint)
 	ops = endpoint->ops;
 	config = endpoint->config;
 	regions = endpoint->regions;
-	released = ops->cancel(endpoint, TRANSPORT_ALL_PEERS,
-			       CLOSE_TIMEOUT_NS) == 0;
+	released =
+		ops->cancel(endpoint, TRANSPORT_ALL_PEERS,
+			    transport_woken(endpoint) ? CLOSE_WOKEN_NS
+						      : CLOSE_TIMEOUT_NS) == 0;
 	for (i = 0; i < endpoint->region_count; i++) {
 		if (ops->drop_region)
 			ops->drop_region(endpoint, &regions[i]);

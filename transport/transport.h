@@ -29,6 +29,7 @@
 #include "base/compiler.h"
 
 #define TRANSPORT_ADDRESS_BYTES     512 /* an address, terminator included */
+#define TRANSPORT_KIND_BYTES        576 /* with what it wraps, see fault/ */
 #define TRANSPORT_KEY_BYTES         32
 #define TRANSPORT_FINGERPRINT_BYTES 32
 #define TRANSPORT_ALL_PEERS         (~0u)
@@ -57,7 +58,7 @@ enum transport_wire {
 
 /* Zero means the default in every field that has one. */
 struct transport_config {
-	/* "inproc", "tcp", "rdma", or "auto": for each link the best of the others */
+	/* "inproc", "shm", "tcp", "rdma", or "auto": for each link the best of the others */
 	const char *kind;
 	const char *io; /* tcp: "uring", "sockets" or "auto" (default) */
 	unsigned rank;
@@ -101,7 +102,8 @@ struct transport_config {
 
 	/*
 	 * Readable from the moment on when nothing is worth waiting for (0 or
-	 * -1: none): connect then returns -ECANCELED, silently. Never read from.
+	 * -1: none): connect then returns -ECANCELED, silently, and close no
+	 * longer waits for bytes to reach peers. Never read from.
 	 */
 	int wake_fd;
 
@@ -129,7 +131,7 @@ int transport_open(const struct transport_config *config,
 
 /*
  * Begins to accept, and writes the address that peers connect to:
- * "tcp:127.0.0.1:41233", "tcp:[::1]:41233", "inproc:3". Addresses beyond
+ * "tcp:127.0.0.1:41233", "tcp:[::1]:41233", "inproc:3", "shm:NAME". Addresses beyond
  * loopback are refused (-EACCES). Once per endpoint.
  */
 int transport_listen(struct transport_endpoint *endpoint, char *address,
@@ -261,7 +263,7 @@ int transport_cancel(struct transport_endpoint *endpoint, unsigned peer,
 		     int64_t timeout_ns) MUST_CHECK;
 
 struct transport_link_info {
-	char transport[16]; /* "inproc", "tcp" */
+	char transport[16]; /* "inproc", "shm", "tcp" */
 	char io[16];        /* "memory", "uring", "sockets" */
 	char reason[160];   /* why this one, in words */
 	int status;         /* 0, or what the link failed with */

@@ -124,6 +124,7 @@ extern const struct transport_ops transport_auto_ops;
 extern const struct transport_ops transport_fault_ops; /* fault/fault.h */
 extern const struct transport_ops transport_inproc_ops;
 extern const struct transport_ops transport_rdma_ops;
+extern const struct transport_ops transport_shm_ops;
 extern const struct transport_ops transport_tcp_ops;
 
 /* By kind; NULL: this program has no such transport. */

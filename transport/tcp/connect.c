@@ -151,13 +151,16 @@ static int greeting_link(struct meeting *meeting, struct greeting *greeting,
 			 unsigned peer)
 {
 	struct tcp_endpoint *endpoint = meeting->endpoint;
+	struct timeval patience = {.tv_usec = TCP_PATIENCE_NS / NS_PER_US};
 	struct tcp_link *link;
 	int status;
 	int flags;
 
+	/* Calls say MSG_DONTWAIT unless they mean to sleep. */
 	flags = fcntl(greeting->fd, F_GETFL);
-	if (endpoint->backend->blocking)
-		fcntl(greeting->fd, F_SETFL, flags & ~O_NONBLOCK);
+	fcntl(greeting->fd, F_SETFL, flags & ~O_NONBLOCK);
+	setsockopt(greeting->fd, SOL_SOCKET, SO_RCVTIMEO, &patience,
+		   sizeof(patience));
 	link = tcp_link_add(endpoint, peer, greeting->fd);
 	if (!link)
 		return -ENOMEM;
@@ -182,9 +185,8 @@ static int greeting_link(struct meeting *meeting, struct greeting *greeting,
 static int differ(const struct tcp_endpoint *endpoint, unsigned peer,
 		  const char *text)
 {
-	return fail(-EPROTO,
-		    "tcp: rank %u and rank %u cannot work together: %s",
-		    endpoint->base.config.rank, peer, text);
+	return fail(-EPROTO, "%s: rank %u and rank %u cannot work together: %s",
+		    endpoint->name, endpoint->base.config.rank, peer, text);
 }
 
 /* Outgoing: the answer is complete. */
@@ -303,7 +305,8 @@ static int not_proved(struct meeting *meeting, struct greeting *greeting,
 	const char *reason = secure_session_reason(greeting->session);
 
 	if (outgoing && status == -EACCES)
-		return fail(status, "tcp: rank %u: rank %u, at %s, %s",
+		return fail(status, "%s: rank %u: rank %u, at %s, %s",
+			    meeting->endpoint->name,
 			    meeting->endpoint->base.config.rank, greeting->peer,
 			    meeting->addresses[greeting->peer], reason);
 	if (outgoing) {
@@ -349,8 +352,9 @@ static int no_key_here(struct meeting *meeting, struct greeting *greeting,
 {
 	if (outgoing)
 		return fail(-EACCES,
-			    "tcp: rank %u: rank %u, at %s, asks for the job "
+			    "%s: rank %u: rank %u, at %s, asks for the job "
 			    "key, and this rank has none (--key-file)",
+			    meeting->endpoint->name,
 			    meeting->endpoint->base.config.rank, greeting->peer,
 			    meeting->addresses[greeting->peer]);
 	secure_refuse(greeting->fd);
@@ -422,6 +426,10 @@ static int greeting_step(struct meeting *meeting, unsigned index, short events)
 			greeting_rest(greeting, strerror(error));
 			return 0;
 		}
+		if (!tcp_socket_is_ours(greeting->fd)) {
+			greeting_rest(greeting, "it is of another user");
+			return 0;
+		}
 		error = begin_proof(meeting, greeting, outgoing);
 		if (error)
 			return error;
@@ -475,6 +483,11 @@ static int accept_strangers(struct meeting *meeting)
 			     SOCK_CLOEXEC | SOCK_NONBLOCK);
 		if (fd < 0)
 			return 0;
+		if (!tcp_socket_is_ours(fd)) {
+			turn_away(meeting, "it is of another user");
+			close(fd);
+			continue;
+		}
 		tcp_socket_tune(
 			fd, meeting->endpoint->base.config.socket_buffer_bytes);
 		if (is_stranger(greeting)) {
@@ -579,12 +592,12 @@ static int time_is_up(const struct meeting *meeting, int64_t timeout_ns)
 				list + used, sizeof(list) - used,
 				" rank %u (it has not called)", peer);
 	}
-	return fail(
-		-ETIMEDOUT,
-		"tcp: rank %u has tried for %.1f s to connect; missing:%s%s",
-		meeting->endpoint->base.config.rank, clock_seconds(timeout_ns),
-		list,
-		describe_strangers(meeting, strangers, sizeof(strangers)));
+	return fail(-ETIMEDOUT,
+		    "%s: rank %u has tried for %.1f s to connect; missing:%s%s",
+		    meeting->endpoint->name,
+		    meeting->endpoint->base.config.rank,
+		    clock_seconds(timeout_ns), list,
+		    describe_strangers(meeting, strangers, sizeof(strangers)));
 }
 
 /* Once for all of them, however many there were. */
@@ -593,7 +606,7 @@ static void tell_of_strangers(const struct meeting *meeting)
 	char strangers[256];
 
 	if (meeting->turned_away)
-		log_info("tcp: rank %u has its links%s",
+		log_info("%s: rank %u has its links%s", meeting->endpoint->name,
 			 meeting->endpoint->base.config.rank,
 			 describe_strangers(meeting, strangers,
 					    sizeof(strangers)));
