@@ -217,15 +217,28 @@ static PRINTF_LIKE(5, 6) void blame(struct coordinator *coordinator,
 		tell_abort(coordinator);
 }
 
+/* The latest step heard of; all ranks are at about the same one. */
+static int64_t latest_step(const struct coordinator *coordinator)
+{
+	int64_t step = -1;
+
+	for (unsigned i = 0; i < coordinator->config.size; i++)
+		step = MAX(step, coordinator->members[i].last_step);
+	return step;
+}
+
 /* " at step 12 on n1", as far as it is known. */
-static const char *at_step(const struct member *member, char *buffer,
+static const char *at_step(const struct coordinator *coordinator,
+			   const struct member *member, char *buffer,
 			   size_t size)
 {
+	int64_t number = member->last_step;
 	char step[32] = "";
 
-	if (member->last_step >= 0)
-		snprintf(step, sizeof(step), " at step %" PRId64,
-			 member->last_step);
+	if (number < 0 && member->hello)
+		number = latest_step(coordinator);
+	if (number >= 0)
+		snprintf(step, sizeof(step), " at step %" PRId64, number);
 	snprintf(buffer, size, "%s%s%s", step, member->hello ? " on " : "",
 		 member->host);
 	return buffer;
@@ -261,7 +274,7 @@ static void member_lost(struct coordinator *coordinator, unsigned rank)
 		return;
 	blame(coordinator, CAUSE_CLOSED, -ECONNRESET, (int)rank,
 	      "%s closed its control connection without a word%s", member->name,
-	      at_step(member, step, sizeof(step)));
+	      at_step(coordinator, member, step, sizeof(step)));
 }
 
 static void member_flush(struct coordinator *coordinator, unsigned rank)
@@ -436,6 +449,7 @@ static int take_progress(struct coordinator *coordinator, unsigned rank,
 	    0)
 		return -EPROTO;
 	note_step(member, message);
+	state.step = member->last_step;
 	snprintf(member->action, sizeof(member->action), "%s", action);
 	member->wait = state.wait;
 	member->wait_peer = state.peer;
@@ -548,7 +562,7 @@ static int take_failed(struct coordinator *coordinator, unsigned rank,
 		text = strerror((int)-code);
 	blame(coordinator, code_is_link((int)code) ? CAUSE_LINK : CAUSE_FAILED,
 	      (int)code, (int)rank, "%s failed%s: %s", member->name,
-	      at_step(member, step, sizeof(step)), text);
+	      at_step(coordinator, member, step, sizeof(step)), text);
 	return 0;
 }
 
@@ -633,14 +647,15 @@ static void beat(struct coordinator *coordinator)
 }
 
 /* "at step 3 in 1F2, waiting for data from rank 0" */
-static const char *describe(const struct member *member, char *text,
+static const char *describe(const struct coordinator *coordinator,
+			    const struct member *member, char *text,
 			    size_t size)
 {
 	char step[PLACE_BYTES];
 	int used;
 
 	used = snprintf(text, size, "%s%s%s",
-			at_step(member, step, sizeof(step)),
+			at_step(coordinator, member, step, sizeof(step)),
 			member->action[0] ? " in " : "", member->action);
 	used = MIN(used, (int)size - 1);
 	if (member->wait == LIVENESS_WAITS_DATA)
@@ -665,7 +680,7 @@ static void blame_silent(struct coordinator *coordinator,
 	blame(coordinator, CAUSE_SILENT, -ETIMEDOUT, (int)verdict->rank,
 	      "%s gives no sign of life for %.1f s, last heard of%s: %s",
 	      member->name, clock_seconds(verdict->quiet_ns),
-	      describe(member, text, sizeof(text)),
+	      describe(coordinator, member, text, sizeof(text)),
 	      member->remote ? "it is stopped, or its host or the network "
 			       "between is gone"
 			     : "it is stopped");
@@ -684,7 +699,7 @@ static void blame_stalled(struct coordinator *coordinator,
 		      "%s is alive and has not gone on for %.0f s%s "
 		      "(--stall-timeout, now %.0f s)",
 		      member->name, clock_seconds(verdict->quiet_ns),
-		      describe(member, text, sizeof(text)),
+		      describe(coordinator, member, text, sizeof(text)),
 		      clock_seconds(verdict->limit_ns));
 		return;
 	}
@@ -693,8 +708,8 @@ static void blame_stalled(struct coordinator *coordinator,
 	      "other%s; a message between them is lost (--stall-timeout, now "
 	      "%.0f s)",
 	      member->name, verdict->peer, clock_seconds(verdict->quiet_ns),
-	      describe(member, text, sizeof(text)),
-	      describe(&coordinator->members[verdict->peer], other,
+	      describe(coordinator, member, text, sizeof(text)),
+	      describe(coordinator, &coordinator->members[verdict->peer], other,
 		       sizeof(other)),
 	      clock_seconds(verdict->limit_ns));
 }
@@ -909,7 +924,7 @@ void coordinator_rank_ended(struct coordinator *coordinator, unsigned rank,
 		return;
 	blame(coordinator, CAUSE_DIED, -ECHILD, (int)rank, "%s %s%s%s",
 	      member->name, how ? how : "ended without a word",
-	      at_step(member, step, sizeof(step)),
+	      at_step(coordinator, member, step, sizeof(step)),
 	      member->done ? ", after it was done" : "");
 }
 

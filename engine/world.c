@@ -26,7 +26,7 @@
 struct rank {
 	struct world world;
 	struct transport_hub *hub;
-	char transport[16];
+	char transport[TRANSPORT_KIND_BYTES];
 	char io[16];
 	uint64_t session;
 	uint32_t epoch;
@@ -341,6 +341,8 @@ static bool is_never(const struct world_control *control, int64_t unused)
 
 static int say_hello(struct world *world, const char *numerics)
 {
+	int rc;
+
 	if (gethostname(world->host, sizeof(world->host)) < 0)
 		text_copy(world->host, sizeof(world->host), "?");
 	world->host[sizeof(world->host) - 1] = '\0';
@@ -348,11 +350,13 @@ static int say_hello(struct world *world, const char *numerics)
 		if (*c < ' ' || *c > '~')
 			*c = '?'; /* JSON takes UTF-8 only */
 	}
-	return world_control_send(world->control, CONTROL_HELLO,
-				  json_pack("{s:i, s:I, s:s, s:s}", "version",
-					    CONTROL_VERSION, "pid",
-					    (json_int_t)getpid(), "host",
-					    world->host, "numerics", numerics));
+	rc = world_control_send(world->control, CONTROL_HELLO,
+				json_pack("{s:i, s:I, s:s, s:s}", "version",
+					  CONTROL_VERSION, "pid",
+					  (json_int_t)getpid(), "host",
+					  world->host, "numerics", numerics));
+	atomic_store(&world->control->greeted, true);
+	return rc;
 }
 
 static int read_session(const json_t *welcome, uint64_t *session)

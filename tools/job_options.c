@@ -9,8 +9,10 @@
 #include "data/sampler.h"
 #include "engine/run.h"
 #include "model/kernels/numerics.h"
+#include "transport/fault/plan.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -120,6 +122,31 @@ int job_options_numerics(char *out, size_t size)
 	return numerics_describe(out, size);
 }
 
+/* As struct launch takes it: 0 means the default there, and never here. */
+static int64_t timeout_ns(const struct options *options, const char *name)
+{
+	double seconds;
+
+	if (strcmp(name, "stall-timeout") == 0 &&
+	    !options_is_set(options, name))
+		return 0;
+	seconds = options_real(options, name);
+	return seconds > 0 ? (int64_t)(seconds * 1e9) : -1;
+}
+
+/* Below that a busy machine looks like a dead one. */
+static int check_heartbeat(const struct options *options)
+{
+	double seconds = options_real(options, "heartbeat-timeout");
+
+	if (seconds > 0 && seconds < 1)
+		return fail(-EINVAL,
+			    "--heartbeat-timeout %g: at least 1 second, or 0 "
+			    "for never",
+			    seconds);
+	return 0;
+}
+
 const char *job_options_transport(const struct options *options, unsigned ranks)
 {
 	const char *transport = options_string(options, "transport");
@@ -128,12 +155,41 @@ const char *job_options_transport(const struct options *options, unsigned ranks)
 							    : transport;
 }
 
+/*
+ * The transport wrapped by --faults, in `room`. Only where it was typed: a run
+ * that goes on has its options from run.json, but not its misfortunes.
+ */
+static int wrap_transport(const struct options *options, char *room,
+			  size_t size, const char **transport)
+{
+	const char *text = options_string(options, "faults");
+	struct fault_plan plan;
+	int rc;
+
+	if (!text || !options_is_typed(options, "faults"))
+		return 0;
+	rc = fault_plan_parse(text, &plan);
+	if (rc)
+		return rc;
+	if (strcmp(*transport, "inproc") == 0)
+		return fail(-EINVAL,
+			    "--faults needs links between processes: two "
+			    "stages or more, and not --transport inproc");
+	if ((size_t)snprintf(room, size, "fault:%s:%s", *transport, text) >=
+	    size)
+		return fail(-EINVAL, "--faults: the plan is too long");
+	log_warning("the links are made to fail by --faults %s", text);
+	*transport = room;
+	return 0;
+}
+
 int job_options_launch(const struct options *options, const struct job *job,
 		       void (*event)(void *argument, unsigned rank,
 				     const json_t *event),
 		       void *argument, struct launch_result *result)
 {
 	char numerics[JOB_OPTIONS_NUMERICS_BYTES];
+	char wrapped[TRANSPORT_KIND_BYTES];
 	json_t *json = job_to_json(job);
 	struct launch launch = {
 		.ranks = job->ranks,
@@ -142,6 +198,9 @@ int job_options_launch(const struct options *options, const struct job *job,
 		.pin = !options_flag(options, "no-pin"),
 		.transport = job_options_transport(options, job->ranks),
 		.io = options_string(options, "tcp-io"),
+		.heartbeat_timeout_ns =
+			timeout_ns(options, "heartbeat-timeout"),
+		.stall_timeout_ns = timeout_ns(options, "stall-timeout"),
 		.job = json,
 		.quiet = job->kind != JOB_TRAIN,
 		.rank_main = run_rank,
@@ -151,8 +210,13 @@ int job_options_launch(const struct options *options, const struct job *job,
 	};
 	int rc = job_options_numerics(numerics, sizeof(numerics));
 
+	if (!rc)
+		rc = check_heartbeat(options);
 	if (!rc && !json)
 		rc = fail(-ENOMEM, "no memory for the job");
+	if (!rc)
+		rc = wrap_transport(options, wrapped, sizeof(wrapped),
+				    &launch.transport);
 	if (!rc)
 		rc = job_attach_schedule(job, json);
 	if (rc)

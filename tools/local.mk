@@ -27,6 +27,7 @@ stagecoach_SOURCES = tools/main.c tools/commands.h \
 	tools/auto_schedule.h tools/auto_schedule.c \
 	tools/bench/bench.h \
 	tools/bench/cell.c tools/bench/control.c \
+	tools/bench/list.c \
 	tools/bench/memory.c tools/bench/message.c \
 	tools/bench/raw.c tools/bench/raw.h \
 	tools/bench/remote.c \

@@ -59,8 +59,8 @@ struct tcp_link {
 	uint32_t arrived_crc; /* of the payload so far */
 	unsigned char *stage; /* TCP_STAGE_BYTES: a short frame, in one piece */
 
-	char host[64];          /* numeric, for messages */
-	int64_t waits_since_ns; /* something is unanswered; 0: nothing is */
+	char host[64];       /* numeric, for messages */
+	int64_t answered_ns; /* watch.c: nothing was unanswered then */
 
 	uint64_t messages_sent, messages_received;
 	uint64_t bytes_sent, bytes_received;
@@ -126,12 +126,13 @@ extern const struct tcp_backend tcp_sockets_backend;
 
 /*
  * endpoint.c, for a transport that sets its links up by tcp: the socket of a
- * link, and whether the peer has closed its end (also when it was killed).
+ * link, and whether it has ended: 0, -ECONNRESET when the peer has closed it
+ * (also when it was killed), -ETIMEDOUT when its host no longer answers.
  */
 int tcp_endpoint_socket(const struct transport_endpoint *endpoint,
 			unsigned peer);
-bool tcp_endpoint_peer_ended(const struct transport_endpoint *endpoint,
-			     unsigned peer);
+int tcp_endpoint_peer_ended(const struct transport_endpoint *endpoint,
+			    unsigned peer);
 
 /*
  * For shm, which sets its links up by tcp: as config.bind, sockets within the
