@@ -6,6 +6,7 @@
 
 #include "engine/job.h"
 #include "engine/launch.h"
+#include "tools/hosts_options.h"
 #include "tools/options.h"
 
 #define JOB_OPTIONS_TRANSPORTS "auto|tcp|rdma|inproc"
@@ -26,6 +27,25 @@
 		.help = "for tests: delay, damage or cut the links by a plan, "\
 			"e.g. seed=7,corrupt=0.001 (docs/TRANSPORTS.md)"       \
 	}
+/* clang-format off */
+#define JOB_OPTIONS_LIVENESS                                                   \
+	{.name = "stall-timeout",                                              \
+	 .kind = OPTION_REAL,                                                  \
+	 .argument = "SECONDS",                                                \
+	 .minimum = 0,                                                         \
+	 .maximum = 1e6,                                                       \
+	 .help = "end when ranks are alive and none has gone on for so long; " \
+		 "0: never (default: ten times the longest action so far, at " \
+		 "least 60)"},                                                 \
+	{.name = "heartbeat-timeout",                                          \
+	 .kind = OPTION_REAL,                                                  \
+	 .argument = "SECONDS",                                                \
+	 .fallback = "3.5",                                                    \
+	 .minimum = 0,                                                         \
+	 .maximum = 1e6,                                                       \
+	 .help = "give a rank up that gave no sign of life for so long; 0: "   \
+		 "never"}
+/* clang-format on */
 
 /* Rows every command that runs a pipeline has. */
 #define JOB_OPTIONS_PIPELINE                                                                \
@@ -71,6 +91,7 @@
 		 .choices = "auto|shared|root",                                             \
 		 .fallback = "auto",                                                        \
 		 .help = JOB_OPTIONS_STORE_HELP},                                           \
+		JOB_OPTIONS_LIVENESS,                                                       \
 	{                                                                                   \
 		.name = "no-pin", .kind = OPTION_FLAG,                                      \
 		.help = "leave threads free to move between cores"                          \

@@ -102,7 +102,8 @@ struct transport_config {
 
 	/*
 	 * Readable from the moment on when nothing is worth waiting for (0 or
-	 * -1: none): connect then returns -ECANCELED, silently. Never read from.
+	 * -1: none): connect then returns -ECANCELED, silently, and close no
+	 * longer waits for bytes to reach peers. Never read from.
 	 */
 	int wake_fd;
 

@@ -5,6 +5,7 @@ E2E_TESTS = \
 	tests/e2e/test-same-bits-schedules.sh \
 	tests/e2e/test-large-shape.sh \
 	tests/e2e/test-failures.sh \
+	tests/e2e/test-liveness.sh \
 	tests/e2e/test-plan.sh \
 	tests/e2e/test-stores.sh \
 	tests/e2e/test-learning.sh \

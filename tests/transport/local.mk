@@ -25,6 +25,16 @@ check_PROGRAMS += tests/transport/test-secure tests/transport/test-wire \
 TESTS += tests/transport/test-secure tests/transport/test-wire \
 	$(transport_tests)
 
+# It waits for most of its time, and looks inside for the sockets.
+check_PROGRAMS += tests/transport/test-tcp-silence
+TESTS += tests/transport/test-tcp-silence
+tests_transport_test_tcp_silence_SOURCES = \
+	tests/transport/test-tcp-silence.c \
+	tests/transport/world.c tests/transport/world.h
+tests_transport_test_tcp_silence_CPPFLAGS = $(TEST_CPPFLAGS)
+tests_transport_test_tcp_silence_LDADD = $(transport_test_libs)
+tests_transport_test_tcp_silence_LDFLAGS = $(transport_test_ldflags)
+
 conformance_sources = \
 	tests/transport/conformance.c tests/transport/conformance.h \
 	tests/transport/conformance-connect.c \

@@ -25,6 +25,7 @@
 	 .help = "compute threads a rank; 0: the cores divided by the ranks"}, \
 	{"no-pin", 0, OPTION_FLAG,                                             \
 	 .help = "leave threads free to move between cores"},                  \
+	JOB_OPTIONS_LIVENESS,                                                  \
 	{"steps", 'n', OPTION_INTEGER, .argument = "N", .fallback = "5",       \
 	 .minimum = 1, .maximum = 1000,                                        \
 	 .help = "steps to measure each time, after one that warms up"}

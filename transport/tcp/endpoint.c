@@ -448,7 +448,7 @@ static bool is_reset(int fd)
 /*
  * close(2) with unread bytes resets the connection, and a reset drops what the
  * peer's kernel does not have yet. A link that ends in the middle of something
- * is not waited for.
+ * is not waited for, nor is any once nothing is worth it (wake_fd).
  */
 static void linger(const struct tcp_endpoint *endpoint)
 {
@@ -458,6 +458,7 @@ static void linger(const struct tcp_endpoint *endpoint)
 
 	for (i = 0; i < endpoint->link_count; i++) {
 		while (endpoint->links[i].orderly &&
+		       !transport_woken(&endpoint->base) &&
 		       ioctl(endpoint->links[i].fd, SIOCOUTQ, &unsent) == 0 &&
 		       unsent > 0 && !is_reset(endpoint->links[i].fd) &&
 		       clock_now_ns() < deadline_ns)

@@ -59,8 +59,8 @@ struct tcp_link {
 	uint32_t arrived_crc; /* of the payload so far */
 	unsigned char *stage; /* TCP_STAGE_BYTES: a short frame, in one piece */
 
-	char host[64];          /* numeric, for messages */
-	int64_t waits_since_ns; /* something is unanswered; 0: nothing is */
+	char host[64];       /* numeric, for messages */
+	int64_t answered_ns; /* watch.c: nothing was unanswered then */
 
 	uint64_t messages_sent, messages_received;
 	uint64_t bytes_sent, bytes_received;
