@@ -184,5 +184,10 @@ tests_transport_test_tcp_fallback_SOURCES = \
 tests_transport_test_tcp_fallback_CPPFLAGS = $(TEST_CPPFLAGS)
 tests_transport_test_tcp_fallback_LDADD = $(transport_test_libs)
 tests_transport_test_tcp_fallback_LDFLAGS = $(transport_test_ldflags)
+
+soak-flips: tests/transport/test-flips-bpf$(EXEEXT)
+	FLIPS=10000 tests/transport/test-flips-bpf$(EXEEXT)
+soak: soak-flips
+.PHONY: soak-flips
 endif
 
