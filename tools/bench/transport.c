@@ -17,7 +17,7 @@ static const struct option_spec table[] = {
 	 .kind = OPTION_STRING,
 	 .argument = "LIST",
 	 .group = "What",
-	 .help = "of inproc, tcp, tcp/uring, tcp/sockets (default: all that run here)"},
+	 .help = "of inproc, shm, tcp, tcp/uring, tcp/sockets (default: all that run here)"},
 	{.name = "test",
 	 .kind = OPTION_CHOICE,
 	 .argument = "TEST",
@@ -91,6 +91,10 @@ static const struct family families[] = {
 	{.name = "inproc",
 	 .yardstick = BENCH_MEMORY,
 	 .threads = true,
+	 .in_place = true,
+	 .ios = {""}},
+	{.name = "shm",
+	 .yardstick = BENCH_MEMORY,
 	 .in_place = true,
 	 .ios = {""}},
 	{.name = "tcp",
@@ -182,7 +186,7 @@ static int choose_word(struct bench *bench, const char *word, bool asked)
 	}
 	return known ? 0
 		     : fail(-EINVAL,
-			    "--transport: '%s' is none of inproc, tcp, "
+			    "--transport: '%s' is none of inproc, shm, tcp, "
 			    "tcp/uring, tcp/sockets",
 			    word);
 }
