@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -729,6 +730,56 @@ static void case_scribbler(void)
 	free(h.private);
 }
 
+struct racer {
+	struct hostile hostile; /* a copy: other dice */
+	atomic_bool stop;
+};
+
+static void *scribble_on(void *argument)
+{
+	struct racer *racer = argument;
+
+	while (!atomic_load(&racer->stop))
+		scribble(&racer->hostile);
+	return NULL;
+}
+
+/* The same while rank 0 reads: what was checked may be another thing then. */
+static void case_racing_scribbler(void)
+{
+	struct hostile h = {.counter = 0};
+	struct racer racer = {.stop = false};
+	pthread_t thread;
+	int64_t until;
+	uint64_t seed;
+	unsigned i;
+
+	hostile_init(&h);
+	racer.hostile = h;
+	/* As a peer does it: through a mapping of its own. */
+	racer.hostile.link =
+		((struct shm_endpoint *)h.world.endpoint[1])->link_of[0];
+	racer.hostile.key = random_key_numbered(1, 2, 3, 4);
+	CHECK_EQUAL(pthread_create(&thread, NULL, scribble_on, &racer), 0);
+	until = clock_now_ns() + 300 * MS;
+	for (seed = 0; clock_now_ns() < until; seed++) {
+		h.key = random_key_numbered(seed, 1, 0, 0);
+		h.counter = 0;
+		log_capture();
+		renew(&h);
+		for (i = 0; i < 40; i++)
+			act(&h);
+		h.failed += h.link->status != 0;
+		check_guards(&h);
+	}
+	atomic_store(&racer.stop, true);
+	pthread_join(thread, NULL);
+	CHECK(h.failed > 0);
+	renew(&h);
+	world_close(&h.world);
+	free(h.private);
+}
+
 int main(void)
 {
 	static const struct {
@@ -741,6 +792,7 @@ int main(void)
 		{"killed while it writes", case_killed},
 		{"strangers", case_strangers},
 		{"scribbler", case_scribbler},
+		{"racing scribbler", case_racing_scribbler},
 	};
 	struct holdings before;
 	unsigned i;
