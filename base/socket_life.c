@@ -2,12 +2,13 @@
 
 #include "base/clock.h"
 #include <errno.h>
+#include <linux/tcp.h>
 #include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <string.h>
 #include <sys/socket.h>
 
 #define PROBE_SECONDS 1
+#define ROUND_TRIP_MS 50
 
 static bool is_tcp(int fd)
 {
@@ -41,17 +42,25 @@ int socket_life_query(int fd, struct socket_life *out)
 {
 	struct tcp_info info;
 	socklen_t length = sizeof(info);
+	unsigned silent_ms;
 
 	memset(&info, 0, sizeof(info));
 	if (!is_tcp(fd) ||
 	    getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &length))
 		return -EOPNOTSUPP;
-	*out = (struct socket_life){
-		.waits = info.tcpi_unacked || info.tcpi_probes,
-		.silent_ns =
-			MIN(info.tcpi_last_ack_recv, info.tcpi_last_data_recv) *
-			NS_PER_MS,
-		.segments = info.tcpi_unacked,
-	};
+	silent_ms = MIN(info.tcpi_last_ack_recv, info.tcpi_last_data_recv);
+	/*
+	 * A peer whose window is shut, or whose memory is short, answers each
+	 * packet and acknowledges nothing, while the kernel tries less and
+	 * less often: what counts is whether the last try was answered. Probes
+	 * carry no data; tcpi_probes counts those without an answer.
+	 */
+	out->silent_ns = silent_ms * NS_PER_MS;
+	out->in_flight = info.tcpi_unacked;
+	out->acknowledged_bytes = info.tcpi_bytes_acked;
+	out->unanswered =
+		info.tcpi_probes ||
+		(info.tcpi_unacked &&
+		 silent_ms > info.tcpi_last_data_sent + ROUND_TRIP_MS);
 	return 0;
 }

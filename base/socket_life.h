@@ -26,9 +26,10 @@
 void socket_life_probe(int fd, int64_t silence_ns);
 
 struct socket_life {
-	bool waits;        /* something sent, or a probe, is unanswered */
-	int64_t silent_ns; /* since the last packet of the peer */
-	unsigned segments; /* sent and not acknowledged */
+	bool unanswered;    /* the latest packet sent, for now at least */
+	int64_t silent_ns;  /* since the last packet of the peer */
+	unsigned in_flight; /* segments sent and not acknowledged */
+	uint64_t acknowledged_bytes;
 };
 
 /* -EOPNOTSUPP (silent) for a socket that is not TCP. */

@@ -233,6 +233,7 @@ static int read_item(void *argument, size_t item, uint64_t first, void *data,
 	struct tensors *t = argument;
 	int rc = find_item(t, item);
 
+	world_note_between(t->pipeline->world); /* it goes on */
 	return rc ? rc
 		  : safetensors_read_floats(t->found, first / sizeof(float),
 					    bytes / sizeof(float), data);
@@ -428,6 +429,7 @@ static int write_item(void *argument, size_t item, uint64_t first, void *data,
 {
 	struct tensors *t = argument;
 
+	world_note_between(t->pipeline->world); /* it goes on */
 	if (!t->rc)
 		t->rc = safetensors_writer_write(t->writer, entry_of(t, item),
 						 first, data, bytes);

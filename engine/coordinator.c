@@ -217,15 +217,28 @@ static PRINTF_LIKE(5, 6) void blame(struct coordinator *coordinator,
 		tell_abort(coordinator);
 }
 
+/* The latest step heard of; all ranks are at about the same one. */
+static int64_t latest_step(const struct coordinator *coordinator)
+{
+	int64_t step = -1;
+
+	for (unsigned i = 0; i < coordinator->config.size; i++)
+		step = MAX(step, coordinator->members[i].last_step);
+	return step;
+}
+
 /* " at step 12 on n1", as far as it is known. */
-static const char *at_step(const struct member *member, char *buffer,
+static const char *at_step(const struct coordinator *coordinator,
+			   const struct member *member, char *buffer,
 			   size_t size)
 {
+	int64_t number = member->last_step;
 	char step[32] = "";
 
-	if (member->last_step >= 0)
-		snprintf(step, sizeof(step), " at step %" PRId64,
-			 member->last_step);
+	if (number < 0 && member->hello)
+		number = latest_step(coordinator);
+	if (number >= 0)
+		snprintf(step, sizeof(step), " at step %" PRId64, number);
 	snprintf(buffer, size, "%s%s%s", step, member->hello ? " on " : "",
 		 member->host);
 	return buffer;
@@ -257,11 +270,22 @@ static void member_lost(struct coordinator *coordinator, unsigned rank)
 
 	control_channel_fini(&member->channel);
 	liveness_forget(coordinator->liveness, rank);
-	if (member->failed || coordinator->state == COORDINATOR_DONE)
+	if (member->remote && !member->failed && !member->ended &&
+	    coordinator->state != COORDINATOR_DONE) {
+		/* Nobody is left there who could tell how. */
+		blame(coordinator, CAUSE_DIED, -ECONNRESET, (int)rank,
+		      "%s is gone%s: its connection broke off (killed, or its "
+		      "host or the network is down)",
+		      member->name,
+		      at_step(coordinator, member, step, sizeof(step)));
+		return;
+	}
+	if (member->failed || member->ended ||
+	    coordinator->state == COORDINATOR_DONE)
 		return;
 	blame(coordinator, CAUSE_CLOSED, -ECONNRESET, (int)rank,
 	      "%s closed its control connection without a word%s", member->name,
-	      at_step(member, step, sizeof(step)));
+	      at_step(coordinator, member, step, sizeof(step)));
 }
 
 static void member_flush(struct coordinator *coordinator, unsigned rank)
@@ -295,7 +319,7 @@ static json_t *cores_to_json(const struct cores_plan *plan, unsigned rank)
 	const int *core = cores_of_rank(plan, rank);
 	json_t *array = json_array();
 
-	for (unsigned i = 0; i < plan->threads; i++)
+	for (unsigned i = 0; i < cores_threads(plan, rank); i++)
 		json_array_append_new(array, json_integer(core[i]));
 	return array;
 }
@@ -310,14 +334,19 @@ static int welcome(struct coordinator *coordinator, unsigned rank)
 	snprintf(session, sizeof(session), "%016" PRIx64, coordinator->session);
 	rc = control_queue(
 		&member->channel, CONTROL_WELCOME,
-		json_pack("{s:i, s:i, s:s, s:s, s:s, s:i, s:o, s:O, s:I}",
-			  "rank", (int)rank, "size", (int)config->size,
-			  "session", session, "transport", config->transport,
-			  "io", config->io, "threads",
-			  (int)config->cores->threads, "cores",
-			  cores_to_json(config->cores, rank), "job",
-			  config->job, "silence_ms",
-			  (json_int_t)(config->silence_ns / NS_PER_MS)));
+		json_pack(
+			"{s:i, s:i, s:s, s:s, s:s, s:i, s:o, s:O, s:I, s:b, s:s*, "
+			"s:s*}",
+			"rank", (int)rank, "size", (int)config->size, "session",
+			session, "transport", config->transport, "io",
+			config->io, "threads",
+			(int)cores_threads(config->cores, rank), "cores",
+			cores_to_json(config->cores, rank), "job", config->job,
+			"silence_ms",
+			(json_int_t)(config->silence_ns / NS_PER_MS), "remote",
+			member->remote, "bind",
+			config->links.bind ? config->links.bind[rank] : NULL,
+			"key", config->links.key));
 	if (rc < 0)
 		return rc;
 	member_flush(coordinator, rank);
@@ -436,6 +465,7 @@ static int take_progress(struct coordinator *coordinator, unsigned rank,
 	    0)
 		return -EPROTO;
 	note_step(member, message);
+	state.step = member->last_step;
 	snprintf(member->action, sizeof(member->action), "%s", action);
 	member->wait = state.wait;
 	member->wait_peer = state.peer;
@@ -548,7 +578,45 @@ static int take_failed(struct coordinator *coordinator, unsigned rank,
 		text = strerror((int)-code);
 	blame(coordinator, code_is_link((int)code) ? CAUSE_LINK : CAUSE_FAILED,
 	      (int)code, (int)rank, "%s failed%s: %s", member->name,
-	      at_step(member, step, sizeof(step)), text);
+	      at_step(coordinator, member, step, sizeof(step)), text);
+	return 0;
+}
+
+static void rank_ended(struct coordinator *coordinator, unsigned rank,
+		       const char *how)
+{
+	struct member *member = &coordinator->members[rank];
+	char step[PLACE_BYTES];
+
+	member->ended = true;
+	liveness_forget(coordinator->liveness, rank);
+	if (member->failed) {
+		if (coordinator->state == COORDINATOR_FAILING &&
+		    all_accounted(coordinator))
+			tell_abort(coordinator);
+		return;
+	}
+	if (!how && coordinator->state == COORDINATOR_DONE)
+		return;
+	blame(coordinator, CAUSE_DIED, -ECHILD, (int)rank, "%s %s%s%s",
+	      member->name, how ? how : "ended without a word",
+	      at_step(coordinator, member, step, sizeof(step)),
+	      member->done ? ", after it was done" : "");
+}
+
+/* What waitpid() told where the rank ran. */
+static int take_ended(struct coordinator *coordinator, unsigned rank,
+		      const json_t *message)
+{
+	const char *how;
+
+	if (!coordinator->members[rank].remote)
+		return fail(-EPROTO, "%s says that it has ended",
+			    coordinator->members[rank].name);
+	if (json_get_string_or(message, "how", NULL,
+			       coordinator->members[rank].name, &how) < 0)
+		return -EPROTO;
+	rank_ended(coordinator, rank, how);
 	return 0;
 }
 
@@ -557,7 +625,7 @@ static int take_message(struct coordinator *coordinator, unsigned rank,
 {
 	struct member *member = &coordinator->members[rank];
 
-	if (!member->hello && kind != CONTROL_HELLO)
+	if (!member->hello && kind != CONTROL_HELLO && kind != CONTROL_ENDED)
 		return fail(-EPROTO, "%s sends '%s' before hello", member->name,
 			    control_kind_name(kind));
 	switch (kind) {
@@ -576,6 +644,15 @@ static int take_message(struct coordinator *coordinator, unsigned rank,
 		return take_done(coordinator, rank, message);
 	case CONTROL_FAILED:
 		return take_failed(coordinator, rank, message);
+	case CONTROL_ENDED:
+		return take_ended(coordinator, rank, message);
+	case CONTROL_JOIN:
+	case CONTROL_ACCEPT:
+	case CONTROL_REFUSE:
+	case CONTROL_START:
+	case CONTROL_KILL:
+	case CONTROL_END:
+	case CONTROL_ATTACH:
 	case CONTROL_WELCOME:
 	case CONTROL_GATHERED:
 	case CONTROL_BEAT:
@@ -585,7 +662,7 @@ static int take_message(struct coordinator *coordinator, unsigned rank,
 	case CONTROL_KINDS:
 		break;
 	}
-	return fail(-EPROTO, "%s sends '%s', which only the coordinator may",
+	return fail(-EPROTO, "%s sends '%s', which a rank may not",
 		    member->name, control_kind_name(kind));
 }
 
@@ -633,14 +710,15 @@ static void beat(struct coordinator *coordinator)
 }
 
 /* "at step 3 in 1F2, waiting for data from rank 0" */
-static const char *describe(const struct member *member, char *text,
+static const char *describe(const struct coordinator *coordinator,
+			    const struct member *member, char *text,
 			    size_t size)
 {
 	char step[PLACE_BYTES];
 	int used;
 
 	used = snprintf(text, size, "%s%s%s",
-			at_step(member, step, sizeof(step)),
+			at_step(coordinator, member, step, sizeof(step)),
 			member->action[0] ? " in " : "", member->action);
 	used = MIN(used, (int)size - 1);
 	if (member->wait == LIVENESS_WAITS_DATA)
@@ -665,7 +743,7 @@ static void blame_silent(struct coordinator *coordinator,
 	blame(coordinator, CAUSE_SILENT, -ETIMEDOUT, (int)verdict->rank,
 	      "%s gives no sign of life for %.1f s, last heard of%s: %s",
 	      member->name, clock_seconds(verdict->quiet_ns),
-	      describe(member, text, sizeof(text)),
+	      describe(coordinator, member, text, sizeof(text)),
 	      member->remote ? "it is stopped, or its host or the network "
 			       "between is gone"
 			     : "it is stopped");
@@ -684,7 +762,7 @@ static void blame_stalled(struct coordinator *coordinator,
 		      "%s is alive and has not gone on for %.0f s%s "
 		      "(--stall-timeout, now %.0f s)",
 		      member->name, clock_seconds(verdict->quiet_ns),
-		      describe(member, text, sizeof(text)),
+		      describe(coordinator, member, text, sizeof(text)),
 		      clock_seconds(verdict->limit_ns));
 		return;
 	}
@@ -693,8 +771,8 @@ static void blame_stalled(struct coordinator *coordinator,
 	      "other%s; a message between them is lost (--stall-timeout, now "
 	      "%.0f s)",
 	      member->name, verdict->peer, clock_seconds(verdict->quiet_ns),
-	      describe(member, text, sizeof(text)),
-	      describe(&coordinator->members[verdict->peer], other,
+	      describe(coordinator, member, text, sizeof(text)),
+	      describe(coordinator, &coordinator->members[verdict->peer], other,
 		       sizeof(other)),
 	      clock_seconds(verdict->limit_ns));
 }
@@ -889,28 +967,41 @@ int coordinator_add(struct coordinator *coordinator, unsigned rank, int fd,
 				    2 * (size_t)CONTROL_MESSAGE_BYTES, false);
 }
 
+void coordinator_attach(struct coordinator *coordinator, unsigned rank,
+			struct control_channel *channel, const char *name)
+{
+	struct member *member = &coordinator->members[rank];
+
+	ASSERT(rank < coordinator->config.size && !member->present);
+	member->present = member->remote = true;
+	snprintf(member->name, sizeof(member->name), "%s", name);
+	member->channel = *channel;
+	*channel = (struct control_channel){.fd = -1};
+	member_read(coordinator, rank); /* what came along with the attach */
+}
+
+bool coordinator_is_attached(const struct coordinator *coordinator,
+			     unsigned rank)
+{
+	return coordinator->members[rank].present;
+}
+
+bool coordinator_is_gone(const struct coordinator *coordinator, unsigned rank)
+{
+	const struct member *member = &coordinator->members[rank];
+
+	return member->ended || (member->present && member->channel.fd < 0);
+}
+
 void coordinator_rank_ended(struct coordinator *coordinator, unsigned rank,
 			    const char *how)
 {
 	struct member *member = &coordinator->members[rank];
-	char step[PLACE_BYTES];
 
 	if (member->channel.fd >= 0)
 		member_read(coordinator, rank); /* its last words */
-	member->ended = true;
-	liveness_forget(coordinator->liveness, rank);
-	if (member->failed) {
-		if (coordinator->state == COORDINATOR_FAILING &&
-		    all_accounted(coordinator))
-			tell_abort(coordinator);
-		return;
-	}
-	if (!how && coordinator->state == COORDINATOR_DONE)
-		return;
-	blame(coordinator, CAUSE_DIED, -ECHILD, (int)rank, "%s %s%s%s",
-	      member->name, how ? how : "ended without a word",
-	      at_step(member, step, sizeof(step)),
-	      member->done ? ", after it was done" : "");
+	if (!member->ended)
+		rank_ended(coordinator, rank, how);
 }
 
 void coordinator_stop(struct coordinator *coordinator)

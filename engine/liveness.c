@@ -6,7 +6,8 @@
 
 struct member {
 	bool expected;
-	bool told; /* `state` has been said */
+	bool told;          /* `state` has been said */
+	int64_t first_step; /* the first one told of; -1: none yet */
 	int64_t heard_ns;
 	int64_t moved_ns; /* when state.moves was seen to change */
 	struct liveness_state state;
@@ -45,6 +46,7 @@ void liveness_expect(struct liveness *liveness, unsigned rank, int64_t now_ns)
 {
 	liveness->member[rank] = (struct member){
 		.expected = true,
+		.first_step = -1,
 		.heard_ns = now_ns,
 		.moved_ns = now_ns,
 	};
@@ -82,6 +84,8 @@ void liveness_told(struct liveness *liveness, unsigned rank, int64_t now_ns,
 		note_move(liveness, member, now_ns);
 	member->told = true;
 	member->state = *state;
+	if (member->first_step < 0)
+		member->first_step = state->step;
 	if ((state->wait == LIVENESS_WAITS_DATA ||
 	     state->wait == LIVENESS_WAITS_ROOM) &&
 	    (state->peer >= liveness->size || state->peer == rank))
@@ -140,11 +144,12 @@ static int64_t stall_limit_ns(const struct liveness *liveness,
 			      const struct member *member)
 {
 	int64_t limit_ns = LIVENESS_STALL_FACTOR * liveness->longest_ns;
+	bool unknown = member->state.between ||
+		       member->state.step <= member->first_step;
 
 	if (liveness->stall_ns != LIVENESS_STALL_AUTO)
 		return liveness->stall_ns;
-	return MAX(limit_ns, member->state.between
-				     ? LIVENESS_STALL_BETWEEN_MIN_NS
+	return MAX(limit_ns, unknown ? LIVENESS_STALL_UNKNOWN_MIN_NS
 				     : LIVENESS_STALL_MIN_NS);
 }
 

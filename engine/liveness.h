@@ -37,12 +37,13 @@
 /*
  * The stall limit, unless one was given: ten times the longest action seen,
  * and at least a minute; ten minutes outside the steps, where one call may
- * read or write gigabytes.
+ * read or write gigabytes, and in a rank's first, before it is known what is
+ * long.
  */
 #define LIVENESS_STALL_AUTO           (-1LL)
 #define LIVENESS_STALL_FACTOR         10
 #define LIVENESS_STALL_MIN_NS         (60LL * 1000000000)
-#define LIVENESS_STALL_BETWEEN_MIN_NS (600LL * 1000000000)
+#define LIVENESS_STALL_UNKNOWN_MIN_NS (600LL * 1000000000)
 
 enum liveness_wait {
 	LIVENESS_BUSY,       /* computes, reads, writes: waits for nobody */
@@ -55,6 +56,7 @@ enum liveness_wait {
 /* What a rank says about itself. */
 struct liveness_state {
 	uint64_t moves; /* changes whenever something gets done */
+	int64_t step;   /* -1: none yet */
 	enum liveness_wait wait;
 	unsigned peer; /* of DATA and ROOM */
 	bool between;  /* not in a step: starting, loading, checkpointing */

@@ -26,8 +26,10 @@
 struct rank {
 	struct world world;
 	struct transport_hub *hub;
-	char transport[16];
+	char transport[TRANSPORT_KIND_BYTES];
 	char io[16];
+	char bind[64];
+	unsigned char key[TRANSPORT_KEY_BYTES];
 	uint64_t session;
 	uint32_t epoch;
 	int64_t round;      /* of the next gather */
@@ -289,6 +291,33 @@ err_decref:
 	return rc;
 }
 
+/* For the line about this rank: "links: 0 tcp/uring, 2 tcp/uring". */
+static void tell_links(struct world *world, const unsigned *peers,
+		       unsigned count)
+{
+	struct text_builder text;
+	json_t *event;
+	char *links;
+
+	text_builder_init(&text);
+	text_builder_append(&text, count == 0   ? "no links"
+				   : count == 1 ? "link to"
+						: "links to");
+	for (unsigned i = 0; i < count; i++) {
+		struct transport_link_info info;
+
+		if (transport_query(world->endpoint, peers[i], &info) == 0)
+			text_builder_append(&text, "%s %u %s/%s", i ? "," : "",
+					    peers[i], info.transport, info.io);
+	}
+	links = text_builder_finish(&text);
+	event = links ? json_pack("{s:s}", "links", links) : NULL;
+	if (event && world_event(world, event) < 0)
+		log_debug("the links could not be told");
+	json_decref(event);
+	free(links);
+}
+
 int world_connect(struct world *world, const unsigned *peers, unsigned count,
 		  const unsigned char fingerprint[TRANSPORT_FINGERPRINT_BYTES])
 {
@@ -315,6 +344,8 @@ int world_connect(struct world *world, const unsigned *peers, unsigned count,
 			       CONNECT_TIMEOUT_NS);
 	free(addresses);
 	json_decref(all);
+	if (!rc && config->epoch == 0)
+		tell_links(world, peers, count);
 	return rc;
 }
 
@@ -341,6 +372,8 @@ static bool is_never(const struct world_control *control, int64_t unused)
 
 static int say_hello(struct world *world, const char *numerics)
 {
+	int rc;
+
 	if (gethostname(world->host, sizeof(world->host)) < 0)
 		text_copy(world->host, sizeof(world->host), "?");
 	world->host[sizeof(world->host) - 1] = '\0';
@@ -348,11 +381,13 @@ static int say_hello(struct world *world, const char *numerics)
 		if (*c < ' ' || *c > '~')
 			*c = '?'; /* JSON takes UTF-8 only */
 	}
-	return world_control_send(world->control, CONTROL_HELLO,
-				  json_pack("{s:i, s:I, s:s, s:s}", "version",
-					    CONTROL_VERSION, "pid",
-					    (json_int_t)getpid(), "host",
-					    world->host, "numerics", numerics));
+	rc = world_control_send(world->control, CONTROL_HELLO,
+				json_pack("{s:i, s:I, s:s, s:s}", "version",
+					  CONTROL_VERSION, "pid",
+					  (json_int_t)getpid(), "host",
+					  world->host, "numerics", numerics));
+	atomic_store(&world->control->greeted, true);
+	return rc;
 }
 
 static int read_session(const json_t *welcome, uint64_t *session)
@@ -366,6 +401,32 @@ static int read_session(const json_t *welcome, uint64_t *session)
 	*session = strtoull(text, &end, 16);
 	if (errno || *end || end == text || *session == 0)
 		return fail(-EPROTO, ORIGIN ": session '%.20s'", text);
+	return 0;
+}
+
+/* Where the data links listen, and the key that they ask for. */
+static int read_links(struct rank *rank, const json_t *welcome)
+{
+	struct transport_config *config = &rank->world.transport_config;
+	const char *bind_to, *key;
+
+	if (json_get_string_or(welcome, "bind", NULL, ORIGIN, &bind_to) < 0 ||
+	    json_get_string_or(welcome, "key", NULL, ORIGIN, &key) < 0)
+		return -EPROTO;
+	if (bind_to) {
+		if (text_copy(rank->bind, sizeof(rank->bind), bind_to) < 0)
+			return fail(-EPROTO, ORIGIN ": bind");
+		config->bind = rank->bind;
+	}
+	if (!key)
+		return 0;
+	if (strlen(key) != 2 * TRANSPORT_KEY_BYTES)
+		return fail(-EPROTO, ORIGIN ": key");
+	for (size_t i = 0; i < TRANSPORT_KEY_BYTES; i++) {
+		if (sscanf(key + 2 * i, "%2hhx", &rank->key[i]) != 1)
+			return fail(-EPROTO, ORIGIN ": key");
+	}
+	config->key = rank->key;
 	return 0;
 }
 
@@ -409,7 +470,7 @@ static int read_welcome(struct rank *rank, const json_t *welcome)
 	world->transport_config.hub = rank->hub;
 	world->transport_config.wake_fd = world->control->wake_fd;
 	world->transport_config.silence_ns = rank->silence_ns;
-	return 0;
+	return read_links(rank, welcome);
 }
 
 static int create_team(struct world *world, const json_t *welcome)

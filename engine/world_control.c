@@ -203,7 +203,8 @@ static void cancel(struct world_control *control, const char *reason)
 
 /*
  * On this host the end of the socket tells for certain that the coordinator is
- * gone; over a network it may take minutes to, or never come.
+ * gone; over a network (an agent's, if not ours) it may take minutes to, or
+ * never come.
  */
 static void watch_coordinator(struct world_control *control,
 			      const json_t *welcome)
@@ -215,7 +216,9 @@ static void watch_coordinator(struct world_control *control,
 
 	getsockopt(control->channel.fd, SOL_SOCKET, SO_DOMAIN, &domain,
 		   &length);
-	if (domain == AF_UNIX || silence_ns <= 0)
+	if ((domain == AF_UNIX &&
+	     !json_is_true(json_object_get(welcome, "remote"))) ||
+	    silence_ns <= 0)
 		return;
 	if (liveness_create(1, silence_ns, 0, &control->watch) < 0)
 		return;
@@ -332,25 +335,35 @@ static void read_all(struct world_control *control)
 		lost(control);
 }
 
-/* Its host may answer while it is stopped, or while its terminal is. */
-static bool host_answers(const struct world_control *control)
+/*
+ * Its host may answer while it is stopped, or while its terminal is. To be
+ * asked once a beat, before the next is sent: the last one is acknowledged by
+ * then. That packets come says little: they may be those that try again.
+ */
+static bool host_answers(struct world_control *control)
 {
+	uint64_t before = control->acknowledged_bytes;
 	struct socket_life life;
 
-	return socket_life_query(control->channel.fd, &life) == 0 &&
-	       life.silent_ns < LIVENESS_DOUBT_NS;
+	if (socket_life_query(control->channel.fd, &life) < 0)
+		return false;
+	control->acknowledged_bytes = life.acknowledged_bytes;
+	return life.acknowledged_bytes != before ||
+	       (!life.in_flight && !life.unanswered);
 }
 
 static void check_coordinator(struct world_control *control)
 {
 	struct liveness_verdict verdict;
 	char reason[WORLD_REASON_BYTES];
+	bool answers;
 
 	if (!control->watch || atomic_load(&control->cancelled))
 		return;
+	answers = host_answers(control);
 	verdict = liveness_look(control->watch, clock_now_ns());
 	if (verdict.finding == LIVENESS_FINE ||
-	    (verdict.quiet_ns < WORLD_PATIENCE_NS && host_answers(control)))
+	    (verdict.quiet_ns < WORLD_PATIENCE_NS && answers))
 		return;
 	snprintf(reason, sizeof(reason),
 		 "no sign of life from the coordinator for %.1f s: its host or "
@@ -454,8 +467,9 @@ static void *control_main(void *argument)
 
 		if (now_ns >= beat_ns) {
 			beat_ns = now_ns + WORLD_HEARTBEAT_NS;
-			send_progress(control);
 			check_coordinator(control);
+			if (atomic_load(&control->greeted))
+				send_progress(control);
 		}
 		check_exit(control);
 		if (poll_once(control, control->exit_ns

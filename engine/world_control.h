@@ -34,10 +34,12 @@ struct world_control {
 	_Atomic bool cancelled;
 	_Atomic bool cancel_noted; /* the main thread has logged it */
 	_Atomic bool stop;
+	_Atomic bool greeted; /* hello goes first, however late it is */
 	_Atomic bool quit;
 	_Atomic uint64_t events_dropped;
 	int64_t exit_ns; /* thread: when to end the process; 0: not yet */
 	struct liveness *watch; /* thread: of the coordinator; NULL: none */
+	uint64_t acknowledged_bytes; /* thread: by its host, at the last look */
 
 	pthread_mutex_t lock; /* all that follows */
 	pthread_cond_t changed;

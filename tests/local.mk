@@ -22,7 +22,10 @@ include tests/grad/local.mk
 include tests/schedules/local.mk
 include tests/transport/local.mk
 include tests/e2e/local.mk
+include tests/vm/local.mk
+include tests/hosts/local.mk
 include tests/interop/local.mk
 include tests/bench/local.mk
 include tests/fuzz/local.mk
+include tests/soak/local.mk
 include tests/sanitized.mk

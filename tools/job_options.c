@@ -9,8 +9,12 @@
 #include "data/sampler.h"
 #include "engine/run.h"
 #include "model/kernels/numerics.h"
+#include "schedules/schedule.h"
+#include "tools/hosts_options.h"
+#include "transport/fault/plan.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -24,8 +28,11 @@ int job_options_path(char out[FILES_PATH_BYTES], const char *path)
 void job_options_pipeline(const struct options *options, struct job *job)
 {
 	const char *store = options_string(options, "store");
+	struct hosts *hosts = hosts_options_current();
 
-	job->ranks = (unsigned)options_integer(options, "stages");
+	/* Who started the ranks has decided how many stages there are. */
+	job->ranks = hosts ? hosts_size(hosts)
+			   : (unsigned)options_integer(options, "stages");
 	job->chunks = 1;
 	job->reach = strcmp(store, "root") == 0     ? REACH_ROOT
 		     : strcmp(store, "shared") == 0 ? REACH_SHARED
@@ -120,12 +127,114 @@ int job_options_numerics(char *out, size_t size)
 	return numerics_describe(out, size);
 }
 
+/* As struct launch takes it: 0 means the default there, and never here. */
+static int64_t timeout_ns(const struct options *options, const char *name)
+{
+	double seconds;
+
+	if (strcmp(name, "stall-timeout") == 0 &&
+	    !options_is_set(options, name))
+		return 0;
+	seconds = options_real(options, name);
+	return seconds > 0 ? (int64_t)(seconds * 1e9) : -1;
+}
+
+/* Below that a busy machine looks like a dead one. */
+static int check_heartbeat(const struct options *options)
+{
+	double seconds = options_real(options, "heartbeat-timeout");
+
+	if (seconds > 0 && seconds < 1)
+		return fail(-EINVAL,
+			    "--heartbeat-timeout %g: at least 1 second, or 0 "
+			    "for never",
+			    seconds);
+	return 0;
+}
+
+/* ---- launching ---- */
+
+/* Which stages a rank has, for its line. */
+static void describe_rank(const void *argument, unsigned rank, char *buffer,
+			  size_t size)
+{
+	const struct schedule *schedule = argument;
+	unsigned count = 0;
+	size_t used;
+
+	if (!schedule) {
+		snprintf(buffer, size, "stage %u", rank);
+		return;
+	}
+	used = (size_t)snprintf(buffer, size, "stage%s",
+				schedule->chunks > 1 ? "s" : "");
+	for (unsigned i = 0; i < schedule->stages && used < size; i++) {
+		if (schedule->rank_of_stage[i] == rank)
+			used += (size_t)snprintf(buffer + used, size - used,
+						 "%s %u", count++ ? "," : "",
+						 i);
+	}
+}
+
+static int launch_on_hosts(const struct job *job, struct launch *launch,
+			   struct launch_result *result)
+{
+	struct schedule *schedule = NULL;
+	int rc = 0;
+
+	if (job->schedule[0])
+		rc = schedule_open(job->schedule, job->ranks,
+				   job->micro_batches, job->chunks,
+				   SCHEDULE_DIALECT_AUTO, &schedule);
+	if (rc) {
+		*result =
+			(struct launch_result){.status = rc, .failed_rank = -1};
+		return rc;
+	}
+	launch->hosts = hosts_options_current();
+	launch->describe = describe_rank;
+	launch->describe_argument = schedule;
+	rc = launch_run(launch, result);
+	schedule_destroy(schedule);
+	return rc;
+}
+
 const char *job_options_transport(const struct options *options, unsigned ranks)
 {
 	const char *transport = options_string(options, "transport");
 
-	return ranks == 1 && strcmp(transport, "auto") == 0 ? "inproc"
-							    : transport;
+	return ranks == 1 && !hosts_options_current() &&
+			       strcmp(transport, "auto") == 0
+		       ? "inproc"
+		       : transport;
+}
+
+/*
+ * The transport wrapped by --faults, in `room`. Only where it was typed: a run
+ * that goes on has its options from run.json, but not its misfortunes.
+ */
+static int wrap_transport(const struct options *options, char *room,
+			  size_t size, const char **transport)
+{
+	const char *text = options_string(options, "faults");
+	struct fault_plan plan;
+	int rc;
+
+	if (!text || !options_is_typed(options, "faults"))
+		return 0;
+	rc = fault_plan_parse(text, &plan);
+	if (rc)
+		return rc;
+	if (strcmp(*transport, "inproc") == 0)
+		return fail(-EINVAL,
+			    "--faults needs links between processes: two "
+			    "stages or more, and not --transport inproc");
+	if ((size_t)snprintf(room, size, "fault:%s:%s", *transport, text) >=
+	    size)
+		return fail(-EINVAL, "--faults: the plan is too long");
+	log_warning("the links are made to fail by --faults %s", text);
+	*transport = room;
+	return 0;
 }
 
 int job_options_launch(const struct options *options, const struct job *job,
@@ -134,6 +243,7 @@ int job_options_launch(const struct options *options, const struct job *job,
 		       void *argument, struct launch_result *result)
 {
 	char numerics[JOB_OPTIONS_NUMERICS_BYTES];
+	char wrapped[TRANSPORT_KIND_BYTES];
 	json_t *json = job_to_json(job);
 	struct launch launch = {
 		.ranks = job->ranks,
@@ -142,6 +252,9 @@ int job_options_launch(const struct options *options, const struct job *job,
 		.pin = !options_flag(options, "no-pin"),
 		.transport = job_options_transport(options, job->ranks),
 		.io = options_string(options, "tcp-io"),
+		.heartbeat_timeout_ns =
+			timeout_ns(options, "heartbeat-timeout"),
+		.stall_timeout_ns = timeout_ns(options, "stall-timeout"),
 		.job = json,
 		.quiet = job->kind != JOB_TRAIN,
 		.rank_main = run_rank,
@@ -151,13 +264,20 @@ int job_options_launch(const struct options *options, const struct job *job,
 	};
 	int rc = job_options_numerics(numerics, sizeof(numerics));
 
+	if (!rc)
+		rc = check_heartbeat(options);
 	if (!rc && !json)
 		rc = fail(-ENOMEM, "no memory for the job");
+	if (!rc)
+		rc = wrap_transport(options, wrapped, sizeof(wrapped),
+				    &launch.transport);
 	if (!rc)
 		rc = job_attach_schedule(job, json);
 	if (rc)
 		*result =
 			(struct launch_result){.status = rc, .failed_rank = -1};
+	else if (hosts_options_current())
+		rc = launch_on_hosts(job, &launch, result);
 	else
 		rc = launch_run(&launch, result);
 	json_decref(json);

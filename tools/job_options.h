@@ -6,6 +6,7 @@
 
 #include "engine/job.h"
 #include "engine/launch.h"
+#include "tools/hosts_options.h"
 #include "tools/options.h"
 
 #define JOB_OPTIONS_TRANSPORTS "auto|shm|tcp|rdma|inproc"
@@ -19,6 +20,33 @@
 	"who reads and writes tensors on disk; shared: every rank its own; "   \
 	"root: rank 0 for all; auto: its own wherever a rank shares rank 0's " \
 	"folder"
+
+/* For developers: what fails on purpose; see docs/TRANSPORTS.md. */
+#define JOB_OPTIONS_FAULTS                                                     \
+	{                                                                      \
+		.name = "faults", .kind = OPTION_STRING, .argument = "PLAN",   \
+		.help = "for tests: delay, damage or cut the links by a plan, "\
+			"e.g. seed=7,corrupt=0.001 (docs/TRANSPORTS.md)"       \
+	}
+/* clang-format off */
+#define JOB_OPTIONS_LIVENESS                                                   \
+	{.name = "stall-timeout",                                              \
+	 .kind = OPTION_REAL,                                                  \
+	 .argument = "SECONDS",                                                \
+	 .minimum = 0,                                                         \
+	 .maximum = 1e6,                                                       \
+	 .help = "end when ranks are alive and none has gone on for so long; " \
+		 "0: never (default: ten times the longest action so far, at " \
+		 "least 60)"},                                                 \
+	{.name = "heartbeat-timeout",                                          \
+	 .kind = OPTION_REAL,                                                  \
+	 .argument = "SECONDS",                                                \
+	 .fallback = "3.5",                                                    \
+	 .minimum = 0,                                                         \
+	 .maximum = 1e6,                                                       \
+	 .help = "give a rank up that gave no sign of life for so long; 0: "   \
+		 "never"}
+/* clang-format on */
 
 /* Rows every command that runs a pipeline has. */
 #define JOB_OPTIONS_PIPELINE                                                                \
@@ -57,12 +85,14 @@
 		 .minimum = 0,                                                              \
 		 .maximum = 256,                                                            \
 		 .help = "compute threads a stage; 0: the cores divided by the stages"},    \
+		JOB_OPTIONS_FAULTS,                                                         \
 		{.name = "store",                                                           \
 		 .kind = OPTION_CHOICE,                                                     \
 		 .argument = "HOW",                                                         \
 		 .choices = "auto|shared|root",                                             \
 		 .fallback = "auto",                                                        \
 		 .help = JOB_OPTIONS_STORE_HELP},                                           \
+		JOB_OPTIONS_LIVENESS,                                                       \
 	{                                                                                   \
 		.name = "no-pin", .kind = OPTION_FLAG,                                      \
 		.help = "leave threads free to move between cores"                          \

@@ -27,6 +27,7 @@ stagecoach_SOURCES = tools/main.c tools/commands.h \
 	tools/auto_schedule.h tools/auto_schedule.c \
 	tools/bench/bench.h \
 	tools/bench/cell.c tools/bench/control.c \
+	tools/bench/list.c \
 	tools/bench/memory.c tools/bench/message.c \
 	tools/bench/raw.c tools/bench/raw.h \
 	tools/bench/report.c tools/bench/socket.c \
@@ -39,6 +40,7 @@ stagecoach_SOURCES = tools/main.c tools/commands.h \
 	tools/cmd_prepare.c \
 	tools/cmd_rank.c \
 	tools/cmd_train.c \
+	tools/hosts_options.c tools/hosts_options.h \
 	tools/job_options.c tools/job_options.h \
 	tools/schedule/common.h tools/schedule/common.c \
 	tools/schedule/predict.h tools/schedule/predict.c \

@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "base/text.h"
 #include "tools/commands.h"
+#include "tools/hosts_options.h"
 
 #define PURPOSE "train transformers whose layers are split into stages"
 
@@ -167,6 +168,7 @@ int main(int argc, char **argv)
 	 */
 	signal(SIGPIPE, SIG_IGN);
 	status = dispatch(argc, argv);
+	hosts_options_end(status);
 	if (fflush(stdout) || ferror(stdout)) {
 		if (errno != EPIPE && status == 0)
 			log_error("cannot write to standard output: %s",

@@ -46,12 +46,12 @@ transport_libtransport_a_SOURCES = \
 	transport/tcp/uring.c \
 	transport/tcp/watch.c
 transport_libtransport_a_SOURCES += \
+	transport/rdma/control.c transport/rdma/control.h \
 	transport/rdma/devices.h
 if HAVE_RDMA
 transport_libtransport_a_SOURCES += \
 	transport/rdma/rdma.h \
 	transport/rdma/connect.c \
-	transport/rdma/control.c transport/rdma/control.h \
 	transport/rdma/devices.c \
 	transport/rdma/endpoint.c \
 	transport/rdma/link.c \

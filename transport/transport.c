@@ -22,6 +22,7 @@ static const struct transport_ops *const kinds[] = {
 
 /* close() has no result: it waits this long, then says what it leaves. */
 #define CLOSE_TIMEOUT_NS 30000000000LL
+#define CLOSE_WOKEN_NS   1000000000LL /* once wake_fd is readable */
 
 void transport_config_default(struct transport_config *config)
 {
@@ -572,8 +573,10 @@ void transport_close(struct transport_endpoint *endpoint)
 	ops = endpoint->ops;
 	config = endpoint->config;
 	regions = endpoint->regions;
-	released = ops->cancel(endpoint, TRANSPORT_ALL_PEERS,
-			       CLOSE_TIMEOUT_NS) == 0;
+	released =
+		ops->cancel(endpoint, TRANSPORT_ALL_PEERS,
+			    transport_woken(endpoint) ? CLOSE_WOKEN_NS
+						      : CLOSE_TIMEOUT_NS) == 0;
 	for (i = 0; i < endpoint->region_count; i++) {
 		if (ops->drop_region)
 			ops->drop_region(endpoint, &regions[i]);

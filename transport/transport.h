@@ -29,6 +29,7 @@
 #include "base/compiler.h"
 
 #define TRANSPORT_ADDRESS_BYTES     512 /* an address, terminator included */
+#define TRANSPORT_KIND_BYTES        576 /* with what it wraps, see fault/ */
 #define TRANSPORT_KEY_BYTES         32
 #define TRANSPORT_FINGERPRINT_BYTES 32
 #define TRANSPORT_ALL_PEERS         (~0u)
@@ -101,7 +102,8 @@ struct transport_config {
 
 	/*
 	 * Readable from the moment on when nothing is worth waiting for (0 or
-	 * -1: none): connect then returns -ECANCELED, silently. Never read from.
+	 * -1: none): connect then returns -ECANCELED, silently, and close no
+	 * longer waits for bytes to reach peers. Never read from.
 	 */
 	int wake_fd;
 

@@ -90,3 +90,63 @@ children() {
 		/^PPid:/ { if ($2 == parent && state != "Z") print pid }
 	' /proc/[0-9]*/status 2>/dev/null
 }
+
+# How to run a command in a network of its own, where links can be cut; empty,
+# with $reason, where that is not possible.
+network=
+find_network() {
+	local way tool
+	PATH=$PATH:/usr/sbin:/sbin # for users who are not root
+	for tool in unshare ip nft ss; do
+		command -v $tool >/dev/null || { reason="no $tool here"; return; }
+	done
+	for way in "unshare --net" "unshare --map-root-user --net"; do
+		if $way sh -c 'ip link set lo up && nft add table inet x' \
+			>/dev/null 2>&1; then
+			network=$way
+			return
+		fi
+	done
+	reason="no network namespace with nft may be made"
+}
+
+# trials KIND COUNT LIMIT_MS JOBS: so many at once; writes $scratch/KIND.ms, one
+# time a line, and $scratch/KIND.bad, why others failed or took too long.
+trials() {
+	local kind=$1 count=$2 limit=$3 jobs=$4 trial how=
+	[[ $kind != cut* ]] || how=$network
+	: >"$scratch/$kind.ms"
+	: >"$scratch/$kind.bad"
+	export stagecoach
+	for trial in $(seq "$count"); do
+		while [ "$(jobs -pr | wc -l)" -ge "$jobs" ]; do
+			wait -n
+		done
+		(
+			folder=$scratch/$kind.$trial
+			$how "$source_folder/tests/soak/liveness-trial.sh" \
+				"$kind" "$scratch/data" "$folder" "$trial" \
+				>"$scratch/$kind.$trial.result" 2>&1
+			rm -rf "$folder"
+		) &
+	done
+	wait
+	for trial in $(seq "$count"); do
+		read -r verdict rest <"$scratch/$kind.$trial.result"
+		if [ "$verdict" = ok ]; then
+			echo "$rest" >>"$scratch/$kind.ms"
+			[ "$rest" -le "$limit" ] ||
+				echo "trial $trial: $rest ms" >>"$scratch/$kind.bad"
+		else
+			echo "trial $trial: $(tail -1 "$scratch/$kind.$trial.result")" \
+				>>"$scratch/$kind.bad"
+		fi
+	done
+	sort -n -o "$scratch/$kind.ms" "$scratch/$kind.ms"
+}
+
+# percentile FILE P: of sorted numbers, the smallest that P % do not exceed.
+percentile() {
+	awk -v p="$2" '{ v[NR] = $1 }
+		END { i = int((NR * p + 99) / 100); print v[i < 1 ? 1 : i] }' "$1"
+}

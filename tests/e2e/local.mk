@@ -5,12 +5,14 @@ E2E_TESTS = \
 	tests/e2e/test-same-bits-schedules.sh \
 	tests/e2e/test-large-shape.sh \
 	tests/e2e/test-failures.sh \
+	tests/e2e/test-liveness.sh \
 	tests/e2e/test-plan.sh \
 	tests/e2e/test-stores.sh \
 	tests/e2e/test-learning.sh \
 	tests/e2e/test-rehearse.sh
 E2E_SHORT_TESTS = \
 	tests/e2e/test-bench.sh \
+	tests/e2e/test-faults.sh \
 	tests/e2e/test-misuse.sh \
 	tests/e2e/test-trace.sh \
 	tests/e2e/test-short-run.sh

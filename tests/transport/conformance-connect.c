@@ -166,7 +166,10 @@ static void case_refused(const struct conformance_transport *transport)
 		    -ETIMEDOUT);
 	CHECK(clock_now_ns() - start < 3 * SECOND);
 	CHECK(log_has("Connection refused"));
-	CHECK(log_has("rank 1") && log_has(world.address[1]));
+	CHECK(log_has("rank 1"));
+	/* auto tells that of the transport it chose. */
+	CHECK(strcmp(transport->kind, "auto") == 0 ||
+	      log_has(world.address[1]));
 	CHECK_EQUAL(log_count("\n"), 1);
 	world_close(&world);
 }
@@ -184,11 +187,15 @@ static void case_wrong_address(const struct conformance_transport *transport)
 				      world.addresses, SECOND),
 		    -EINVAL);
 	CHECK(log_has("tcp:no"));
+	/* The rest is of those that have hosts in their addresses. */
+	if (strncmp(world.address[1], "tcp:", 4) != 0)
+		goto out;
 	world.addresses[1] = "tcp:192.0.2.1:80";
 	CHECK_EQUAL(transport_connect(world.endpoint[0], &peer, 1,
 				      world.addresses, SECOND / 4),
 		    transport->wire > TRANSPORT_WIRE_CHECKED ? -ETIMEDOUT
 							     : -EACCES);
+out:
 	world_close(&world);
 }
 

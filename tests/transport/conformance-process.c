@@ -18,7 +18,7 @@ struct neighbour {
 };
 
 /* In the child. Neither `our` nor the memory is freed: it ends by _exit(). */
-static void be_rank_1(struct world *world, int out)
+static void be_rank_1(struct world *world, int in, int out)
 {
 	static const unsigned zero = 0;
 
@@ -27,6 +27,8 @@ static void be_rank_1(struct world *world, int out)
 				     TRANSPORT_ADDRESS_BYTES),
 		    0);
 	CHECK_EQUAL(write(out, world->address[1], TRANSPORT_ADDRESS_BYTES),
+		    TRANSPORT_ADDRESS_BYTES);
+	CHECK_EQUAL(read(in, world->address[0], TRANSPORT_ADDRESS_BYTES),
 		    TRANSPORT_ADDRESS_BYTES);
 	CHECK_EQUAL(transport_connect(world->endpoint[1], &zero, 1,
 				      world->addresses, 10 * SECOND),
@@ -49,7 +51,7 @@ static void neighbour_start(struct neighbour *neighbour, struct world *world,
 	CHECK(neighbour->pid >= 0);
 	if (neighbour->pid == 0) {
 		close(to_it[1]);
-		be_rank_1(world, to_us[1]);
+		be_rank_1(world, to_it[0], to_us[1]);
 		body(world);
 		CHECK_EQUAL(read(to_it[0], &byte, 1), 0);
 		_exit(0);
@@ -62,6 +64,9 @@ static void neighbour_start(struct neighbour *neighbour, struct world *world,
 	CHECK_EQUAL(transport_listen(world->endpoint[0], world->address[0],
 				     TRANSPORT_ADDRESS_BYTES),
 		    0);
+	CHECK_EQUAL(write(neighbour->to_it, world->address[0],
+			  TRANSPORT_ADDRESS_BYTES),
+		    TRANSPORT_ADDRESS_BYTES);
 	CHECK_EQUAL(read(neighbour->from_it, world->address[1],
 			 TRANSPORT_ADDRESS_BYTES),
 		    TRANSPORT_ADDRESS_BYTES);

@@ -1,8 +1,14 @@
 # Transport: frames, and one suite over every transport.
 if HAVE_CMOCKA
 transport_tests = \
+	tests/transport/test-auto \
+	tests/transport/test-auto-mixed \
 	tests/transport/test-fault \
+	tests/transport/test-fault-plans \
+	tests/transport/test-flips \
+	tests/transport/test-flips-bpf \
 	tests/transport/test-inproc \
+	tests/transport/test-rdma-control \
 	tests/transport/test-rdma \
 	tests/transport/test-rdma-send \
 	tests/transport/test-shm \
@@ -19,6 +25,16 @@ check_PROGRAMS += tests/transport/test-secure tests/transport/test-wire \
 	$(transport_tests)
 TESTS += tests/transport/test-secure tests/transport/test-wire \
 	$(transport_tests)
+
+# It waits for most of its time, and looks inside for the sockets.
+check_PROGRAMS += tests/transport/test-tcp-silence
+TESTS += tests/transport/test-tcp-silence
+tests_transport_test_tcp_silence_SOURCES = \
+	tests/transport/test-tcp-silence.c \
+	tests/transport/world.c tests/transport/world.h
+tests_transport_test_tcp_silence_CPPFLAGS = $(TEST_CPPFLAGS)
+tests_transport_test_tcp_silence_LDADD = $(transport_test_libs)
+tests_transport_test_tcp_silence_LDFLAGS = $(transport_test_ldflags)
 
 conformance_sources = \
 	tests/transport/conformance.c tests/transport/conformance.h \
@@ -81,11 +97,51 @@ tests_transport_test_fault_CPPFLAGS = $(TEST_CPPFLAGS)
 tests_transport_test_fault_LDADD = $(transport_test_libs)
 tests_transport_test_fault_LDFLAGS = $(transport_test_ldflags)
 
+tests_transport_test_auto_SOURCES = \
+	tests/transport/test-auto.c $(conformance_sources)
+tests_transport_test_auto_CPPFLAGS = $(TEST_CPPFLAGS)
+tests_transport_test_auto_LDADD = $(transport_test_libs)
+tests_transport_test_auto_LDFLAGS = $(transport_test_ldflags)
+
+tests_transport_test_auto_mixed_SOURCES = \
+	tests/transport/test-auto-mixed.c \
+	tests/transport/world.c tests/transport/world.h
+tests_transport_test_auto_mixed_CPPFLAGS = $(TEST_CPPFLAGS)
+tests_transport_test_auto_mixed_LDADD = $(transport_test_libs)
+tests_transport_test_auto_mixed_LDFLAGS = $(transport_test_ldflags)
+
+tests_transport_test_fault_plans_SOURCES = \
+	tests/transport/test-fault-plans.c \
+	tests/transport/world.c tests/transport/world.h
+tests_transport_test_fault_plans_CPPFLAGS = $(TEST_CPPFLAGS)
+tests_transport_test_fault_plans_LDADD = $(transport_test_libs)
+tests_transport_test_fault_plans_LDFLAGS = $(transport_test_ldflags)
+
+tests_transport_test_flips_SOURCES = \
+	tests/transport/test-flips.c \
+	tests/transport/flips.c tests/transport/flips.h \
+	tests/transport/world.c tests/transport/world.h
+tests_transport_test_flips_CPPFLAGS = $(TEST_CPPFLAGS)
+tests_transport_test_flips_LDADD = $(transport_test_libs)
+tests_transport_test_flips_LDFLAGS = $(transport_test_ldflags)
+
+tests_transport_test_flips_bpf_SOURCES = \
+	tests/transport/test-flips-bpf.c \
+	tests/transport/flips.c tests/transport/flips.h \
+	tests/transport/world.c tests/transport/world.h
+tests_transport_test_flips_bpf_CPPFLAGS = $(TEST_CPPFLAGS)
+tests_transport_test_flips_bpf_LDADD = $(transport_test_libs)
+tests_transport_test_flips_bpf_LDFLAGS = $(transport_test_ldflags)
+
 tests_transport_test_inproc_SOURCES = \
 	tests/transport/test-inproc.c $(conformance_sources)
 tests_transport_test_inproc_CPPFLAGS = $(TEST_CPPFLAGS)
 tests_transport_test_inproc_LDADD = $(transport_test_libs)
 tests_transport_test_inproc_LDFLAGS = $(transport_test_ldflags)
+
+tests_transport_test_rdma_control_SOURCES = tests/transport/test-rdma-control.c
+tests_transport_test_rdma_control_CPPFLAGS = $(TEST_CPPFLAGS)
+tests_transport_test_rdma_control_LDADD = $(transport_test_libs)
 
 tests_transport_test_rdma_SOURCES = \
 	tests/transport/test-rdma.c $(conformance_sources)

@@ -2,13 +2,8 @@
 #include "tests/transport/conformance.h"
 
 static const struct conformance_exclusion exclusions[] = {
-	{"overlap", "private memory is filled while its owner calls progress; "
-		    "test-shm-memory has it for memory that is shared"},
-	{"acquired slot", "the sender's view of a slot is at another address; "
-			  "test-shm-memory has it"},
 	{"strangers", "there is no port to knock at; test-shm-memory has it"},
 	{"bind", "there is no address to bind"},
-	{"wrong address", "its addresses are names"},
 	{"two-step hello", "these knock at a TCP port"},
 	{"wrong version", "these knock at a TCP port"},
 	{"damaged frames", "there are no frames"},

@@ -22,10 +22,11 @@
 
 #include <cmocka.h>
 
-#define RANKS     3
-#define GONE_NS   (2 * NS_PER_SECOND)
-#define THREADS   true
-#define PROCESSES false
+#define RANKS        3
+#define GONE_NS      (2 * NS_PER_SECOND)
+#define HEARTBEAT_NS (1200 * NS_PER_MS)
+#define THREADS      true
+#define PROCESSES    false
 
 /* What happens to a running job, from its event function. */
 enum act {
@@ -45,7 +46,8 @@ struct run {
 	int64_t acted_ns;
 	pid_t pid[RANKS];
 	unsigned events;
-	int report_fd; /* writes pids there */
+	int report_fd;                  /* writes pids there */
+	int64_t heartbeat_ns, stall_ns; /* as in struct launch */
 	struct launch_result result;
 	int64_t duration_ns, gone_ns;
 	char log[4096];
@@ -164,6 +166,8 @@ static int run_job(struct run *run, bool threads, const char *work, int target,
 		.event = take_event,
 		.stop = wants_stop,
 		.argument = run,
+		.heartbeat_timeout_ns = run->heartbeat_ns,
+		.stall_timeout_ns = run->stall_ns,
 	};
 	unsigned descriptors = count_descriptors();
 	unsigned tasks = count_threads();
@@ -462,6 +466,91 @@ static void kill_at_any_moment(void **state)
 		kill_one(trial);
 }
 
+/* One that is stopped is missed, named and ended, and the others told. */
+static void stopped_rank_is_missed(void **state)
+{
+	RUN(run, .act = ACT_SIGNAL_RANK, .number = SIGSTOP, .rank = 1,
+	    .step = 20, .heartbeat_ns = HEARTBEAT_NS);
+
+	(void)state;
+	assert_int_equal(run_job(&run, PROCESSES, "train", -1, 1 << 30),
+			 -ETIMEDOUT);
+	assert_failed(&run, 1, "gives no sign of life for 1.");
+	assert_failed(&run, 1, "at step ");
+	assert_true(run.gone_ns > HEARTBEAT_NS - LIVENESS_BEAT_NS - NS_PER_MS);
+	assert_true(run.gone_ns < HEARTBEAT_NS + NS_PER_SECOND);
+	finish(&run);
+}
+
+/* Alive and at the same place for ever: it is named, not those who wait. */
+static void stalls(bool threads)
+{
+	RUN(run, .act = ACT_NONE, .stall_ns = NS_PER_SECOND);
+
+	assert_int_equal(run_job(&run, threads, "stall", 2, 1 << 30),
+			 -ETIMEDOUT);
+	assert_failed(&run, 2, "is alive and has not gone on for");
+	assert_failed(&run, 2, "at step 3 ");
+	assert_true(run.duration_ns < GONE_NS + NS_PER_SECOND);
+	/* What threads log comes to us: each rank its wait state. */
+	if (threads) {
+		assert_non_null(strstr(run.log, "rank 2: state: step 3, "));
+		assert_non_null(strstr(run.log, "waiting for nobody"));
+		assert_non_null(strstr(run.log, "rank 0: state: step 3, "));
+		assert_non_null(strstr(run.log, "s waiting for all ranks"));
+	}
+	finish(&run);
+}
+
+static void stalled_process_is_named(void **state)
+{
+	(void)state;
+	stalls(PROCESSES);
+}
+
+static void stalled_thread_is_named(void **state)
+{
+	(void)state;
+	stalls(THREADS);
+}
+
+static void circle_is_found(void **state)
+{
+	RUN(run, .act = ACT_NONE, .stall_ns = NS_PER_SECOND);
+
+	(void)state;
+	assert_int_equal(run_job(&run, PROCESSES, "circle", -1, 1 << 30),
+			 -ETIMEDOUT);
+	assert_non_null(strstr(run.result.reason, "wait for each other"));
+	assert_non_null(
+		strstr(run.result.reason, "waiting for data from rank 2"));
+	finish(&run);
+}
+
+static void slow_is_not_stalled(void **state)
+{
+	RUN(run, .act = ACT_NONE, .stall_ns = NS_PER_SECOND);
+
+	(void)state;
+	if (run_job(&run, PROCESSES, "slow", 1, 3) != 0)
+		fail_msg("%s", run.log);
+	finish(&run);
+}
+
+/* A connect that waits for one that has failed ends with the abort. */
+static void connect_is_woken(void **state)
+{
+	(void)state;
+	for (unsigned threads = 0; threads < 2; threads++) {
+		RUN(run, .act = ACT_NONE);
+
+		assert_int_equal(run_job(&run, threads, "no show", 1, 0), -EIO);
+		assert_failed(&run, 1, "somebody failed");
+		assert_true(run.duration_ns < NS_PER_SECOND);
+		finish(&run);
+	}
+}
+
 /* Nothing but SIGKILL ends a stopped process. */
 static void hanging_ranks_are_ended(void **state)
 {
@@ -525,6 +614,7 @@ static pid_t start_supervisor(const char *work, int *read_fd)
 		close(fds[0]);
 		fcntl(fds[1], F_SETFD, FD_CLOEXEC);
 		run.report_fd = fds[1];
+		run.heartbeat_ns = HEARTBEAT_NS;
 		log_set_sink(keep_log, &run);
 		_exit(run_job(&run, PROCESSES, work, -1, 1 << 30) != 0);
 	}
@@ -616,9 +706,12 @@ static void suspends_and_goes_on(void **state)
 	assert_true(becomes(supervisor, true));
 	for (unsigned i = 0; i < RANKS; i++)
 		assert_true(becomes(pids[i], true));
+	/* Nobody was heard meanwhile, and nobody is to blame. */
+	clock_sleep_ns(2 * HEARTBEAT_NS);
 	kill(supervisor, SIGCONT);
 	for (unsigned i = 0; i < RANKS; i++)
 		assert_true(becomes(pids[i], false));
+	clock_sleep_ns(2 * HEARTBEAT_NS);
 	kill(supervisor, SIGINT);
 	assert_int_equal(wait_child(supervisor, &status), supervisor);
 	assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
@@ -700,6 +793,12 @@ int main(void)
 		cmocka_unit_test(crash_is_told),
 		cmocka_unit_test(kill_at_any_moment),
 		cmocka_unit_test(processes_share_memory),
+		cmocka_unit_test(stopped_rank_is_missed),
+		cmocka_unit_test(stalled_process_is_named),
+		cmocka_unit_test(stalled_thread_is_named),
+		cmocka_unit_test(circle_is_found),
+		cmocka_unit_test(slow_is_not_stalled),
+		cmocka_unit_test(connect_is_woken),
 		cmocka_unit_test(hanging_ranks_are_ended),
 		cmocka_unit_test(missing_program_is_told),
 		cmocka_unit_test(nonsense_is_refused),

@@ -60,6 +60,7 @@ static void pass(struct play *play, int64_t duration_ns)
 		play->now_ns += LIVENESS_BEAT_NS;
 		for (unsigned i = 0; i < RANKS; i++) {
 			play->state[i].moves += play->works[i];
+			play->state[i].step += play->works[i];
 			if (!play->mute[i])
 				liveness_told(play->liveness, i, play->now_ns,
 					      &play->state[i]);
@@ -280,16 +281,26 @@ static void the_limit_follows_the_actions(void **state)
 	open_play(&play, SILENCE_NS, LIVENESS_STALL_AUTO);
 	play.works[1] = false;
 	play.state[1].between = true;
-	pass(&play, LIVENESS_STALL_BETWEEN_MIN_NS - 10 * NS_PER_SECOND);
+	pass(&play, LIVENESS_STALL_UNKNOWN_MIN_NS - 10 * NS_PER_SECOND);
 	assert_fine(&play);
 	pass(&play, 20 * NS_PER_SECOND);
 	assert_int_equal(play.verdict.finding, LIVENESS_STALLED);
 	close_play(&play);
 
 	open_play(&play, SILENCE_NS, LIVENESS_STALL_AUTO);
+	pass(&play, NS_PER_SECOND);
 	play.works[1] = false;
-	pass(&play, LIVENESS_STALL_MIN_NS + NS_PER_SECOND);
+	pass(&play, LIVENESS_STALL_MIN_NS - NS_PER_SECOND);
+	assert_fine(&play);
+	pass(&play, 2 * NS_PER_SECOND);
 	assert_int_equal(play.verdict.finding, LIVENESS_STALLED);
+	close_play(&play);
+
+	/* In its first step nobody knows yet what is long. */
+	open_play(&play, SILENCE_NS, LIVENESS_STALL_AUTO);
+	play.works[1] = false;
+	pass(&play, 5 * LIVENESS_STALL_MIN_NS);
+	assert_fine(&play);
 	close_play(&play);
 }
 

@@ -16,6 +16,14 @@ struct work {
 	int64_t steps;
 };
 
+/* What computes for ever looks at the abort at least. */
+static int never_end(struct world *world)
+{
+	while (world_check(world) == 0)
+		clock_sleep_ns(5 * NS_PER_MS);
+	return -ECANCELED;
+}
+
 /* Step by step, a vote at the end of each, like a training run. */
 static int train(struct world *world, const struct work *work)
 {
@@ -40,6 +48,15 @@ static int train(struct world *world, const struct work *work)
 				raise(SIGKILL);
 			if (strcmp(work->name, "exit") == 0)
 				_exit(3);
+			if (strcmp(work->name, "stall") == 0)
+				return never_end(world);
+		}
+		/* Longer than is allowed, were it one action. */
+		for (unsigned i = 0;
+		     i < 6 && work->target && strcmp(work->name, "slow") == 0;
+		     i++) {
+			clock_sleep_ns(400 * NS_PER_MS);
+			world_note_progress(world, step, i);
 		}
 		own = json_boolean(world_stop_requested(world));
 		rc = world_all_gather(world, own, &all);
@@ -116,6 +133,40 @@ static int starve(struct world *world, const struct work *work)
 	if (poll(&wake, 1, 10000) != 1)
 		return fail(-ETIMEDOUT, "was not woken");
 	return world_check(world);
+}
+
+/* Each waits for the next: no message was ever sent. */
+static int circle(struct world *world)
+{
+	world_note_progress(world, 5, 0);
+	world_note_wait(world, LIVENESS_WAITS_DATA,
+			(world->rank + 1) % world->size, clock_now_ns());
+	return never_end(world);
+}
+
+/* Tells an address, as connecting ranks do, and then does not connect. */
+static int no_show(struct world *world, const struct work *work)
+{
+	unsigned char print[TRANSPORT_FINGERPRINT_BYTES] = {0};
+	unsigned peers[16], count = 0;
+	json_t *address, *all;
+	int rc;
+
+	if (!work->target) {
+		for (unsigned i = 0; i < world->size; i++) {
+			if (i != world->rank)
+				peers[count++] = i;
+		}
+		return world_connect(world, peers, count, print);
+	}
+	address = json_string("tcp:127.0.0.1:1");
+	rc = world_all_gather(world, address, &all);
+	json_decref(address);
+	if (rc < 0)
+		return rc;
+	json_decref(all);
+	clock_sleep_ns(100 * NS_PER_MS); /* they are in transport_connect() */
+	return fail(-EIO, "somebody failed");
 }
 
 static int leave(struct world *world, const struct work *work)
@@ -232,6 +283,10 @@ int world_work(struct world *world)
 		return ring(world);
 	if (strcmp(work.name, "link starve") == 0)
 		return starve_on_link(world, &work);
+	if (strcmp(work.name, "circle") == 0)
+		return circle(world);
+	if (strcmp(work.name, "no show") == 0)
+		return no_show(world, &work);
 	if (strcmp(work.name, "leave") == 0)
 		return leave(world, &work);
 	return train(world, &work);

@@ -17,7 +17,10 @@ static const struct option_spec table[] = {
 	 .kind = OPTION_STRING,
 	 .argument = "LIST",
 	 .group = "What",
-	 .help = "of inproc, shm, tcp, tcp/uring, tcp/sockets (default: all that run here)"},
+	 .help = "of inproc, shm, tcp, tcp/uring, tcp/sockets, rdma (default: all that run here)"},
+	{.name = "list",
+	 .kind = OPTION_FLAG,
+	 .help = "instead: RDMA devices, ports and GIDs, and why one cannot be used"},
 	{.name = "test",
 	 .kind = OPTION_CHOICE,
 	 .argument = "TEST",
@@ -68,7 +71,7 @@ const struct option_command bench_transport_command = {
 	.synopsis = "[options]",
 	.summary = "latency and bandwidth of the transports, beside yardsticks",
 	.description =
-		"Two processes (two threads for inproc) exchange messages of each size over "
+		"Two processes (two threads for inproc and rdma) exchange messages of each size over "
 		"each transport, and the same over what one would use without it: a plain TCP "
 		"socket, or plain shared memory into which the sender copies. All of them take "
 		"turns; the ratio to the yardstick is the median of the rounds' ratios. In each "
@@ -101,6 +104,11 @@ static const struct family families[] = {
 	 .yardstick = BENCH_SOCKET,
 	 .checksums = true,
 	 .ios = {"uring", "sockets"}},
+	/* Threads: the library keeps devices open, which stands no fork. */
+	{.name = "rdma",
+	 .yardstick = BENCH_SOCKET,
+	 .threads = true,
+	 .ios = {""}},
 };
 
 struct bench {
@@ -187,7 +195,7 @@ static int choose_word(struct bench *bench, const char *word, bool asked)
 	return known ? 0
 		     : fail(-EINVAL,
 			    "--transport: '%s' is none of inproc, shm, tcp, "
-			    "tcp/uring, tcp/sockets",
+			    "tcp/uring, tcp/sockets, rdma",
 			    word);
 }
 
@@ -369,6 +377,8 @@ int bench_transport_run(const struct options *options)
 	int status;
 	size_t i;
 
+	if (options_flag(options, "list"))
+		return bench_transport_list(bench.json);
 	bench.manner = (struct bench_manner){
 		.rounds = (unsigned)options_integer(options, "rounds"),
 		.run_ns = options_integer(options, "milliseconds") * NS_PER_MS,

@@ -19,11 +19,13 @@
 	 .choices = "auto|uring|sockets", .fallback = "auto",                  \
 	 .help = "how tcp moves bytes; auto: io_uring where the kernel "       \
 		 "allows it"},                                                 \
+	JOB_OPTIONS_FAULTS,                                                    \
 	{"threads", 't', OPTION_INTEGER, .argument = "N", .fallback = "0",     \
 	 .minimum = 0, .maximum = 256,                                         \
 	 .help = "compute threads a rank; 0: the cores divided by the ranks"}, \
 	{"no-pin", 0, OPTION_FLAG,                                             \
 	 .help = "leave threads free to move between cores"},                  \
+	JOB_OPTIONS_LIVENESS,                                                  \
 	{"steps", 'n', OPTION_INTEGER, .argument = "N", .fallback = "5",       \
 	 .minimum = 1, .maximum = 1000,                                        \
 	 .help = "steps to measure each time, after one that warms up"}

@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -304,6 +305,7 @@ static int pass(struct fault_relay *relay, struct pipe *pipe)
 static enum moved pipe_move(struct fault_relay *relay, struct pipe *pipe)
 {
 	ssize_t heard;
+	int one = 1;
 	int status;
 
 	for (;;) {
@@ -328,6 +330,9 @@ static enum moved pipe_move(struct fault_relay *relay, struct pipe *pipe)
 		pipe->begin = 0;
 		pipe->end = 0;
 		heard = recv(pipe->from, pipe->buffer, BUFFER_BYTES, 0);
+		/* Whoever closes waits for it; the kernel forgets it again. */
+		setsockopt(pipe->from, IPPROTO_TCP, TCP_QUICKACK, &one,
+			   sizeof(one));
 		if (heard < 0 && (errno == EAGAIN || errno == EINTR)) {
 			pipe->wants_in = true;
 			return MOVED_ALL;

@@ -108,7 +108,12 @@ static int move_offers(struct meeting *meeting, unsigned char *block)
 			left--;
 			status = 0;
 		} else if (!status) {
-			status = transport_wait(tcp, meeting->deadline_ns, -1);
+			status = transport_wait(
+				tcp, meeting->deadline_ns,
+				transport_wake_fd(&meeting->endpoint->base));
+			if (!status &&
+			    transport_woken(&meeting->endpoint->base))
+				return -ECANCELED; /* whoever rang says why */
 		}
 	}
 	if (status == -ETIMEDOUT)
@@ -381,7 +386,7 @@ static int take_event(struct meeting *meeting, struct rdma_cm_event *event)
 	case RDMA_CM_EVENT_REJECTED:
 		return refused(link, type, error);
 	case RDMA_CM_EVENT_DISCONNECTED:
-		link->gone = true;
+		link->gone = -ECONNRESET;
 		return 0;
 	default:
 		return status;
@@ -438,6 +443,8 @@ static int meet(struct meeting *meeting)
 		if (!status && clock_now_ns() >= meeting->deadline_ns)
 			status = link_failed(first, -ETIMEDOUT,
 					     "no queue pair in time with");
+		if (!status && transport_woken(&meeting->endpoint->base))
+			return -ECANCELED; /* whoever rang says why */
 		if (!status)
 			poll(&events, 1, 10);
 	}

@@ -268,8 +268,9 @@ static void work_failed(struct rdma_link *link, enum ibv_wc_status status)
 {
 	if (!rdma_link_live(link) || link->hung_up)
 		return; /* flushed, as was to be */
-	if (tcp_endpoint_peer_ended(link->endpoint->bootstrap, link->peer))
-		link->gone = true;
+	if (!link->gone)
+		link->gone = tcp_endpoint_peer_ended(link->endpoint->bootstrap,
+						     link->peer);
 	if (link->gone)
 		return; /* check_gone says what that means */
 	log_error("rank %u: the RDMA link with rank %u has failed: %s (status "
@@ -306,12 +307,16 @@ void rdma_link_check_gone(struct rdma_link *link)
 		receiving
 			? transport_queue_at(&link->receive, link->receive.done)
 			: transport_queue_at(&link->send, link->send.done);
-	log_error("rank %u: %s tag 0x%" PRIx64 " (%zu bytes) %s rank %u: the "
-		  "peer has closed the connection: it ended or died",
+	log_error("rank %u: %s tag 0x%" PRIx64 " (%zu bytes) %s rank %u: %s",
 		  rank_of(link), receiving ? "waiting for" : "sending",
 		  operation->tag, operation->bytes, receiving ? "from" : "to",
-		  link->peer);
-	rdma_link_over(link, -ECONNRESET);
+		  link->peer,
+		  link->gone == -ETIMEDOUT
+			  ? "its host does not answer any more: it or the "
+			    "network between is down"
+			  : "the peer has closed the connection: it ended or "
+			    "died");
+	rdma_link_over(link, link->gone);
 }
 
 bool rdma_link_has_news(const struct rdma_link *link)

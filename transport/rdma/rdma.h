@@ -62,9 +62,9 @@ struct rdma_link {
 	struct rdma_endpoint *endpoint;
 	unsigned peer;
 	int status; /* 0, or what it failed with (logged) */
+	int gone;   /* or how the peer ended; what came before is good */
 	bool established;
 	bool cancelled;
-	bool gone;       /* the peer has closed; what is here is still good */
 	bool immediate;  /* writes carry immediate data */
 	bool fault_sent; /* the peer is being told; hang up after that */
 	bool hung_up;

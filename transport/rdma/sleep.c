@@ -21,9 +21,9 @@ bool rdma_endpoint_has_news(const struct rdma_endpoint *endpoint)
 	return false;
 }
 
-static void link_gone(struct rdma_link *link)
+static void link_gone(struct rdma_link *link, int code)
 {
-	link->gone = true;
+	link->gone = code;
 	/* What came before the end is taken first. */
 	rdma_link_poll(link);
 }
@@ -41,7 +41,7 @@ static void take_events(struct rdma_endpoint *endpoint)
 		if (!link || !rdma_link_live(link))
 			continue;
 		if (type == RDMA_CM_EVENT_DISCONNECTED) {
-			link_gone(link);
+			link_gone(link, -ECONNRESET);
 		} else if (type == RDMA_CM_EVENT_DEVICE_REMOVAL) {
 			log_error(
 				"rank %u: the RDMA device %s is being "
@@ -59,10 +59,13 @@ static void look(struct rdma_endpoint *endpoint)
 	take_events(endpoint);
 	for (unsigned i = 0; i < endpoint->link_count; i++) {
 		struct rdma_link *link = &endpoint->links[i];
+		int code;
 
-		if (rdma_link_live(link) && !link->gone &&
-		    tcp_endpoint_peer_ended(endpoint->bootstrap, link->peer))
-			link_gone(link);
+		if (!rdma_link_live(link) || link->gone)
+			continue;
+		code = tcp_endpoint_peer_ended(endpoint->bootstrap, link->peer);
+		if (code)
+			link_gone(link, code);
 	}
 }
 

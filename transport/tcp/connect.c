@@ -151,13 +151,16 @@ static int greeting_link(struct meeting *meeting, struct greeting *greeting,
 			 unsigned peer)
 {
 	struct tcp_endpoint *endpoint = meeting->endpoint;
+	struct timeval patience = {.tv_usec = TCP_PATIENCE_NS / NS_PER_US};
 	struct tcp_link *link;
 	int status;
 	int flags;
 
+	/* Calls say MSG_DONTWAIT unless they mean to sleep. */
 	flags = fcntl(greeting->fd, F_GETFL);
-	if (endpoint->backend->blocking)
-		fcntl(greeting->fd, F_SETFL, flags & ~O_NONBLOCK);
+	fcntl(greeting->fd, F_SETFL, flags & ~O_NONBLOCK);
+	setsockopt(greeting->fd, SOL_SOCKET, SO_RCVTIMEO, &patience,
+		   sizeof(patience));
 	link = tcp_link_add(endpoint, peer, greeting->fd);
 	if (!link)
 		return -ENOMEM;

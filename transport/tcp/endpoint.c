@@ -33,15 +33,21 @@ int tcp_endpoint_socket(const struct transport_endpoint *base, unsigned peer)
 	return find_link((const struct tcp_endpoint *)base, peer)->fd;
 }
 
-bool tcp_endpoint_peer_ended(const struct transport_endpoint *base,
-			     unsigned peer)
+int tcp_endpoint_peer_ended(const struct transport_endpoint *base,
+			    unsigned peer)
 {
 	struct pollfd end = {
 		.fd = tcp_endpoint_socket(base, peer),
 		.events = POLLRDHUP,
 	};
+	socklen_t length = sizeof(int);
+	int error = 0;
 
-	return poll(&end, 1, 0) == 1;
+	if (poll(&end, 1, 0) != 1)
+		return 0;
+	getsockopt(end.fd, SOL_SOCKET, SO_ERROR, &error, &length);
+	return error == ETIMEDOUT || error == EHOSTUNREACH ? -ETIMEDOUT
+							   : -ECONNRESET;
 }
 
 static int use_sockets(struct tcp_endpoint *endpoint)
@@ -442,7 +448,7 @@ static bool is_reset(int fd)
 /*
  * close(2) with unread bytes resets the connection, and a reset drops what the
  * peer's kernel does not have yet. A link that ends in the middle of something
- * is not waited for.
+ * is not waited for, nor is any once nothing is worth it (wake_fd).
  */
 static void linger(const struct tcp_endpoint *endpoint)
 {
@@ -452,6 +458,7 @@ static void linger(const struct tcp_endpoint *endpoint)
 
 	for (i = 0; i < endpoint->link_count; i++) {
 		while (endpoint->links[i].orderly &&
+		       !transport_woken(&endpoint->base) &&
 		       ioctl(endpoint->links[i].fd, SIOCOUTQ, &unsent) == 0 &&
 		       unsent > 0 && !is_reset(endpoint->links[i].fd) &&
 		       clock_now_ns() < deadline_ns)

@@ -1,6 +1,7 @@
 /* Queues to bytes, bytes to queues. Every byte of a peer is checked here. */
 #include <errno.h>
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -21,20 +22,30 @@ struct tcp_link *tcp_link_add(struct tcp_endpoint *endpoint, unsigned peer,
 		.index = index,
 		.fd = fd,
 	};
-	if (transport_queue_init(&link->send, depth))
-		return NULL;
-	if (transport_queue_init(&link->receive, depth)) {
-		transport_queue_fini(&link->send);
+	link->stage = malloc(TCP_STAGE_BYTES);
+	if (!link->stage) {
+		log_error("tcp: no memory for a link");
 		return NULL;
 	}
+	if (transport_queue_init(&link->send, depth))
+		goto err_free;
+	if (transport_queue_init(&link->receive, depth))
+		goto err_send;
 	endpoint->link_of[peer] = index + 1;
 	endpoint->link_count++;
 	return link;
+
+err_send:
+	transport_queue_fini(&link->send);
+err_free:
+	free(link->stage);
+	return NULL;
 }
 
 void tcp_link_fini(struct tcp_link *link)
 {
 	close(link->fd);
+	free(link->stage);
 	tcp_shield_fini(&link->shield);
 	transport_queue_fini(&link->send);
 	transport_queue_fini(&link->receive);
@@ -132,13 +143,14 @@ unsigned tcp_link_send_parts(const struct tcp_endpoint *endpoint,
 	if (!transport_queue_pending(&link->send))
 		return 0;
 	operation = transport_queue_at(&link->send, link->send.done);
-	if (!link->sent) {
+	if (!link->send_ready) {
 		header =
 			frame(endpoint, link, operation, link->send.done, true);
 		wire_header_encode(&header, link->send_header);
 		if (link->tag_bytes)
 			tcp_shield_begin(&link->shield, link->send_header,
 					 operation);
+		link->send_ready = true;
 	}
 	skip = payload_skip(operation, link->sent);
 	payload = tcp_shield_payload(&link->shield, operation, skip);
@@ -175,6 +187,7 @@ void tcp_link_sent(struct tcp_link *link, size_t bytes)
 	if (link->sent < frame_bytes(link, operation))
 		return;
 	link->sent = 0;
+	link->send_ready = false;
 	link->send.done++;
 	link->messages_sent++;
 	link->bytes_sent += operation->bytes;

@@ -1,4 +1,4 @@
-/* The back end on plain non-blocking sockets and poll(2). Works everywhere. */
+/* The back end on plain sockets and poll(2). Works everywhere. */
 #include <errno.h>
 #include <poll.h>
 
@@ -131,6 +131,9 @@ static int sockets_wait(struct tcp_endpoint *endpoint, int64_t deadline_ns,
 	int status;
 
 	status = tcp_spin(endpoint, deadline_ns, wake_fd, move);
+	if (status == -ETIMEDOUT &&
+	    tcp_sleep_in_receive(endpoint, deadline_ns, wake_fd))
+		status = 0;
 	if (status == -ETIMEDOUT)
 		status = tcp_poll_for(endpoint->polls,
 				      fill_polls(endpoint, wake_fd),

@@ -15,11 +15,15 @@
 #include <sys/socket.h>
 #include <sys/uio.h>
 
+#include "base/clock.h"
 #include "transport/queue.h"
 #include "transport/secure/secure.h"
 #include "transport/spin.h"
 #include "transport/transport_ops.h"
 #include "transport/wire.h"
+
+#define TCP_STAGE_BYTES ((size_t)4096)
+#define TCP_PATIENCE_NS (100 * NS_PER_MS) /* of a socket: SO_RCVTIMEO */
 
 /* Of a frame on its way: header, payload, tag. */
 #define TCP_PARTS 3
@@ -47,14 +51,16 @@ struct tcp_link {
 	/* The frames in hand: [done] of the queues. Bytes include headers. */
 	unsigned char send_header[WIRE_HEADER_BYTES];
 	unsigned char receive_header[WIRE_HEADER_BYTES];
+	bool send_ready; /* send_header is that of the frame in hand */
 	size_t sent, received;
 	struct tcp_shield shield;
 	size_t tag_bytes;     /* behind each payload */
 	uint32_t receive_crc; /* what the header promises */
 	uint32_t arrived_crc; /* of the payload so far */
+	unsigned char *stage; /* TCP_STAGE_BYTES: a short frame, in one piece */
 
-	char host[64];          /* numeric, for messages */
-	int64_t waits_since_ns; /* something is unanswered; 0: nothing is */
+	char host[64];       /* numeric, for messages */
+	int64_t answered_ns; /* watch.c: nothing was unanswered then */
 
 	uint64_t messages_sent, messages_received;
 	uint64_t bytes_sent, bytes_received;
@@ -88,7 +94,6 @@ struct tcp_endpoint {
 
 struct tcp_backend {
 	const char *name;
-	bool blocking; /* sockets are to be in blocking mode */
 	/* Silent: the caller decides what a refusal means. */
 	int (*open)(struct tcp_endpoint *endpoint);
 	void (*close)(struct tcp_endpoint *endpoint);
@@ -121,12 +126,13 @@ extern const struct tcp_backend tcp_sockets_backend;
 
 /*
  * endpoint.c, for a transport that sets its links up by tcp: the socket of a
- * link, and whether the peer has closed its end (also when it was killed).
+ * link, and whether it has ended: 0, -ECONNRESET when the peer has closed it
+ * (also when it was killed), -ETIMEDOUT when its host no longer answers.
  */
 int tcp_endpoint_socket(const struct transport_endpoint *endpoint,
 			unsigned peer);
-bool tcp_endpoint_peer_ended(const struct transport_endpoint *endpoint,
-			     unsigned peer);
+int tcp_endpoint_peer_ended(const struct transport_endpoint *endpoint,
+			    unsigned peer);
 
 /*
  * For shm, which sets its links up by tcp: as config.bind, sockets within the
@@ -215,6 +221,15 @@ enum tcp_moved tcp_direct_send(struct tcp_endpoint *endpoint,
 			       struct tcp_link *link);
 enum tcp_moved tcp_direct_receive(struct tcp_endpoint *endpoint,
 				  struct tcp_link *link);
+
+/*
+ * Where the only thing to wait for is a message on one link, and not just for a
+ * moment, the shortest way is to sleep in the receive itself: two system
+ * calls less than to look, to poll and to look again. True when it slept,
+ * until the message came or TCP_PATIENCE_NS had passed.
+ */
+bool tcp_sleep_in_receive(struct tcp_endpoint *endpoint, int64_t deadline_ns,
+			  int wake_fd);
 
 /* ppoll: 0, -ETIMEDOUT, or another error, logged. */
 int tcp_poll_for(struct pollfd *polls, unsigned count,

@@ -360,6 +360,19 @@ static bool may_send(const struct tcp_link *link)
 	       transport_queue_pending(&link->send);
 }
 
+/* At once where it can be, so that the payload need not wait for the owner. */
+static void send_header(struct tcp_endpoint *endpoint, struct tcp_link *link)
+{
+	ssize_t bytes;
+
+	tcp_link_send_parts(endpoint, link, link->send_parts);
+	bytes = send(link->fd, link->send_parts[0].iov_base,
+		     link->send_parts[0].iov_len,
+		     MSG_NOSIGNAL | MSG_DONTWAIT | MSG_MORE);
+	if (bytes > 0) /* an error the request finds again */
+		tcp_link_sent(link, (size_t)bytes);
+}
+
 /* What the socket takes at once, and the rest to the kernel. */
 static void send_posted(struct tcp_endpoint *endpoint, struct tcp_link *link)
 {
@@ -371,6 +384,8 @@ static void send_posted(struct tcp_endpoint *endpoint, struct tcp_link *link)
 	}
 	if (!may_send(link) || !has_room(endpoint->uring, 1))
 		return;
+	if (goes_zero_copy(link) && link->sent < WIRE_HEADER_BYTES)
+		send_header(endpoint, link);
 	count = tcp_link_send_parts(endpoint, link, link->send_parts);
 	link->sends_in_kernel++;
 	if (goes_zero_copy(link))
@@ -647,6 +662,9 @@ static int uring_wait(struct tcp_endpoint *endpoint, int64_t deadline_ns,
 	if (status || has_completion(&uring->ring))
 		return status;
 	status = tcp_spin(endpoint, deadline_ns, wake_fd, move);
+	if (status == -ETIMEDOUT &&
+	    tcp_sleep_in_receive(endpoint, deadline_ns, wake_fd))
+		status = 0;
 	if (status == -ETIMEDOUT)
 		status = sleep_until(endpoint, deadline_ns, wake_fd);
 	uring->left_ns = clock_now_ns();
@@ -684,7 +702,6 @@ static unsigned uring_in_kernel(const struct tcp_link *link)
 
 const struct tcp_backend tcp_uring_backend = {
 	.name = "uring",
-	.blocking = true, /* the kernel waits for us, not EAGAIN */
 	.open = uring_open,
 	.close = uring_close,
 	.attach = uring_attach,

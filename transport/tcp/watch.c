@@ -13,6 +13,7 @@
 #include "transport/tcp/tcp.h"
 
 #define LOOK_NS (250 * NS_PER_MS)
+#define JUMP_NS (1000 * NS_PER_MS)
 
 /* "10.0.0.2", for messages. */
 static void name_peer(const struct tcp_link *link, char *out, size_t size)
@@ -28,7 +29,7 @@ static void name_peer(const struct tcp_link *link, char *out, size_t size)
 
 void tcp_watch_begin(const struct tcp_endpoint *endpoint, struct tcp_link *link)
 {
-	link->waits_since_ns = 0;
+	link->answered_ns = clock_now_ns();
 	name_peer(link, link->host, sizeof(link->host));
 	socket_life_probe(link->fd, endpoint->base.config.silence_ns);
 }
@@ -41,22 +42,20 @@ static void look_at(const struct tcp_endpoint *endpoint, struct tcp_link *link,
 
 	if (!tcp_link_live(link) || socket_life_query(link->fd, &life) < 0)
 		return;
-	if (!life.waits) {
-		link->waits_since_ns = 0;
+	if (!life.unanswered) {
+		link->answered_ns = now_ns;
 		return;
 	}
-	if (!link->waits_since_ns)
-		link->waits_since_ns = now_ns;
 	/* It may have been idle for long before it had something to answer. */
-	silent_ns = MIN(life.silent_ns, now_ns - link->waits_since_ns);
-	if (silent_ns < endpoint->base.config.silence_ns)
-		return;
-	tcp_link_silent(endpoint, link, silent_ns);
+	silent_ns = MIN(life.silent_ns, now_ns - link->answered_ns);
+	if (silent_ns >= endpoint->base.config.silence_ns)
+		tcp_link_silent(endpoint, link, silent_ns);
 }
 
 void tcp_watch_look(struct tcp_endpoint *endpoint)
 {
 	int64_t now_ns;
+	bool jumped;
 	unsigned i;
 
 	if (endpoint->base.config.silence_ns <= 0)
@@ -65,11 +64,11 @@ void tcp_watch_look(struct tcp_endpoint *endpoint)
 	if (now_ns < endpoint->next_look_ns)
 		return;
 	/* Nobody is blamed for a time in which we did not look. */
+	jumped = now_ns - endpoint->next_look_ns > JUMP_NS;
+	endpoint->next_look_ns = now_ns + LOOK_NS;
 	for (i = 0; i < endpoint->link_count; i++) {
-		if (endpoint->next_look_ns &&
-		    now_ns - endpoint->next_look_ns > NS_PER_SECOND)
-			endpoint->links[i].waits_since_ns = 0;
+		if (jumped)
+			endpoint->links[i].answered_ns = now_ns;
 		look_at(endpoint, &endpoint->links[i], now_ns);
 	}
-	endpoint->next_look_ns = now_ns + LOOK_NS;
 }
