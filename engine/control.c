@@ -2,6 +2,7 @@
 
 #include "base/log.h"
 #include "base/text.h"
+#include "transport/secure/secure.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -18,7 +19,23 @@ static const char *const kind_names[CONTROL_KINDS] = {
 	[CONTROL_BEAT] = "beat",     [CONTROL_STATE] = "state",
 	[CONTROL_STOP] = "stop",     [CONTROL_FAILED] = "failed",
 	[CONTROL_ABORT] = "abort",   [CONTROL_DONE] = "done",
-	[CONTROL_BYE] = "bye",
+	[CONTROL_BYE] = "bye",       [CONTROL_JOIN] = "join",
+	[CONTROL_ACCEPT] = "accept", [CONTROL_REFUSE] = "refuse",
+	[CONTROL_START] = "start",   [CONTROL_KILL] = "kill",
+	[CONTROL_END] = "end",       [CONTROL_ATTACH] = "attach",
+	[CONTROL_ENDED] = "ended",
+};
+
+#define RECORD_BYTES (SECURE_RECORD_TEXT_BYTES_MAX + SECURE_RECORD_OVERHEAD)
+
+/* What lies between the messages of a channel and its socket. */
+struct control_seal {
+	struct secure_cipher *send, *receive;
+	size_t sealed_start, sealed_end; /* of the record being sent */
+	size_t raw_start, raw_end;
+	unsigned char sealed[RECORD_BYTES];
+	unsigned char raw[RECORD_BYTES];
+	unsigned char text[SECURE_RECORD_TEXT_BYTES_MAX];
 };
 
 const char *control_kind_name(enum control_kind kind)
@@ -106,8 +123,41 @@ int control_channel_init(struct control_channel *channel, int fd,
 	return 0;
 }
 
+static void seal_destroy(struct control_seal *seal)
+{
+	if (!seal)
+		return;
+	secure_cipher_destroy(seal->send);
+	secure_cipher_destroy(seal->receive);
+	explicit_bzero(seal, sizeof(*seal));
+	free(seal);
+}
+
+int control_channel_seal(struct control_channel *channel,
+			 const unsigned char *send_key,
+			 const unsigned char *receive_key)
+{
+	struct control_seal *seal = calloc(1, sizeof(*seal));
+	int rc;
+
+	ASSERT(!channel->seal && !control_pending(channel) &&
+	       channel->in_start == channel->in_end);
+	if (!seal)
+		return fail(-ENOMEM, "no memory to seal a connection");
+	rc = secure_cipher_create(true, send_key, &seal->send);
+	if (!rc)
+		rc = secure_cipher_create(false, receive_key, &seal->receive);
+	if (rc < 0) {
+		seal_destroy(seal);
+		return rc;
+	}
+	channel->seal = seal;
+	return 0;
+}
+
 void control_channel_fini(struct control_channel *channel)
 {
+	seal_destroy(channel->seal);
 	if (channel->fd >= 0)
 		close(channel->fd);
 	free(channel->in);
@@ -197,13 +247,13 @@ int control_queue(struct control_channel *channel, enum control_kind kind,
 	return rc;
 }
 
-int control_flush(struct control_channel *channel)
+/* Sends [*start, end) of `bytes`: 0, 1 if some is left, or negative errno. */
+static int send_bytes(int fd, const unsigned char *bytes, size_t *start,
+		      size_t end)
 {
-	while (control_pending(channel)) {
-		ssize_t sent =
-			send(channel->fd, channel->out + channel->out_start,
-			     channel->out_end - channel->out_start,
-			     MSG_DONTWAIT | MSG_NOSIGNAL);
+	while (*start < end) {
+		ssize_t sent = send(fd, bytes + *start, end - *start,
+				    MSG_DONTWAIT | MSG_NOSIGNAL);
 
 		if (sent < 0 && errno == EINTR)
 			continue;
@@ -211,15 +261,52 @@ int control_flush(struct control_channel *channel)
 			return 1;
 		if (sent < 0)
 			return -errno;
-		channel->out_start += (size_t)sent;
+		*start += (size_t)sent;
 	}
-	channel->out_start = channel->out_end = 0;
 	return 0;
+}
+
+/* Record by record: what was sealed must go out as it is, and in order. */
+static int flush_sealed(struct control_channel *channel)
+{
+	struct control_seal *seal = channel->seal;
+
+	for (;;) {
+		int rc = send_bytes(channel->fd, seal->sealed,
+				    &seal->sealed_start, seal->sealed_end);
+		size_t bytes = MIN(channel->out_end - channel->out_start,
+				   SECURE_RECORD_TEXT_BYTES_MAX);
+
+		if (rc != 0)
+			return rc;
+		if (bytes == 0)
+			return 0;
+		secure_record_seal(seal->send,
+				   channel->out + channel->out_start, bytes,
+				   seal->sealed);
+		channel->out_start += bytes;
+		seal->sealed_start = 0;
+		seal->sealed_end = bytes + SECURE_RECORD_OVERHEAD;
+	}
+}
+
+int control_flush(struct control_channel *channel)
+{
+	int rc = channel->seal
+			 ? flush_sealed(channel)
+			 : send_bytes(channel->fd, channel->out,
+				      &channel->out_start, channel->out_end);
+
+	if (rc == 0)
+		channel->out_start = channel->out_end = 0;
+	return rc;
 }
 
 bool control_pending(const struct control_channel *channel)
 {
-	return channel->out_start < channel->out_end;
+	return channel->out_start < channel->out_end ||
+	       (channel->seal &&
+		channel->seal->sealed_start < channel->seal->sealed_end);
 }
 
 static int fill_make_room(struct control_channel *channel)
@@ -246,29 +333,143 @@ static int fill_make_room(struct control_channel *channel)
 	return 0;
 }
 
-int control_fill(struct control_channel *channel)
+/* As recv(), but negative errno; 0: nothing there now, or interrupted. */
+static ssize_t receive_bytes(int fd, void *into, size_t bytes)
 {
 	ssize_t got;
-	int rc;
 
-	if (channel->in_end == channel->in_capacity) {
-		rc = fill_make_room(channel);
-		if (rc < 0)
-			return rc;
-	}
 	do {
-		got = recv(channel->fd, channel->in + channel->in_end,
-			   channel->in_capacity - channel->in_end,
-			   MSG_DONTWAIT);
+		got = recv(fd, into, bytes, MSG_DONTWAIT);
 	} while (got < 0 && errno == EINTR);
 	if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
 		return 0;
 	if (got < 0)
 		return -errno;
-	if (got == 0)
-		return -ECONNRESET;
+	return got ? got : -ECONNRESET;
+}
+
+static int append_text(struct control_channel *channel, size_t bytes)
+{
+	while (channel->in_capacity - channel->in_end < bytes) {
+		size_t unread = channel->in_end - channel->in_start;
+		size_t capacity =
+			MAX(2 * channel->in_capacity, FIRST_BUFFER_BYTES);
+		unsigned char *grown;
+
+		if (channel->in_start) {
+			memmove(channel->in, channel->in + channel->in_start,
+				unread);
+			channel->in_start = 0;
+			channel->in_end = unread;
+			continue;
+		}
+		grown = realloc(channel->in, capacity);
+		if (!grown)
+			return -ENOMEM;
+		channel->in = grown;
+		channel->in_capacity = capacity;
+	}
+	memcpy(channel->in + channel->in_end, channel->seal->text, bytes);
+	channel->in_end += bytes;
+	return 0;
+}
+
+/* One record of those read, if the reader is not behind: 1, 0, negative. */
+static int open_record(struct control_channel *channel)
+{
+	struct control_seal *seal = channel->seal;
+	size_t unread = channel->in_end - channel->in_start;
+	size_t bytes, used;
+	int rc;
+
+	if (unread > channel->limit_bytes + CONTROL_HEADER_BYTES)
+		return -EMSGSIZE;
+	rc = secure_record_open(seal->receive, seal->raw + seal->raw_start,
+				seal->raw_end - seal->raw_start, seal->text,
+				&bytes, &used);
+	if (rc <= 0)
+		return rc;
+	seal->raw_start += used;
+	rc = append_text(channel, bytes);
+	return rc < 0 ? rc : 1;
+}
+
+static int fill_sealed(struct control_channel *channel)
+{
+	struct control_seal *seal = channel->seal;
+
+	for (;;) {
+		int rc = open_record(channel);
+		ssize_t got;
+
+		if (rc != 0)
+			return rc;
+		memmove(seal->raw, seal->raw + seal->raw_start,
+			seal->raw_end - seal->raw_start);
+		seal->raw_end -= seal->raw_start;
+		seal->raw_start = 0;
+		got = receive_bytes(channel->fd, seal->raw + seal->raw_end,
+				    sizeof(seal->raw) - seal->raw_end);
+		if (got <= 0)
+			return (int)got;
+		seal->raw_end += (size_t)got;
+	}
+}
+
+int control_fill(struct control_channel *channel)
+{
+	ssize_t got;
+	int rc;
+
+	if (channel->seal)
+		return fill_sealed(channel);
+	if (channel->in_end == channel->in_capacity) {
+		rc = fill_make_room(channel);
+		if (rc < 0)
+			return rc;
+	}
+	got = receive_bytes(channel->fd, channel->in + channel->in_end,
+			    channel->in_capacity - channel->in_end);
+	if (got <= 0)
+		return (int)got;
 	channel->in_end += (size_t)got;
 	return 1;
+}
+
+static int too_long(const struct control_channel *channel, const char *origin)
+{
+	return fail(-EMSGSIZE,
+		    "%s: a message announces more than %zu bytes: this "
+		    "is not one of our ranks, or the stream is damaged",
+		    origin, channel->limit_bytes);
+}
+
+int control_forward(struct control_channel *from, struct control_channel *to,
+		    const char *origin)
+{
+	int moved = 0;
+
+	for (;; moved++) {
+		const unsigned char *bytes = from->in + from->in_start;
+		size_t length = from->in_end - from->in_start, payload_bytes;
+		int rc = 0;
+
+		if (length)
+			rc = control_frame(bytes, length, from->limit_bytes,
+					   &payload_bytes);
+		if (rc < 0)
+			return too_long(from, origin);
+		if (rc == 0)
+			return moved;
+		payload_bytes += CONTROL_HEADER_BYTES;
+		rc = queue_make_room(to, payload_bytes);
+		if (rc == -EAGAIN)
+			return moved;
+		if (rc < 0)
+			return rc;
+		queue_append(to, bytes, payload_bytes);
+		from->in_start += payload_bytes;
+	}
 }
 
 int control_next(struct control_channel *channel, const char *origin,
@@ -283,10 +484,7 @@ int control_next(struct control_channel *channel, const char *origin,
 		return 0;
 	rc = control_frame(bytes, length, channel->limit_bytes, &payload_bytes);
 	if (rc == -EMSGSIZE)
-		return fail(rc,
-			    "%s: a message announces more than %zu bytes: this "
-			    "is not one of our ranks, or the stream is damaged",
-			    origin, channel->limit_bytes);
+		return too_long(channel, origin);
 	if (rc <= 0)
 		return rc;
 	rc = control_parse(bytes + CONTROL_HEADER_BYTES, payload_bytes, origin,

@@ -17,13 +17,31 @@
  *     done     {result}
  *   coordinator -> rank
  *     welcome  {rank, size, session, transport, io, threads, cores, job,
- *               silence_ms}
+ *               silence_ms, remote, bind, key}
  *     gathered {round, values}
  *     beat     {}                               its heartbeat, over a network
  *     state    {}                               write down what you wait for
  *     stop     {}
  *     abort    {rank, reason}
  *     bye      {}
+ *
+ * Ranks on other hosts, or started by others: a process of ours stands between
+ * them and the coordinator (engine/agent.h), which hands on what both say,
+ * message by message, over a TCP connection per rank, and says by another one
+ * what concerns itself.
+ *   agent -> coordinator, in that connection
+ *     join     {version, program, job, rank, count, size, host, machine, pid,
+ *               launcher, address, cores}
+ *     stop     {signal}
+ *   coordinator -> agent
+ *     accept   {session}
+ *     refuse   {reason}
+ *     start    {job, folder}                    run your ranks
+ *     kill     {}                               end them at once
+ *     end      {status, reason}                 there is nothing more to do
+ *   agent -> coordinator, in the connection of a rank
+ *     attach   {session, job, rank, pid}        its first message
+ *     ended    {how}                            its last: the process is gone
  */
 #ifndef STAGECOACH_ENGINE_CONTROL_H
 #define STAGECOACH_ENGINE_CONTROL_H
@@ -49,6 +67,14 @@ enum control_kind {
 	CONTROL_ABORT,
 	CONTROL_DONE,
 	CONTROL_BYE,
+	CONTROL_JOIN,
+	CONTROL_ACCEPT,
+	CONTROL_REFUSE,
+	CONTROL_START,
+	CONTROL_KILL,
+	CONTROL_END,
+	CONTROL_ATTACH,
+	CONTROL_ENDED,
 	CONTROL_KINDS,
 };
 
@@ -80,6 +106,8 @@ void control_clean_text(char *text);
 
 /* ---- one end of a connection ---- */
 
+struct control_seal; /* private */
+
 /*
  * A socket with its unread and unsent bytes. The sending half is bounded:
  * memory for `queue_bytes` is taken at the start if `reserve`, else
@@ -94,6 +122,7 @@ struct control_channel {
 	unsigned char *out;
 	size_t out_start, out_end, out_capacity;
 	size_t queue_bytes;
+	struct control_seal *seal; /* NULL: the bytes go as they are */
 };
 
 /* Takes over fd, makes it non-blocking and close-on-exec. */
@@ -101,6 +130,14 @@ int control_channel_init(struct control_channel *channel, int fd,
 			 size_t limit_bytes, size_t queue_bytes,
 			 bool reserve) MUST_CHECK;
 void control_channel_fini(struct control_channel *channel);
+
+/*
+ * From here on everything that is sent and read goes in sealed records
+ * (transport/secure/secure.h), by these keys. Nothing may be queued or unread.
+ */
+int control_channel_seal(struct control_channel *channel,
+			 const unsigned char *send_key,
+			 const unsigned char *receive_key) MUST_CHECK;
 
 /*
  * Queues `head`, `payload`, `tail` as one message. -EAGAIN (silent) when the
@@ -120,8 +157,9 @@ int control_flush(struct control_channel *channel) MUST_CHECK;
 bool control_pending(const struct control_channel *channel);
 
 /*
- * Reads what has come: 1 if bytes came, 0 if none are there now, -ECONNRESET
- * (silent) at the end of the stream, other negative errno (silent).
+ * Reads what has come: 1 if bytes came (there may be more: call again), 0 if
+ * none are there now, -ECONNRESET (silent) at the end of the stream, -EBADMSG
+ * if a record was not sealed by the peer, other negative errno (silent).
  */
 int control_fill(struct control_channel *channel) MUST_CHECK;
 
@@ -131,5 +169,12 @@ int control_fill(struct control_channel *channel) MUST_CHECK;
  */
 int control_next(struct control_channel *channel, const char *origin,
 		 enum control_kind *kind, json_t **message) MUST_CHECK;
+
+/*
+ * Hands whole messages that `from` has read on to the queue of `to`, as they
+ * are: how many, or -EMSGSIZE (logged). What does not fit stays in `from`.
+ */
+int control_forward(struct control_channel *from, struct control_channel *to,
+		    const char *origin) MUST_CHECK;
 
 #endif

@@ -270,7 +270,18 @@ static void member_lost(struct coordinator *coordinator, unsigned rank)
 
 	control_channel_fini(&member->channel);
 	liveness_forget(coordinator->liveness, rank);
-	if (member->failed || coordinator->state == COORDINATOR_DONE)
+	if (member->remote && !member->failed && !member->ended &&
+	    coordinator->state != COORDINATOR_DONE) {
+		/* Nobody is left there who could tell how. */
+		blame(coordinator, CAUSE_DIED, -ECONNRESET, (int)rank,
+		      "%s is gone%s: its connection broke off (killed, or its "
+		      "host or the network is down)",
+		      member->name,
+		      at_step(coordinator, member, step, sizeof(step)));
+		return;
+	}
+	if (member->failed || member->ended ||
+	    coordinator->state == COORDINATOR_DONE)
 		return;
 	blame(coordinator, CAUSE_CLOSED, -ECONNRESET, (int)rank,
 	      "%s closed its control connection without a word%s", member->name,
@@ -308,7 +319,7 @@ static json_t *cores_to_json(const struct cores_plan *plan, unsigned rank)
 	const int *core = cores_of_rank(plan, rank);
 	json_t *array = json_array();
 
-	for (unsigned i = 0; i < plan->threads; i++)
+	for (unsigned i = 0; i < cores_threads(plan, rank); i++)
 		json_array_append_new(array, json_integer(core[i]));
 	return array;
 }
@@ -323,14 +334,19 @@ static int welcome(struct coordinator *coordinator, unsigned rank)
 	snprintf(session, sizeof(session), "%016" PRIx64, coordinator->session);
 	rc = control_queue(
 		&member->channel, CONTROL_WELCOME,
-		json_pack("{s:i, s:i, s:s, s:s, s:s, s:i, s:o, s:O, s:I}",
-			  "rank", (int)rank, "size", (int)config->size,
-			  "session", session, "transport", config->transport,
-			  "io", config->io, "threads",
-			  (int)config->cores->threads, "cores",
-			  cores_to_json(config->cores, rank), "job",
-			  config->job, "silence_ms",
-			  (json_int_t)(config->silence_ns / NS_PER_MS)));
+		json_pack(
+			"{s:i, s:i, s:s, s:s, s:s, s:i, s:o, s:O, s:I, s:b, s:s*, "
+			"s:s*, s:s*}",
+			"rank", (int)rank, "size", (int)config->size, "session",
+			session, "transport", config->transport, "io",
+			config->io, "threads",
+			(int)cores_threads(config->cores, rank), "cores",
+			cores_to_json(config->cores, rank), "job", config->job,
+			"silence_ms",
+			(json_int_t)(config->silence_ns / NS_PER_MS), "remote",
+			member->remote, "bind",
+			config->links.bind ? config->links.bind[rank] : NULL,
+			"key", config->links.key, "wire", config->links.wire));
 	if (rc < 0)
 		return rc;
 	member_flush(coordinator, rank);
@@ -566,12 +582,50 @@ static int take_failed(struct coordinator *coordinator, unsigned rank,
 	return 0;
 }
 
+static void rank_ended(struct coordinator *coordinator, unsigned rank,
+		       const char *how)
+{
+	struct member *member = &coordinator->members[rank];
+	char step[PLACE_BYTES];
+
+	member->ended = true;
+	liveness_forget(coordinator->liveness, rank);
+	if (member->failed) {
+		if (coordinator->state == COORDINATOR_FAILING &&
+		    all_accounted(coordinator))
+			tell_abort(coordinator);
+		return;
+	}
+	if (!how && coordinator->state == COORDINATOR_DONE)
+		return;
+	blame(coordinator, CAUSE_DIED, -ECHILD, (int)rank, "%s %s%s%s",
+	      member->name, how ? how : "ended without a word",
+	      at_step(coordinator, member, step, sizeof(step)),
+	      member->done ? ", after it was done" : "");
+}
+
+/* What waitpid() told where the rank ran. */
+static int take_ended(struct coordinator *coordinator, unsigned rank,
+		      const json_t *message)
+{
+	const char *how;
+
+	if (!coordinator->members[rank].remote)
+		return fail(-EPROTO, "%s says that it has ended",
+			    coordinator->members[rank].name);
+	if (json_get_string_or(message, "how", NULL,
+			       coordinator->members[rank].name, &how) < 0)
+		return -EPROTO;
+	rank_ended(coordinator, rank, how);
+	return 0;
+}
+
 static int take_message(struct coordinator *coordinator, unsigned rank,
 			enum control_kind kind, json_t *message)
 {
 	struct member *member = &coordinator->members[rank];
 
-	if (!member->hello && kind != CONTROL_HELLO)
+	if (!member->hello && kind != CONTROL_HELLO && kind != CONTROL_ENDED)
 		return fail(-EPROTO, "%s sends '%s' before hello", member->name,
 			    control_kind_name(kind));
 	switch (kind) {
@@ -590,6 +644,15 @@ static int take_message(struct coordinator *coordinator, unsigned rank,
 		return take_done(coordinator, rank, message);
 	case CONTROL_FAILED:
 		return take_failed(coordinator, rank, message);
+	case CONTROL_ENDED:
+		return take_ended(coordinator, rank, message);
+	case CONTROL_JOIN:
+	case CONTROL_ACCEPT:
+	case CONTROL_REFUSE:
+	case CONTROL_START:
+	case CONTROL_KILL:
+	case CONTROL_END:
+	case CONTROL_ATTACH:
 	case CONTROL_WELCOME:
 	case CONTROL_GATHERED:
 	case CONTROL_BEAT:
@@ -599,7 +662,7 @@ static int take_message(struct coordinator *coordinator, unsigned rank,
 	case CONTROL_KINDS:
 		break;
 	}
-	return fail(-EPROTO, "%s sends '%s', which only the coordinator may",
+	return fail(-EPROTO, "%s sends '%s', which a rank may not",
 		    member->name, control_kind_name(kind));
 }
 
@@ -904,28 +967,41 @@ int coordinator_add(struct coordinator *coordinator, unsigned rank, int fd,
 				    2 * (size_t)CONTROL_MESSAGE_BYTES, false);
 }
 
+void coordinator_attach(struct coordinator *coordinator, unsigned rank,
+			struct control_channel *channel, const char *name)
+{
+	struct member *member = &coordinator->members[rank];
+
+	ASSERT(rank < coordinator->config.size && !member->present);
+	member->present = member->remote = true;
+	snprintf(member->name, sizeof(member->name), "%s", name);
+	member->channel = *channel;
+	*channel = (struct control_channel){.fd = -1};
+	member_read(coordinator, rank); /* what came along with the attach */
+}
+
+bool coordinator_is_attached(const struct coordinator *coordinator,
+			     unsigned rank)
+{
+	return coordinator->members[rank].present;
+}
+
+bool coordinator_is_gone(const struct coordinator *coordinator, unsigned rank)
+{
+	const struct member *member = &coordinator->members[rank];
+
+	return member->ended || (member->present && member->channel.fd < 0);
+}
+
 void coordinator_rank_ended(struct coordinator *coordinator, unsigned rank,
 			    const char *how)
 {
 	struct member *member = &coordinator->members[rank];
-	char step[PLACE_BYTES];
 
 	if (member->channel.fd >= 0)
 		member_read(coordinator, rank); /* its last words */
-	member->ended = true;
-	liveness_forget(coordinator->liveness, rank);
-	if (member->failed) {
-		if (coordinator->state == COORDINATOR_FAILING &&
-		    all_accounted(coordinator))
-			tell_abort(coordinator);
-		return;
-	}
-	if (!how && coordinator->state == COORDINATOR_DONE)
-		return;
-	blame(coordinator, CAUSE_DIED, -ECHILD, (int)rank, "%s %s%s%s",
-	      member->name, how ? how : "ended without a word",
-	      at_step(coordinator, member, step, sizeof(step)),
-	      member->done ? ", after it was done" : "");
+	if (!member->ended)
+		rank_ended(coordinator, rank, how);
 }
 
 void coordinator_stop(struct coordinator *coordinator)

@@ -29,12 +29,22 @@
 struct coordinator;
 struct cores_plan;
 
+/* What a rank's data links are to use, beyond this machine's loopback. */
+struct coordinator_links {
+	const char *key;         /* in hex; NULL: none */
+	const char *wire;        /* as --wire; NULL: "auto" */
+	const char *const *bind; /* [size]: numeric addresses; NULL: default */
+};
+
+struct control_channel;
+
 struct coordinator_config {
 	unsigned size;
 	const json_t *job; /* borrowed */
 	const char *transport;
 	const char *io;
 	const struct cores_plan *cores; /* borrowed */
+	struct coordinator_links links; /* borrowed */
 	int64_t start_timeout_ns;       /* until all have said hello */
 	int64_t settle_ns;
 	int64_t silence_ns; /* a rank not heard for so long; 0: wait for ever */
@@ -60,6 +70,17 @@ void coordinator_destroy(struct coordinator *coordinator);
  */
 int coordinator_add(struct coordinator *coordinator, unsigned rank, int fd,
 		    const char *name) MUST_CHECK;
+
+/*
+ * The same for a rank whose process others look after: takes over the
+ * channel, in which a message `ended` says how that process has ended.
+ */
+void coordinator_attach(struct coordinator *coordinator, unsigned rank,
+			struct control_channel *channel, const char *name);
+bool coordinator_is_attached(const struct coordinator *coordinator,
+			     unsigned rank);
+/* Of an attached rank: its process has ended, or it is out of reach. */
+bool coordinator_is_gone(const struct coordinator *coordinator, unsigned rank);
 
 /*
  * Polls the sockets along with extra[0..count), whose revents it fills in,

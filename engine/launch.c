@@ -5,9 +5,11 @@
 #include "base/threads.h"
 #include "engine/coordinator.h"
 #include "engine/cores.h"
+#include "engine/hosts.h"
 #include "engine/launch_ranks.h"
 #include "engine/launch_signals.h"
 #include "engine/liveness.h"
+#include "transport/secure/secure.h"
 #include <errno.h>
 #include <poll.h>
 #include <stdio.h>
@@ -22,10 +24,15 @@
 #define GRACE_NS         (1500 * NS_PER_MS)
 #define LEAVE_NS         (10 * NS_PER_SECOND) /* after bye */
 #define REAP_NS          (5 * NS_PER_SECOND)  /* after SIGKILL */
+#define GIVE_UP_NS       (2 * NS_PER_SECOND)  /* after it, on other hosts */
 #define CORES_MAX        4096
+#define LINKS_BYTES      256
 
 struct supervisor {
 	const struct launch *launch;
+	char (*links)[LINKS_BYTES]; /* [ranks], with hosts: what each uses */
+	unsigned links_known;
+	char key[SECURE_KEY_TEXT_BYTES]; /* of links on this host, if any */
 	struct launch_ranks *ranks;
 	struct coordinator *coordinator;
 	struct launch_signals signals;
@@ -51,11 +58,16 @@ static int64_t or_never(int64_t value, int64_t fallback)
 static int divide_cores(struct supervisor *supervisor)
 {
 	const struct launch *launch = supervisor->launch;
-	int *available = malloc(CORES_MAX * sizeof(*available));
+	int *available;
 	char text[256];
 	unsigned count;
 	int rc;
 
+	if (launch->hosts)
+		return hosts_divide_cores(launch->hosts,
+					  launch->threads_per_rank, launch->pin,
+					  &supervisor->cores);
+	available = malloc(CORES_MAX * sizeof(*available));
 	if (!available)
 		return fail(-ENOMEM, "no memory for the list of cores");
 	count = threads_available_cores(available, CORES_MAX);
@@ -91,9 +103,15 @@ static int start_rank(struct supervisor *supervisor, unsigned rank)
 /* What fails here ends the job the way a later failure does. */
 static void start_all(struct supervisor *supervisor)
 {
-	for (unsigned i = 0; i < supervisor->launch->ranks; i++) {
-		int rc = start_rank(supervisor, i);
+	struct hosts *hosts = supervisor->launch->hosts;
 
+	if (hosts)
+		hosts_begin_job(hosts, supervisor->coordinator);
+	for (unsigned i = 0; i < supervisor->launch->ranks; i++) {
+		int rc = 0;
+
+		if (!hosts || hosts_is_local(hosts, i))
+			rc = start_rank(supervisor, i);
 		if (rc < 0) {
 			coordinator_abort(supervisor->coordinator, rc,
 					  log_last_error());
@@ -107,6 +125,52 @@ static void rank_ended(void *argument, unsigned rank, const char *how)
 	struct supervisor *supervisor = argument;
 
 	coordinator_rank_ended(supervisor->coordinator, rank, how);
+}
+
+/* ---- one line a rank, once all links stand ---- */
+
+static void show_ranks(const struct supervisor *supervisor)
+{
+	const struct launch *launch = supervisor->launch;
+
+	for (unsigned i = 0; i < launch->ranks; i++) {
+		unsigned threads = cores_threads(&supervisor->cores, i);
+		char what[128] = "", where[256];
+
+		if (launch->describe)
+			launch->describe(launch->describe_argument, i, what,
+					 sizeof(what));
+		log_info("rank %u: %s%s%s, %u thread%s; %s", i, what,
+			 what[0] ? ", " : "",
+			 hosts_describe(launch->hosts, i, where, sizeof(where)),
+			 threads, threads == 1 ? "" : "s",
+			 supervisor->links[i]);
+	}
+}
+
+static void note_links(struct supervisor *supervisor, unsigned rank,
+		       const char *links)
+{
+	if (supervisor->links[rank][0])
+		return; /* later epochs are not told of */
+	snprintf(supervisor->links[rank], LINKS_BYTES, "%s", links);
+	if (++supervisor->links_known == supervisor->launch->ranks)
+		show_ranks(supervisor);
+}
+
+static void take_event(void *argument, unsigned rank, const json_t *event)
+{
+	struct supervisor *supervisor = argument;
+	const struct launch *launch = supervisor->launch;
+	const char *links = json_string_value(json_object_get(event, "links"));
+
+	if (!links) {
+		if (launch->event)
+			launch->event(launch->argument, rank, event);
+		return;
+	}
+	if (supervisor->links && links[0])
+		note_links(supervisor, rank, links);
 }
 
 static void request_stop(struct supervisor *supervisor)
@@ -180,6 +244,12 @@ static bool enforce(struct supervisor *supervisor)
 		return false;
 	/* Again each tick: one may have been started by SIGCONT since. */
 	launch_ranks_signal(supervisor->ranks, SIGKILL);
+	if (supervisor->launch->hosts) {
+		if (!supervisor->killed)
+			hosts_kill(supervisor->launch->hosts);
+		if (now_ns - supervisor->aborted_ns >= grace_ns + GIVE_UP_NS)
+			hosts_give_up(supervisor->launch->hosts);
+	}
 	supervisor->killed = true;
 	return now_ns - supervisor->aborted_ns < grace_ns + REAP_NS;
 }
@@ -197,6 +267,50 @@ static int64_t next_look_ns(const struct supervisor *supervisor)
 	return look_ns;
 }
 
+/* Our own two descriptors, then those of the hosts. */
+static struct pollfd *make_polls(const struct supervisor *supervisor,
+				 unsigned *count)
+{
+	struct hosts *hosts = supervisor->launch->hosts;
+	struct pollfd *polls = calloc(2 + (hosts ? hosts_poll_count(hosts) : 0),
+				      sizeof(*polls));
+
+	if (!polls)
+		return NULL;
+	polls[0] = (struct pollfd){.fd = supervisor->signals.read_fd,
+				   .events = POLLIN};
+	polls[1] =
+		(struct pollfd){.fd = launch_ranks_wake_fd(supervisor->ranks),
+				.events = POLLIN};
+	*count = 2 + (hosts ? hosts_fill_polls(hosts, polls + 2) : 0);
+	return polls;
+}
+
+static void poll_once(struct supervisor *supervisor)
+{
+	struct hosts *hosts = supervisor->launch->hosts;
+	unsigned count = 0;
+	struct pollfd *polls = make_polls(supervisor, &count);
+	int rc = -ENOMEM;
+
+	if (polls)
+		rc = coordinator_poll(supervisor->coordinator, polls, count,
+				      next_look_ns(supervisor));
+	if (rc < 0)
+		coordinator_abort(supervisor->coordinator, -EIO,
+				  log_last_error());
+	if (hosts && polls)
+		hosts_take_polls(hosts, polls + 2, count - 2);
+	if (hosts && hosts_take_stop(hosts) &&
+	    !coordinator_stop_requested(supervisor->coordinator)) {
+		if (!supervisor->launch->quiet)
+			log_info("stopping after this step, as another host "
+				 "was asked to; checkpointing");
+		coordinator_stop(supervisor->coordinator);
+	}
+	free(polls);
+}
+
 /* Returns how many ranks are still there: 0 but for threads that hang. */
 static unsigned supervise(struct supervisor *supervisor)
 {
@@ -204,21 +318,13 @@ static unsigned supervise(struct supervisor *supervisor)
 	unsigned running;
 
 	for (;;) {
-		struct pollfd extra[2] = {
-			{.fd = supervisor->signals.read_fd, .events = POLLIN},
-			{.fd = launch_ranks_wake_fd(supervisor->ranks),
-			 .events = POLLIN},
-		};
-
 		running = launch_ranks_reap(supervisor->ranks, rank_ended,
 					    supervisor);
+		if (launch->hosts)
+			running += hosts_running(launch->hosts);
 		if (running == 0 || !enforce(supervisor))
 			return running;
-		if (coordinator_poll(supervisor->coordinator, extra,
-				     ARRAY_SIZE(extra),
-				     next_look_ns(supervisor)) < 0)
-			coordinator_abort(supervisor->coordinator, -EIO,
-					  log_last_error());
+		poll_once(supervisor);
 		take_signals(supervisor);
 		if (launch->stop && !supervisor->stops &&
 		    launch->stop(launch->argument))
@@ -262,6 +368,44 @@ static int check(const struct launch *launch)
 	    !launch->rank_main)
 		return fail(-EINVAL, "transport inproc: no work for the ranks' "
 				     "threads was given");
+	if (!launch->hosts)
+		return 0;
+	if (launch->transport && strcmp(launch->transport, "inproc") == 0)
+		return fail(-EINVAL, "--transport inproc is for ranks of one "
+				     "process, and these are several");
+	if (launch->ranks != hosts_size(launch->hosts))
+		return fail(-EINVAL,
+			    "%u stages, but the world has %u ranks: give "
+			    "--stages %u, or start %u",
+			    launch->ranks, hosts_size(launch->hosts),
+			    hosts_size(launch->hosts), launch->ranks);
+	return 0;
+}
+
+/* Protection on this host alone needs no key of the user's. */
+static int choose_links(struct supervisor *supervisor,
+			struct coordinator_links *links)
+{
+	const struct launch *launch = supervisor->launch;
+	unsigned char key[SECURE_KEY_BYTES];
+	int rc;
+
+	if (launch->hosts) {
+		hosts_links(launch->hosts, links);
+		if (!launch->quiet)
+			supervisor->links = calloc(launch->ranks, LINKS_BYTES);
+	}
+	links->wire = launch->wire;
+	if (links->key || !launch->wire || strcmp(launch->wire, "auto") == 0 ||
+	    strcmp(launch->wire, "checked") == 0)
+		return 0;
+	rc = secure_key_make(key);
+	if (rc < 0)
+		return rc;
+	secure_key_write(key, supervisor->key);
+	supervisor->key[2 * SECURE_KEY_BYTES] = '\0'; /* no line feed */
+	links->key = supervisor->key;
+	explicit_bzero(key, sizeof(key));
 	return 0;
 }
 
@@ -281,11 +425,14 @@ static int open_all(struct supervisor *supervisor)
 				       LIVENESS_SILENCE_DEFAULT_NS),
 		.stall_ns =
 			or_never(launch->stall_timeout_ns, LIVENESS_STALL_AUTO),
-		.event = launch->event,
-		.argument = launch->argument,
+		.event = take_event,
+		.argument = supervisor,
 	};
 	int rc;
 
+	rc = choose_links(supervisor, &config.links);
+	if (rc < 0)
+		return rc;
 	rc = divide_cores(supervisor);
 	if (rc < 0)
 		return rc;
@@ -325,6 +472,9 @@ int launch_run(const struct launch *launch, struct launch_result *out)
 			 log_last_error());
 	}
 	launch_signals_close(&supervisor.signals);
+	if (launch->hosts)
+		hosts_end_job(launch->hosts);
+	free(supervisor.links);
 	coordinator_destroy(supervisor.coordinator);
 	launch_ranks_destroy(supervisor.ranks);
 	cores_plan_fini(&supervisor.cores);

@@ -1,5 +1,5 @@
 /*
- * Launch: runs all ranks of a job on this machine and supervises them.
+ * Launch: runs all ranks of a job and supervises them.
  *
  * Transport "inproc": ranks are threads of this process. Any other: each rank
  * is a child process, started anew from this program's own file. Whatever
@@ -13,6 +13,9 @@
  *    suspends the ranks along with the supervisor. SIGUSR1 makes every rank
  *    log what it waits for.
  *  - When the supervisor itself is killed, its ranks die with it.
+ *
+ * With hosts (engine/hosts.h) only those ranks are started here that belong
+ * here; the others are their agents', and all of the above holds for them.
  */
 #ifndef STAGECOACH_ENGINE_LAUNCH_H
 #define STAGECOACH_ENGINE_LAUNCH_H
@@ -24,12 +27,16 @@
 #define LAUNCH_RANKS_MAX    1024u
 #define LAUNCH_REASON_BYTES 512
 
+struct hosts;
+
 struct launch {
 	unsigned ranks;
+	struct hosts *hosts;       /* gathered; NULL: all ranks are here */
 	unsigned threads_per_rank; /* 0: available cores / ranks, at least 1 */
 	bool pin;                  /* if the cores suffice for all threads */
 	const char *transport;     /* "tcp", "inproc"; NULL: "tcp" */
 	const char *io;            /* of tcp; NULL: "auto" */
+	const char *wire;          /* as --wire; NULL: "auto" */
 	const json_t *job;         /* borrowed; every rank gets a copy */
 
 	/* inproc: what the rank threads run. */
@@ -54,6 +61,14 @@ struct launch {
 	 */
 	bool (*stop)(void *argument);
 	void *argument;
+
+	/*
+	 * What a rank does, for the line about it where there are hosts:
+	 * "stages 0, 4". May be NULL.
+	 */
+	void (*describe)(const void *argument, unsigned rank, char *buffer,
+			 size_t size);
+	const void *describe_argument;
 
 	/*
 	 * Signs of life (engine/liveness.h). A rank that is not heard for

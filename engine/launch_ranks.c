@@ -370,6 +370,11 @@ char *launch_ranks_name(const struct launch_ranks *ranks, unsigned rank,
 	return buffer;
 }
 
+long launch_ranks_pid(const struct launch_ranks *ranks, unsigned rank)
+{
+	return (long)ranks->one[rank].pid;
+}
+
 int launch_ranks_wake_fd(const struct launch_ranks *ranks)
 {
 	return ranks->wake_fd;

@@ -27,6 +27,8 @@ int launch_ranks_start(struct launch_ranks *ranks, unsigned rank,
 char *launch_ranks_name(const struct launch_ranks *ranks, unsigned rank,
 			char *buffer, size_t size);
 
+long launch_ranks_pid(const struct launch_ranks *ranks, unsigned rank);
+
 /* Readable when a thread has ended; -1 for processes (SIGCHLD tells). */
 int launch_ranks_wake_fd(const struct launch_ranks *ranks);
 

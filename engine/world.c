@@ -6,6 +6,8 @@
 #include "base/threads.h"
 #include "engine/control.h"
 #include "engine/world_control.h"
+#include "transport/secure/secure.h"
+#include "transport/wire.h"
 #include <errno.h>
 #include <inttypes.h>
 #include <signal.h>
@@ -28,6 +30,8 @@ struct rank {
 	struct transport_hub *hub;
 	char transport[TRANSPORT_KIND_BYTES];
 	char io[16];
+	char bind[64];
+	unsigned char key[TRANSPORT_KEY_BYTES];
 	uint64_t session;
 	uint32_t epoch;
 	int64_t round;      /* of the next gather */
@@ -289,6 +293,36 @@ err_decref:
 	return rc;
 }
 
+/* For the line about this rank: "links: 0 tcp/uring, 2 tcp/uring". */
+static void tell_links(struct world *world, const unsigned *peers,
+		       unsigned count)
+{
+	struct text_builder text;
+	json_t *event;
+	char *links;
+
+	text_builder_init(&text);
+	text_builder_append(&text, count == 0   ? "no links"
+				   : count == 1 ? "link to"
+						: "links to");
+	for (unsigned i = 0; i < count; i++) {
+		struct transport_link_info info;
+
+		if (transport_query(world->endpoint, peers[i], &info) == 0)
+			text_builder_append(
+				&text, "%s %u %s/%s%s%s", i ? "," : "",
+				peers[i], info.transport, info.io,
+				info.wire ? " " : "",
+				info.wire ? wire_mode_text(info.wire) : "");
+	}
+	links = text_builder_finish(&text);
+	event = links ? json_pack("{s:s}", "links", links) : NULL;
+	if (event && world_event(world, event) < 0)
+		log_debug("the links could not be told");
+	json_decref(event);
+	free(links);
+}
+
 int world_connect(struct world *world, const unsigned *peers, unsigned count,
 		  const unsigned char fingerprint[TRANSPORT_FINGERPRINT_BYTES])
 {
@@ -315,6 +349,8 @@ int world_connect(struct world *world, const unsigned *peers, unsigned count,
 			       CONNECT_TIMEOUT_NS);
 	free(addresses);
 	json_decref(all);
+	if (!rc && config->epoch == 0)
+		tell_links(world, peers, count);
 	return rc;
 }
 
@@ -373,6 +409,31 @@ static int read_session(const json_t *welcome, uint64_t *session)
 	return 0;
 }
 
+/* Where the data links listen, and the key that they ask for. */
+static int read_links(struct rank *rank, const json_t *welcome)
+{
+	struct transport_config *config = &rank->world.transport_config;
+	const char *bind_to, *key, *wire;
+
+	if (json_get_string_or(welcome, "bind", NULL, ORIGIN, &bind_to) < 0 ||
+	    json_get_string_or(welcome, "key", NULL, ORIGIN, &key) < 0 ||
+	    json_get_string_or(welcome, "wire", "auto", ORIGIN, &wire) < 0)
+		return -EPROTO;
+	if (wire_mode_parse(wire, &config->wire) < 0)
+		return fail(-EPROTO, ORIGIN ": wire '%.20s'", wire);
+	if (bind_to) {
+		if (text_copy(rank->bind, sizeof(rank->bind), bind_to) < 0)
+			return fail(-EPROTO, ORIGIN ": bind");
+		config->bind = rank->bind;
+	}
+	if (!key)
+		return 0;
+	if (secure_key_parse(key, rank->key) < 0)
+		return fail(-EPROTO, ORIGIN ": key");
+	config->key = rank->key;
+	return 0;
+}
+
 /* Everything the welcome says, but the cores. */
 static int read_welcome(struct rank *rank, const json_t *welcome)
 {
@@ -413,7 +474,7 @@ static int read_welcome(struct rank *rank, const json_t *welcome)
 	world->transport_config.hub = rank->hub;
 	world->transport_config.wake_fd = world->control->wake_fd;
 	world->transport_config.silence_ns = rank->silence_ns;
-	return 0;
+	return read_links(rank, welcome);
 }
 
 static int create_team(struct world *world, const json_t *welcome)

@@ -203,7 +203,8 @@ static void cancel(struct world_control *control, const char *reason)
 
 /*
  * On this host the end of the socket tells for certain that the coordinator is
- * gone; over a network it may take minutes to, or never come.
+ * gone; over a network (an agent's, if not ours) it may take minutes to, or
+ * never come.
  */
 static void watch_coordinator(struct world_control *control,
 			      const json_t *welcome)
@@ -215,7 +216,9 @@ static void watch_coordinator(struct world_control *control,
 
 	getsockopt(control->channel.fd, SOL_SOCKET, SO_DOMAIN, &domain,
 		   &length);
-	if (domain == AF_UNIX || silence_ns <= 0)
+	if ((domain == AF_UNIX &&
+	     !json_is_true(json_object_get(welcome, "remote"))) ||
+	    silence_ns <= 0)
 		return;
 	if (liveness_create(1, silence_ns, 0, &control->watch) < 0)
 		return;

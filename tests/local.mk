@@ -23,6 +23,7 @@ include tests/schedules/local.mk
 include tests/transport/local.mk
 include tests/e2e/local.mk
 include tests/vm/local.mk
+include tests/hosts/local.mk
 include tests/interop/local.mk
 include tests/bench/local.mk
 include tests/fuzz/local.mk

@@ -46,6 +46,7 @@ static const struct option_spec table[] = {
 	 .help = "tokens a sequence (default: the model's positions, at most 1024)"},
 	{.name = "json", .kind = OPTION_FLAG, .help = "print a JSON object"},
 	JOB_OPTIONS_PIPELINE,
+	HOSTS_OPTIONS,
 	{.name = "micro-batches",
 	 .letter = 'M',
 	 .kind = OPTION_INTEGER,
@@ -147,6 +148,10 @@ int cmd_eval(int argc, char **argv)
 
 	if (rc)
 		return rc < 0 ? 2 : 0;
+	if (hosts_options_begin(options, NULL, &status)) {
+		options_destroy(options);
+		return status;
+	}
 	job = calloc(1, sizeof(*job));
 	rc = job ? fill_job(options, &corpus, &model, job) : -ENOMEM;
 	status = rc == -EINVAL || rc == -ENOENT ? 2 : 1;

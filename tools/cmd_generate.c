@@ -51,6 +51,7 @@ static const struct option_spec table[] = {
 	 .maximum = 9007199254740992.0,
 	 .help = "equal seeds give equal text"},
 	JOB_OPTIONS_PIPELINE,
+	HOSTS_OPTIONS,
 	{.name = NULL},
 };
 
@@ -223,6 +224,11 @@ int cmd_generate(int argc, char **argv)
 	if (rc) {
 		free(g);
 		return rc < 0 ? 2 : 0;
+	}
+	if (hosts_options_begin(g->options, NULL, &status)) {
+		options_destroy(g->options);
+		free(g);
+		return status;
 	}
 	rc = fill_job(g);
 	status = rc == -EINVAL || rc == -ENOENT ? 2 : 1;

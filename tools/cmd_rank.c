@@ -3,6 +3,7 @@
 #include "engine/run.h"
 #include "model/kernels/numerics.h"
 #include "tools/commands.h"
+#include "tools/hosts_options.h"
 
 static const struct option_spec table[] = {
 	{.name = "control-fd",
@@ -12,13 +13,24 @@ static const struct option_spec table[] = {
 	 .maximum = 1 << 20,
 	 .group = "Options",
 	 .help = "socket to the supervisor that started this rank"},
+	{.name = "ranks",
+	 .kind = OPTION_INTEGER,
+	 .argument = "N",
+	 .fallback = "1",
+	 .minimum = 1,
+	 .maximum = 4096,
+	 .help = "with --coordinator: how many, from --rank on"},
+	{.name = "key-stdin",
+	 .kind = OPTION_FLAG,
+	 .help = "the job key comes by standard input, whose end ends this"},
+	HOSTS_OPTIONS,
 	{.name = NULL},
 };
 
 static const struct option_command rank_command = {
 	.name = "rank",
-	.synopsis = "--control-fd N",
-	.summary = "one rank of a run; started by the other commands",
+	.synopsis = "--control-fd N | --coordinator HOST:PORT --rank R ...",
+	.summary = "ranks of a run; started by the other commands",
 	.table = table,
 };
 
@@ -30,6 +42,11 @@ int cmd_rank(int argc, char **argv)
 
 	if (rc)
 		return rc < 0 ? 2 : 0;
+	if (options_flag(options, "key-stdin")) {
+		rc = hosts_options_serve(options);
+		options_destroy(options);
+		return rc;
+	}
 	if (!options_is_set(options, "control-fd")) {
 		log_error(
 			"`stagecoach rank` is started by train, eval and generate, not by hand");

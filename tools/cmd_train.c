@@ -42,6 +42,7 @@ static const struct option_spec table[] = {
 	 .argument = "DIR",
 	 .help = "start from this Hugging Face model folder"},
 	JOB_OPTIONS_PIPELINE,
+	HOSTS_OPTIONS,
 	TRAIN_OPTIONS_SCHEDULE,
 	TRAIN_OPTIONS_BALANCE,
 	TRAIN_OPTIONS_MODEL,
@@ -212,6 +213,17 @@ static const char *const resume_may_change[] = {
 	"trace-steps",
 	"costs",
 	"memory-cap",
+	"hosts",
+	"hostfile",
+	"ssh",
+	"remote-program",
+	"rank",
+	"world-size",
+	"coordinator",
+	"interface",
+	"key-file",
+	"wire",
+	"start-timeout",
 	NULL,
 };
 
@@ -253,7 +265,8 @@ static int read_run(struct train *t, const char *run)
 		return rc;
 	rc = json_get_object(json, "options", path, &options);
 	if (!rc &&
-	    (options_is_typed(t->options, "stages") ||
+	    (hosts_options_current() ||
+	     options_is_typed(t->options, "stages") ||
 	     options_is_typed(t->options, "chunks") ||
 	     options_is_typed(t->options, "schedule") ||
 	     options_is_typed(t->options, "costs") ||
@@ -599,6 +612,8 @@ static int write_run_json(const struct train *t)
 		json_integer((json_int_t)t->job.learning_rate.warmup_steps));
 	json_object_set_new(options, "context", json_integer(t->job.context));
 	json_object_del(options, "resume");
+	json_object_set_new(options, "stages", json_integer(t->job.ranks));
+	hosts_options_forget(options);
 	json_object_set_new(options, "out", json_string(t->job.out));
 	if (!rc)
 		rc = job_options_numerics(numerics, sizeof(numerics));
@@ -750,6 +765,13 @@ static int run(struct train *t)
 	return rc;
 }
 
+static const char *run_folder(const struct options *options)
+{
+	const char *out = options_string(options, "out");
+
+	return out ? out : options_string(options, "resume");
+}
+
 int cmd_train(int argc, char **argv)
 {
 	struct train *t = calloc(1, sizeof(*t));
@@ -761,6 +783,11 @@ int cmd_train(int argc, char **argv)
 	if (rc) {
 		free(t);
 		return rc < 0 ? 2 : 0;
+	}
+	if (hosts_options_begin(t->options, run_folder(t->options), &status)) {
+		options_destroy(t->options);
+		free(t);
+		return status;
 	}
 	rc = plan(t);
 	status = rc == -EINVAL || rc == -EEXIST || rc == -ENOENT ? 2 : 1;

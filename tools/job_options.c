@@ -9,6 +9,8 @@
 #include "data/sampler.h"
 #include "engine/run.h"
 #include "model/kernels/numerics.h"
+#include "schedules/schedule.h"
+#include "tools/hosts_options.h"
 #include "transport/fault/plan.h"
 
 #include <errno.h>
@@ -26,8 +28,11 @@ int job_options_path(char out[FILES_PATH_BYTES], const char *path)
 void job_options_pipeline(const struct options *options, struct job *job)
 {
 	const char *store = options_string(options, "store");
+	struct hosts *hosts = hosts_options_current();
 
-	job->ranks = (unsigned)options_integer(options, "stages");
+	/* Who started the ranks has decided how many stages there are. */
+	job->ranks = hosts ? hosts_size(hosts)
+			   : (unsigned)options_integer(options, "stages");
 	job->chunks = 1;
 	job->reach = strcmp(store, "root") == 0     ? REACH_ROOT
 		     : strcmp(store, "shared") == 0 ? REACH_SHARED
@@ -147,12 +152,61 @@ static int check_heartbeat(const struct options *options)
 	return 0;
 }
 
+/* ---- launching ---- */
+
+/* Which stages a rank has, for its line. */
+static void describe_rank(const void *argument, unsigned rank, char *buffer,
+			  size_t size)
+{
+	const struct schedule *schedule = argument;
+	unsigned count = 0;
+	size_t used;
+
+	if (!schedule) {
+		snprintf(buffer, size, "stage %u", rank);
+		return;
+	}
+	used = (size_t)snprintf(buffer, size, "stage%s",
+				schedule->chunks > 1 ? "s" : "");
+	for (unsigned i = 0; i < schedule->stages && used < size; i++) {
+		if (schedule->rank_of_stage[i] == rank)
+			used += (size_t)snprintf(buffer + used, size - used,
+						 "%s %u", count++ ? "," : "",
+						 i);
+	}
+}
+
+static int launch_on_hosts(const struct job *job, struct launch *launch,
+			   struct launch_result *result)
+{
+	struct schedule *schedule = NULL;
+	int rc = 0;
+
+	if (job->schedule[0])
+		rc = schedule_open(job->schedule, job->ranks,
+				   job->micro_batches, job->chunks,
+				   SCHEDULE_DIALECT_AUTO, &schedule);
+	if (rc) {
+		*result =
+			(struct launch_result){.status = rc, .failed_rank = -1};
+		return rc;
+	}
+	launch->hosts = hosts_options_current();
+	launch->describe = describe_rank;
+	launch->describe_argument = schedule;
+	rc = launch_run(launch, result);
+	schedule_destroy(schedule);
+	return rc;
+}
+
 const char *job_options_transport(const struct options *options, unsigned ranks)
 {
 	const char *transport = options_string(options, "transport");
 
-	return ranks == 1 && strcmp(transport, "auto") == 0 ? "inproc"
-							    : transport;
+	return ranks == 1 && !hosts_options_current() &&
+			       strcmp(transport, "auto") == 0
+		       ? "inproc"
+		       : transport;
 }
 
 /*
@@ -201,6 +255,7 @@ int job_options_launch(const struct options *options, const struct job *job,
 		.heartbeat_timeout_ns =
 			timeout_ns(options, "heartbeat-timeout"),
 		.stall_timeout_ns = timeout_ns(options, "stall-timeout"),
+		.wire = options_string(options, "wire"),
 		.job = json,
 		.quiet = job->kind != JOB_TRAIN,
 		.rank_main = run_rank,
@@ -222,6 +277,8 @@ int job_options_launch(const struct options *options, const struct job *job,
 	if (rc)
 		*result =
 			(struct launch_result){.status = rc, .failed_rank = -1};
+	else if (hosts_options_current())
+		rc = launch_on_hosts(job, &launch, result);
 	else
 		rc = launch_run(&launch, result);
 	json_decref(json);

@@ -6,6 +6,7 @@
 
 #include "engine/job.h"
 #include "engine/launch.h"
+#include "tools/hosts_options.h"
 #include "tools/options.h"
 
 #define JOB_OPTIONS_TRANSPORTS "auto|tcp|rdma|inproc"

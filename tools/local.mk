@@ -37,10 +37,12 @@ stagecoach_SOURCES = tools/main.c tools/commands.h \
 	tools/cmd_eval.c \
 	tools/cmd_generate.c \
 	tools/cmd_inspect.c tools/inspect_corpus.c tools/inspect_corpus.h \
+	tools/cmd_key.c \
 	tools/cmd_plan.c \
 	tools/cmd_prepare.c \
 	tools/cmd_rank.c \
 	tools/cmd_train.c \
+	tools/hosts_options.c tools/hosts_options.h \
 	tools/job_options.c tools/job_options.h \
 	tools/schedule/common.h tools/schedule/common.c \
 	tools/schedule/predict.h tools/schedule/predict.c \

@@ -3,6 +3,7 @@
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -72,6 +73,69 @@ static void describes_within_the_buffer(void **state)
 	cores_plan_fini(&plan);
 }
 
+/* Two ranks share a, one has b to itself, one a's other core. */
+static void divides_by_machine(void **state)
+{
+	static const int first[] = {0, 1, 2}, second[] = {5};
+	const struct cores_site sites[] = {
+		{"a", first, 3},
+		{"b", first, 3},
+		{"a", first, 3},
+		{"a", second, 1},
+	};
+	struct cores_plan plan;
+
+	(void)state;
+	assert_int_equal(cores_divide_sites(sites, 4, 0, true, &plan), 0);
+	assert_int_equal(cores_threads(&plan, 0), 1);
+	assert_int_equal(cores_of_rank(&plan, 0)[0], 0);
+	assert_int_equal(cores_threads(&plan, 1), 3);
+	assert_int_equal(cores_of_rank(&plan, 1)[2], 2);
+	assert_int_equal(cores_threads(&plan, 2), 1);
+	assert_int_equal(cores_of_rank(&plan, 2)[0], 1);
+	assert_int_equal(cores_of_rank(&plan, 3)[0], 5);
+	assert_true(plan.pinned);
+	cores_plan_fini(&plan);
+}
+
+/* Neither apart nor the same: nobody is pinned onto another's core. */
+static void does_not_pin_what_overlaps(void **state)
+{
+	static const int first[] = {0, 1}, second[] = {1, 2};
+	const struct cores_site sites[] = {{"a", first, 2}, {"a", second, 2}};
+	struct cores_plan plan;
+
+	(void)state;
+	assert_int_equal(cores_divide_sites(sites, 2, 0, true, &plan), 0);
+	assert_false(plan.pinned);
+	assert_int_equal(cores_of_rank(&plan, 0)[0], -1);
+	assert_int_equal(cores_of_rank(&plan, 1)[1], -1);
+	cores_plan_fini(&plan);
+}
+
+static void lists_become_text_and_back(void **state)
+{
+	static const int cores[] = {0, 1, 2, 5, 7, 8};
+	static const char *const bad[] = {"",        "x",    "1-",
+					  "3-1",     "1,,2", "-1",
+					  "0-99999", "1;2",  "0-9999,0-9999,0"};
+	char text[64];
+	unsigned count;
+	int *back;
+
+	(void)state;
+	assert_string_equal(cores_to_text(cores, 6, text, sizeof(text)),
+			    "0-2,5,7-8");
+	assert_int_equal(cores_from_text(text, &back, &count), 0);
+	assert_int_equal(count, 6);
+	assert_memory_equal(back, cores, sizeof(cores));
+	free(back);
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+		assert_true(cores_from_text(bad[i], &back, &count) < 0);
+	cores_to_text(cores, 6, text, 4);
+	assert_int_equal(strlen(text), 3);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -79,6 +143,9 @@ int main(void)
 		cmocka_unit_test(does_not_pin_what_does_not_fit),
 		cmocka_unit_test(refuses_nonsense),
 		cmocka_unit_test(describes_within_the_buffer),
+		cmocka_unit_test(divides_by_machine),
+		cmocka_unit_test(does_not_pin_what_overlaps),
+		cmocka_unit_test(lists_become_text_and_back),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);

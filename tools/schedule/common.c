@@ -1,6 +1,7 @@
 /* What the subcommands share: operands, numbers, output. */
 #include "tools/schedule/common.h"
 #include "base/log.h"
+#include "tools/hosts_options.h"
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -10,9 +11,11 @@
 
 unsigned schedule_command_size(const struct options *options, const char *name)
 {
-	return options_is_set(options, name)
-		       ? (unsigned)options_integer(options, name)
-		       : 0;
+	struct hosts *hosts = hosts_options_current();
+
+	if (options_is_set(options, name))
+		return (unsigned)options_integer(options, name);
+	return hosts && strcmp(name, "stages") == 0 ? hosts_size(hosts) : 0;
 }
 
 unsigned schedule_command_buffers(const struct options *options)

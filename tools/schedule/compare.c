@@ -1,5 +1,6 @@
 /* schedule compare: a table of schedules, predicted and measured. */
 #include "base/log.h"
+#include "tools/hosts_options.h"
 #include "tools/schedule/common.h"
 #include "tools/schedule/comparison.h"
 #include "tools/schedule/comparison_output.h"
@@ -37,6 +38,7 @@ static const struct option_spec compare_specs[] = {
 	SCHEDULE_MODEL_OPTIONS,
 	TRAIN_OPTIONS_MODEL,
 	COMPARISON_OUTPUT_OPTIONS,
+	HOSTS_OPTIONS,
 	{0},
 };
 
@@ -199,6 +201,9 @@ static int run_compare(const struct options *options)
 	};
 	int status = EXIT_MISUSE;
 
+	if (hosts_options_begin(options, NULL, &status))
+		return status;
+	status = EXIT_MISUSE;
 	if (prepare(&request) == 0)
 		status = compare(&request)
 				 ? EXIT_FAILURE

@@ -2,6 +2,7 @@
  * schedule rehearse: the real engine and transport, with sleep for compute.
  */
 #include "base/log.h"
+#include "tools/hosts_options.h"
 #include "tools/schedule/common.h"
 #include "tools/schedule/comparison.h"
 #include "tools/schedule/comparison_output.h"
@@ -20,6 +21,7 @@ static const struct option_spec rehearse_specs[] = {
 	SCHEDULE_BUFFERS_OPTION,
 	SCHEDULE_RANK_OPTIONS,
 	COMPARISON_OUTPUT_OPTIONS,
+	HOSTS_OPTIONS,
 	{0},
 };
 
@@ -60,6 +62,9 @@ static int run_rehearse(const struct options *options)
 	struct comparison comparison = {.title = "Rehearsal"};
 	int status = EXIT_MISUSE;
 
+	if (hosts_options_begin(options, NULL, &status))
+		return status;
+	status = EXIT_MISUSE;
 	if (schedule_setting_read(options, &comparison.setting) == 0 &&
 	    comparison_check_sizes(options, &comparison) == 0 &&
 	    comparison_check_seconds(&comparison) == 0)
