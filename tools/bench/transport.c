@@ -510,9 +510,9 @@ int bench_transport_run(const struct options *options)
 	if (!status && options_flag(options, "listen"))
 		return bench_remote_listen(&bench.place) ? 1 : 0;
 	if (!status)
-		status = choose_transports(&bench);
-	if (!status)
 		status = choose_sizes(&bench);
+	if (!status)
+		status = choose_transports(&bench);
 	if (status)
 		return status == -EINVAL ? 2 : 1;
 	status = choose_remote(&bench);
