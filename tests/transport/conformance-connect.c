@@ -5,6 +5,7 @@
 #include <stdatomic.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -350,10 +351,10 @@ struct stranger {
 static int knock(const char *address)
 {
 	struct sockaddr_in remote = {.sin_family = AF_INET};
-	struct timeval patience = {.tv_usec = 100000};
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	/* The kernel drops who calls while too many wait. */
+	struct timeval patience = {.tv_usec = 50000};
 
-	/* Where nobody accepts, and the queue is full, it takes minutes. */
 	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
 	remote.sin_port =
 		htons((uint16_t)strtoll(strrchr(address, ':') + 1, NULL, 10));

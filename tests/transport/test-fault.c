@@ -26,6 +26,20 @@
 	{                                                                      \
 		"garbage", "there is no wire"                                  \
 	}
+#define OF_SHM                                                                 \
+	{"overlap",                                                            \
+	 "private memory is filled while its owner calls progress"},           \
+		{"acquired slot", "a slot has two addresses"},                 \
+		{"strangers", "there is no port to knock at"},                 \
+		{"bind", "there is no address to bind"},                       \
+		{"two-step hello", "these knock at a TCP port"},               \
+		{"wrong version", "these knock at a TCP port"},                \
+		{"wrong address", "its addresses are names"},                  \
+		{"damaged frames", "there are no frames"},                     \
+		{"damaged payload", "there is no wire"},                       \
+	{                                                                      \
+		"garbage", "these knock at a TCP port"                         \
+	}
 #define OF_TCP                                                                 \
 	{                                                                      \
 		"acquired slot", "a sender writes into its own memory"         \
@@ -79,6 +93,8 @@ int main(void)
 		ROW("fault:inproc", "fault:inproc", NULL, of_inproc),
 		ROW("fault:shm", "fault:shm", NULL, of_shm),
 		ROW("fault:tcp/sockets", "fault:tcp", "sockets", of_sockets),
+		ROW("fault:shm", "fault:shm", NULL, of_shm),
+		ROW("delayed shm", "fault:shm:" DELAYS, NULL, of_shm),
 		ROW("delayed inproc", "fault:inproc:" DELAYS, NULL, of_inproc),
 		ROW("delayed shm", "fault:shm:" DELAYS, NULL, of_shm),
 		ROW("delayed tcp/sockets", "fault:tcp:" DELAYS, "sockets",
