@@ -27,14 +27,10 @@
 		"garbage", "there is no wire"                                  \
 	}
 #define OF_SHM                                                                 \
-	{"overlap",                                                            \
-	 "private memory is filled while its owner calls progress"},           \
-		{"acquired slot", "a slot has two addresses"},                 \
-		{"strangers", "there is no port to knock at"},                 \
+	{"strangers", "there is no port to knock at"},                         \
 		{"bind", "there is no address to bind"},                       \
 		{"two-step hello", "these knock at a TCP port"},               \
 		{"wrong version", "these knock at a TCP port"},                \
-		{"wrong address", "its addresses are names"},                  \
 		{"damaged frames", "there are no frames"},                     \
 		{"damaged payload", "there is no wire"},                       \
 	{                                                                      \
