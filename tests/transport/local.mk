@@ -186,3 +186,8 @@ tests_transport_test_tcp_fallback_LDADD = $(transport_test_libs)
 tests_transport_test_tcp_fallback_LDFLAGS = $(transport_test_ldflags)
 endif
 
+
+# Attacks listening sockets; tests/e2e/test-hostile.sh has it do so.
+check_PROGRAMS += tests/transport/hostile
+tests_transport_hostile_SOURCES = tests/transport/hostile.c
+tests_transport_hostile_LDADD = $(TRANSPORT_LIBS) $(BASE_LIBS)
