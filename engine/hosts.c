@@ -461,7 +461,7 @@ unsigned hosts_fill_polls(const struct hosts *hosts, struct pollfd *polls)
 {
 	unsigned count = 0;
 
-	if (hosts->listen_fd >= 0)
+	if (hosts->listen_fd >= 0 && hosts_has_place(hosts))
 		polls[count++] = (struct pollfd){.fd = hosts->listen_fd,
 						 .events = POLLIN};
 	for (unsigned i = 0; i < HOSTS_VISITORS; i++) {

@@ -301,8 +301,13 @@ static void poll_once(struct supervisor *supervisor)
 				  log_last_error());
 	if (hosts && polls)
 		hosts_take_polls(hosts, polls + 2, count - 2);
-	if (hosts && hosts_take_stop(hosts))
+	if (hosts && hosts_take_stop(hosts) &&
+	    !coordinator_stop_requested(supervisor->coordinator)) {
+		if (!supervisor->launch->quiet)
+			log_info("stopping after this step, as another host "
+				 "was asked to; checkpointing");
 		coordinator_stop(supervisor->coordinator);
+	}
 	free(polls);
 }
 

@@ -46,7 +46,7 @@ int reach_assume(const struct job *job, unsigned ranks,
 /*
  * Finds out, after reach_assume(); all ranks call it together. The root says
  * which ranks see less than it does. Negative errno, logged: on the root, when
- * it cannot write to RUN.
+ * RUN is not there or it cannot write to it.
  */
 int reach_find(struct world *world, const struct job *job,
 	       struct reach *reach) MUST_CHECK;

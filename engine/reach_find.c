@@ -342,13 +342,25 @@ static void announce(const struct world *world, const struct job *job,
 			 ranks, why);
 }
 
+/* The command has made RUN where it was started; a stranger's is none. */
+static int check_root(const struct world *world, const struct job *job)
+{
+	if (world->rank != ROOT || job->kind != JOB_TRAIN || !job->out[0] ||
+	    files_is_folder(job->out))
+		return 0;
+	return fail(
+		-ENOENT,
+		"there is no %s on host %s, where rank 0 runs: start rank 0 on the host of this command (name that first), or in a folder they share",
+		job->out, world->host);
+}
+
 int reach_find(struct world *world, const struct job *job, struct reach *reach)
 {
 	struct offer offer = {.token = ""};
-	int rc = 0;
+	int rc = check_root(world, job);
 
-	if (world->size == 1 || (!reach->run[0] && !reach->source[0]))
-		return 0;
+	if (rc || world->size == 1 || (!reach->run[0] && !reach->source[0]))
+		return rc;
 	if (job->reach == REACH_ROOT) {
 		announce(world, job, reach);
 		return 0;

@@ -30,6 +30,7 @@ stagecoach_SOURCES = tools/main.c tools/commands.h \
 	tools/bench/list.c \
 	tools/bench/memory.c tools/bench/message.c \
 	tools/bench/raw.c tools/bench/raw.h \
+	tools/bench/remote.c \
 	tools/bench/report.c tools/bench/socket.c \
 	tools/bench/transport.c tools/bench/transport.h \
 	tools/cmd_bench.c \

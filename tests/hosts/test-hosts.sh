@@ -9,7 +9,7 @@ make_hosts
 make_reference
 make_key "$scratch/key"
 cd "$scratch" || exit 1
-plan 49
+plan 51
 
 # started NAME: waits for all of pids; statuses has what they ended with.
 ended() {
@@ -97,6 +97,18 @@ for i in 1 2 3 0; do
 done
 ended
 same_weights "torchrun's variables" torchrun torchrun.*
+
+# ---- a launcher that tells no address: a file beside the run ----
+
+name=file
+for i in 1 2 3 0; do
+	on "${hosts[i]}" env PMI_RANK=$i PMI_SIZE=4 "$stagecoach" train \
+		"${model[@]}" --out file --key-file key >"file.$i" 2>&1 &
+	pids+=($!)
+done
+ended
+same_weights "no address told: a file" file file.*
+same "the file is gone" "" "$(ls -A | grep '^.stagecoach' || true)"
 
 # ---- over ssh ----
 

@@ -148,6 +148,53 @@ static void case_orderly_close(const struct conformance_transport *transport)
 	free(memory[1]);
 }
 
+/* False: not even SENT before the peer takes it. */
+static bool close_after_reset(const struct conformance_transport *transport,
+			      size_t bytes)
+{
+	struct world world;
+	struct transport_completion done;
+	int64_t begin_ns;
+	unsigned char *memory;
+	int count = 0;
+
+	world_up(&world, transport, 2);
+	memory = region(world.endpoint[0], bytes);
+	CHECK_EQUAL(transport_post_send(world.endpoint[0], 1, 1, memory, bytes,
+					NULL),
+		    0);
+	begin_ns = clock_now_ns();
+	while (count == 0 && clock_now_ns() - begin_ns < 100 * MS)
+		count = transport_progress(world.endpoint[0], &done, 1);
+	transport_close(world.endpoint[1]);
+	world.endpoint[1] = NULL;
+	if (count == 1) {
+		CHECK_EQUAL(transport_cancel(world.endpoint[0],
+					     TRANSPORT_ALL_PEERS, SECOND),
+			    0);
+		begin_ns = clock_now_ns();
+		transport_close(world.endpoint[0]);
+		world.endpoint[0] = NULL;
+		CHECK(clock_now_ns() - begin_ns < 800 * MS);
+	}
+	world_close(&world);
+	free(memory);
+	return count == 1;
+}
+
+/*
+ * The peer has gone without taking what was sent: nobody will, and close does
+ * not wait for it. How much is under way then is the kernel's business.
+ */
+static void
+case_close_after_reset(const struct conformance_transport *transport)
+{
+	size_t bytes = 64 << 10;
+
+	while (bytes <= 64 << 20 && close_after_reset(transport, bytes))
+		bytes *= 2;
+}
+
 /* Whatever is in flight, close comes back, and the memory is ours again. */
 static void case_close_pending(const struct conformance_transport *transport)
 {
@@ -273,6 +320,7 @@ const struct conformance_case conformance_failure_cases[] = {
 	{"cancel", case_cancel},
 	{"peer closed", case_peer_closed},
 	{"orderly close", case_orderly_close},
+	{"close after a reset", case_close_after_reset},
 	{"close while pending", case_close_pending},
 	{"wrong tag", case_wrong_tag},
 	{"wrong length", case_wrong_length},

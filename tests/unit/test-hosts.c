@@ -191,6 +191,8 @@ static json_t *changed(json_t *join, const char *key, json_t *value)
 static void lets_in_who_belongs(void **state)
 {
 	struct control_channel first, second;
+	enum control_kind kind;
+	json_t *message;
 	struct door door;
 
 	(void)state;
@@ -198,8 +200,9 @@ static void lets_in_who_belongs(void **state)
 	assert_null(try_join(&door, join_of(2), &first));
 	assert_null(try_join(&door, join_of(1), &second));
 	assert_int_equal(close_door(&door), 0);
-	assert_true(answer(&first, &(enum control_kind){0},
-			   &(json_t *){NULL}) == 1); /* end */
+	assert_int_equal(answer(&first, &kind, &message), 1);
+	assert_int_equal(kind, CONTROL_END);
+	json_decref(message);
 	control_channel_fini(&first);
 	control_channel_fini(&second);
 }

@@ -565,6 +565,25 @@ static void ignore_line(void *argument, enum log_level level, const char *line)
 	(void)line;
 }
 
+/* Rank 0 on a host where the command was not started. */
+static void root_without_run(void **state)
+{
+	static const struct plan nothing;
+	struct job *job = malloc(sizeof(*job));
+
+	(void)state;
+	assert_non_null(job);
+	describe(job, "nowhere", 2);
+	plan_set(&nothing);
+	log_set_sink(ignore_line, NULL);
+	assert_int_equal(run(job, "inproc"), -ENOENT);
+	job->reach = REACH_ROOT;
+	assert_int_equal(run(job, "inproc"), -ENOENT);
+	log_set_sink(NULL, NULL);
+	assert_false(files_exists(job->out));
+	free(job);
+}
+
 /*
  * A disk that is full under the root: no rank hangs, the run goes on where it may
  * and ends with that error where it must.
@@ -692,6 +711,7 @@ int main(int count, char **arguments)
 		cmocka_unit_test(blind_ranks),
 		cmocka_unit_test(resumes_elsewhere),
 		cmocka_unit_test(reads_models),
+		cmocka_unit_test(root_without_run),
 		cmocka_unit_test(full_disk),
 		cmocka_unit_test(killed_in_the_middle),
 	};
