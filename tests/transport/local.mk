@@ -200,3 +200,8 @@ soak-flips: all
 	FLIPS=10000 tests/transport/test-flips-bpf$(EXEEXT)
 soak: soak-flips
 .PHONY: soak-flips
+
+# Attacks listening sockets; tests/e2e/test-hostile.sh has it do so.
+check_PROGRAMS += tests/transport/hostile
+tests_transport_hostile_SOURCES = tests/transport/hostile.c
+tests_transport_hostile_LDADD = $(TRANSPORT_LIBS) $(BASE_LIBS)
