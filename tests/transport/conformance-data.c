@@ -462,6 +462,95 @@ static void case_reuse(const struct conformance_transport *transport)
 	free(memory[1]);
 }
 
+#define STREAM_LENGTH 80
+#define STREAM_SLOT   ((size_t)1 << 20)
+
+static size_t stream_size(unsigned i)
+{
+	static const size_t sizes[] = {100, 300000, 70001, 1u << 20, 0, 65536};
+
+	return sizes[i % ARRAY_SIZE(sizes)];
+}
+
+struct stream_sender {
+	struct transport_endpoint *endpoint;
+	unsigned char *from; /* two slots */
+	pthread_t thread;
+};
+
+static void *stream_send(void *argument)
+{
+	struct stream_sender *sender = argument;
+	unsigned char *slot;
+	unsigned i;
+
+	for (i = 0; i < STREAM_LENGTH; i++) {
+		if (i >= 2)
+			CHECK_EQUAL(next_completion(sender->endpoint).tag,
+				    i - 2);
+		slot = sender->from + i % 2 * STREAM_SLOT;
+		pattern_fill(slot, stream_size(i), i);
+		CHECK_EQUAL(transport_post_send(sender->endpoint, 1, i, slot,
+						stream_size(i), NULL),
+			    0);
+	}
+	CHECK_EQUAL(next_completion(sender->endpoint).tag, i - 2);
+	CHECK_EQUAL(next_completion(sender->endpoint).tag, i - 1);
+	return NULL;
+}
+
+static void stream_once(const struct conformance_transport *transport,
+			bool no_spin)
+{
+	struct transport_completion done;
+	struct stream_sender sender;
+	unsigned char *to;
+	struct world world;
+	unsigned posted = 0;
+	unsigned i;
+
+	world_init(&world, transport, 2);
+	world.config[0].no_spin = no_spin;
+	world.config[1].no_spin = no_spin;
+	world.config[0].spin_ns = 20 * MS;
+	world.config[1].spin_ns = 20 * MS;
+	world_open(&world);
+	world_connect(&world, 20 * SECOND);
+	CHECK_EQUAL(world.connected[0] | world.connected[1], 0);
+	sender.endpoint = world.endpoint[0];
+	sender.from = region(world.endpoint[0], 2 * STREAM_SLOT);
+	to = region(world.endpoint[1], 2 * STREAM_SLOT);
+	CHECK_EQUAL(pthread_create(&sender.thread, NULL, stream_send, &sender),
+		    0);
+	for (i = 0; i < STREAM_LENGTH; i++) {
+		for (; posted < STREAM_LENGTH && posted < i + 2; posted++)
+			CHECK_EQUAL(transport_post_recv(
+					    world.endpoint[1], 0, posted,
+					    to + posted % 2 * STREAM_SLOT,
+					    stream_size(posted), NULL),
+				    0);
+		done = next_completion(world.endpoint[1]);
+		CHECK_EQUAL(done.tag, i);
+		CHECK(pattern_holds(done.data, done.bytes, i));
+		memset(done.data, 0xcc, done.bytes);
+	}
+	pthread_join(sender.thread, NULL);
+	world_close(&world);
+	free(sender.from);
+	free(to);
+}
+
+/*
+ * Small and large in turn, by owners that do nothing but wait, spinning and
+ * sleeping: whoever receives a message, the kernel or the owner's own call, or
+ * one the first half and the other the rest, every byte is in its place.
+ */
+static void case_stream(const struct conformance_transport *transport)
+{
+	stream_once(transport, false);
+	stream_once(transport, true);
+}
+
 struct busy_sender {
 	struct world *world;
 	unsigned char *from;
@@ -615,6 +704,7 @@ const struct conformance_case conformance_data_cases[] = {
 	{"acquire", case_acquire},
 	{"acquired slot", case_acquired_slot},
 	{"reuse", case_reuse},
+	{"stream", case_stream},
 	{"overlap", case_overlap},
 	{"no allocation", case_no_allocation},
 	{"query", case_query},

@@ -32,7 +32,7 @@ struct conformance_transport {
 
 /* What main() returns. */
 int conformance_run(const struct conformance_transport *transport);
-/* One after the other. */
+/* Several, a few at once, each in a process of its own. */
 int conformance_run_all(const struct conformance_transport *transports,
 			unsigned count);
 

@@ -12,6 +12,7 @@ transport_tests = \
 	tests/transport/test-rdma \
 	tests/transport/test-rdma-send \
 	tests/transport/test-shm \
+	tests/transport/test-shm-memory \
 	tests/transport/test-tcp-sockets \
 	tests/transport/test-tcp-uring \
 	tests/transport/test-tcp-uring-zero-copy \
@@ -159,6 +160,13 @@ tests_transport_test_shm_SOURCES = \
 tests_transport_test_shm_CPPFLAGS = $(TEST_CPPFLAGS)
 tests_transport_test_shm_LDADD = $(transport_test_libs)
 tests_transport_test_shm_LDFLAGS = $(transport_test_ldflags)
+
+tests_transport_test_shm_memory_SOURCES = \
+	tests/transport/test-shm-memory.c \
+	tests/transport/world.c tests/transport/world.h
+tests_transport_test_shm_memory_CPPFLAGS = $(TEST_CPPFLAGS)
+tests_transport_test_shm_memory_LDADD = $(transport_test_libs)
+tests_transport_test_shm_memory_LDFLAGS = $(transport_test_ldflags)
 
 tests_transport_test_tcp_sockets_SOURCES = \
 	tests/transport/test-tcp-sockets.c $(conformance_sources)

@@ -88,6 +88,8 @@ struct tcp_endpoint {
 	struct transport_spin spin;
 	unsigned next;        /* whose turn it is in progress */
 	int64_t next_look_ns; /* watch.c */
+	uint64_t strangers;   /* strangers.c */
+	int64_t next_stranger_ns;
 	struct tcp_uring *uring;
 	struct pollfd *polls; /* size + 2 of them */
 };
@@ -241,6 +243,15 @@ int tcp_poll_for(struct pollfd *polls, unsigned count,
  */
 int tcp_spin(struct tcp_endpoint *endpoint, int64_t deadline_ns, int wake_fd,
 	     enum tcp_moved (*move)(struct tcp_endpoint *endpoint)) MUST_CHECK;
+
+/*
+ * strangers.c: admit before peers are waited for, refuse afterwards; look
+ * closes who calls nevertheless, sum_up tells how many did.
+ */
+void tcp_strangers_admit(struct tcp_endpoint *endpoint);
+void tcp_strangers_refuse(struct tcp_endpoint *endpoint);
+void tcp_strangers_look(struct tcp_endpoint *endpoint);
+void tcp_strangers_sum_up(const struct tcp_endpoint *endpoint);
 
 static inline bool tcp_link_live(const struct tcp_link *link)
 {

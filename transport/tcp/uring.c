@@ -647,7 +647,7 @@ static void learn_attention(struct tcp_uring *uring, int64_t now)
 	/* No more than a millisecond: it is to be forgotten some day. */
 	if (uring->left_ns)
 		uring->away_ns = MAX(MIN(away_ns, NS_PER_MS),
-				     uring->away_ns - uring->away_ns / 8);
+				     uring->away_ns - uring->away_ns / 4);
 }
 
 static int uring_wait(struct tcp_endpoint *endpoint, int64_t deadline_ns,
