@@ -15,11 +15,12 @@
 #include <string.h>
 #include <unistd.h>
 
-#define ORIGIN    "the coordinator"
-#define TICK_NS   (200 * NS_PER_MS)
-#define INPUT_NS  (500 * NS_PER_MS)
-#define ANSWER_NS (10 * NS_PER_SECOND) /* from a rank's failure to the end */
-#define GRACE_NS  (1500 * NS_PER_MS)   /* a rank's, once nobody needs it */
+#define ORIGIN     "the coordinator"
+#define TICK_NS    (200 * NS_PER_MS)
+#define INPUT_NS   (500 * NS_PER_MS)
+#define SILENCE_NS (2 * NS_PER_SECOND)
+#define ANSWER_NS  (10 * NS_PER_SECOND) /* from a rank's failure to the end */
+#define GRACE_NS   (1500 * NS_PER_MS)   /* a rank's, once nobody needs it */
 
 /* One of our ranks, and the connection it speaks through. */
 struct relay {
@@ -40,6 +41,7 @@ struct agent {
 	bool over;
 	int status;
 	int64_t kill_ns;   /* when the ranks are ended by force; 0: not yet */
+	int64_t heard_ns;  /* when a running job's coordinator last spoke */
 	int64_t failed_ns; /* when a rank of ours failed; 0: none yet */
 	int64_t input_ns;  /* when our input ended; 0: not yet */
 	struct pollfd *polls;
@@ -116,6 +118,8 @@ static int start_job(struct agent *agent, const json_t *message)
 	if (agent->ranks)
 		return fail(-EPROTO, ORIGIN " begins a job within a job");
 	enter_folder(folder);
+	agent->heard_ns = clock_now_ns();
+	agent->failed_ns = 0;
 	rc = launch_ranks_create(&launch, &agent->ranks);
 	for (unsigned i = 0; !rc && i < agent->count; i++)
 		rc = start_rank(agent, &agent->relays[i], job);
@@ -203,6 +207,8 @@ static void take_end(struct agent *agent, const json_t *message)
 	if (json_get_integer(message, "status", 0, 255, ORIGIN, &status) < 0 ||
 	    json_get_string(message, "reason", ORIGIN, &reason) < 0)
 		status = 1;
+	else if (agent->config->input_fd >= 0)
+		log_debug("the job ended: %s", reason); /* as told at home */
 	else if (status && reason[0])
 		log_error("the job failed: %s", reason);
 	else if (status)
@@ -295,8 +301,11 @@ static void check_input(struct agent *agent)
 /* The job has failed; the coordinator knows, and is to end us. */
 static void check_answer(struct agent *agent)
 {
+	int64_t now_ns = clock_now_ns();
+
 	if (!agent->failed_ns || agent->over ||
-	    clock_now_ns() - agent->failed_ns < ANSWER_NS)
+	    (now_ns - agent->failed_ns < ANSWER_NS &&
+	     now_ns - agent->heard_ns < SILENCE_NS))
 		return;
 	log_error("the coordinator (rank 0) does not answer: ending");
 	let_go(agent, 1);
@@ -308,31 +317,39 @@ static bool has_room(const struct control_channel *channel)
 	       CONTROL_MESSAGE_BYTES / 4;
 }
 
-/* All that has come and that the other side has room for. */
+/* All that has come and that the other side has room for: 1 if any has. */
 static int hand_on(struct control_channel *from, struct control_channel *to,
 		   const char *origin)
 {
-	int rc;
+	int came = 0, rc;
 
-	do {
+	for (;;) {
 		rc = control_forward(from, to, origin);
 		if (rc < 0 || !has_room(to))
-			return MIN(rc, 0);
+			break;
 		rc = control_fill(from);
-	} while (rc > 0);
-	return rc;
+		if (rc <= 0)
+			break;
+		came = 1;
+	}
+	return rc < 0 ? rc : came;
 }
 
-static void read_relay(struct relay *relay)
+static void read_relay(struct agent *agent, struct relay *relay)
 {
+	int rc;
+
 	if (relay->child.fd >= 0 && relay->up.fd >= 0 &&
 	    hand_on(&relay->child, &relay->up, "a rank") < 0)
 		control_channel_fini(&relay->child); /* reaped soon */
 	if (relay->up.fd < 0)
 		return;
 	if (relay->child.fd >= 0) {
-		if (hand_on(&relay->up, &relay->child, ORIGIN) < 0)
+		rc = hand_on(&relay->up, &relay->child, ORIGIN);
+		if (rc < 0)
 			control_channel_fini(&relay->up);
+		else if (rc > 0)
+			agent->heard_ns = clock_now_ns();
 		return;
 	}
 	/* Its rank is gone: what comes is for nobody. */
@@ -388,7 +405,7 @@ static int poll_once(struct agent *agent)
 		return fail(-errno, "poll: %s", strerror(errno));
 	take_signals(agent);
 	for (unsigned i = 0; i < agent->count; i++)
-		read_relay(&agent->relays[i]);
+		read_relay(agent, &agent->relays[i]);
 	if (agent->ranks)
 		agent->running =
 			launch_ranks_reap(agent->ranks, rank_ended, agent);

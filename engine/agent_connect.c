@@ -43,6 +43,14 @@ static PRINTF_LIKE(2, 3) void note_why(struct search *search,
 	va_end(arguments);
 }
 
+/* Else the address is one of several or a guess, and may be another job's. */
+static bool is_told(const struct search *search)
+{
+	const struct place *place = search->config->place;
+
+	return place->coordinator[0] && !place->guessed;
+}
+
 /* ---- a TCP connection ---- */
 
 static void tune(int fd)
@@ -213,8 +221,7 @@ static int take_answer(struct search *search, enum control_kind kind,
 			 control_kind_name(kind));
 		return -EPROTO;
 	}
-	/* Where the address is a guess, another job may listen there. */
-	search->final = !(again && search->config->place->guessed);
+	search->final = !again || is_told(search);
 	note_why(search, "it refuses us: %s", text);
 	return -ECONNREFUSED;
 }
@@ -260,8 +267,7 @@ static int prove_key(struct search *search, struct agent_session *out)
 
 	if (rc < 0)
 		note_why(search, "it %s", why);
-	/* Where the address is a guess, it may be another job's. */
-	search->final = rc == -EACCES && !search->config->place->guessed;
+	search->final = rc == -EACCES && is_told(search);
 	return rc;
 }
 
@@ -452,12 +458,11 @@ int agent_connect(const struct agent_config *config, struct agent_session *out)
 		rc = try_all(&search, told, out);
 		if (rc == 0)
 			return 0;
-		if (search.final || clock_now_ns() >= search.deadline_ns)
+		if (search.final ||
+		    clock_now_ns() + pause_ns >= search.deadline_ns)
 			return not_found(&search);
 		note_patience(&search, start_ns, &noted);
-		clock_sleep_ns(
-			MIN(pause_ns, MAX(search.deadline_ns - clock_now_ns(),
-					  NS_PER_MS)));
+		clock_sleep_ns(pause_ns);
 		pause_ns = MIN(pause_ns * 2, PAUSE_MAX_NS);
 	}
 }

@@ -336,7 +336,7 @@ static int welcome(struct coordinator *coordinator, unsigned rank)
 		&member->channel, CONTROL_WELCOME,
 		json_pack(
 			"{s:i, s:i, s:s, s:s, s:s, s:i, s:o, s:O, s:I, s:b, s:s*, "
-			"s:s*}",
+			"s:s*, s:s*}",
 			"rank", (int)rank, "size", (int)config->size, "session",
 			session, "transport", config->transport, "io",
 			config->io, "threads",
@@ -346,7 +346,7 @@ static int welcome(struct coordinator *coordinator, unsigned rank)
 			(json_int_t)(config->silence_ns / NS_PER_MS), "remote",
 			member->remote, "bind",
 			config->links.bind ? config->links.bind[rank] : NULL,
-			"key", config->links.key));
+			"key", config->links.key, "wire", config->links.wire));
 	if (rc < 0)
 		return rc;
 	member_flush(coordinator, rank);

@@ -32,6 +32,7 @@ struct cores_plan;
 /* What a rank's data links are to use, beyond this machine's loopback. */
 struct coordinator_links {
 	const char *key;         /* in hex; NULL: none */
+	const char *wire;        /* as --wire; NULL: "auto" */
 	const char *const *bind; /* [size]: numeric addresses; NULL: default */
 };
 

@@ -376,6 +376,17 @@ unsigned hosts_local_count(const struct hosts *hosts)
 	return count;
 }
 
+unsigned hosts_neighbours(const struct hosts *hosts)
+{
+	unsigned count = 0;
+
+	for (unsigned i = 0; i < hosts->size; i++)
+		count += hosts_is_local(hosts, i) ||
+			 strcmp(hosts->guests[hosts->guest_of[i]].machine,
+				hosts->machine) == 0;
+	return count;
+}
+
 int hosts_divide_cores(const struct hosts *hosts, unsigned threads, bool pin,
 		       struct cores_plan *out)
 {
@@ -450,7 +461,7 @@ unsigned hosts_fill_polls(const struct hosts *hosts, struct pollfd *polls)
 {
 	unsigned count = 0;
 
-	if (hosts->listen_fd >= 0)
+	if (hosts->listen_fd >= 0 && hosts_has_place(hosts))
 		polls[count++] = (struct pollfd){.fd = hosts->listen_fd,
 						 .events = POLLIN};
 	for (unsigned i = 0; i < HOSTS_VISITORS; i++) {

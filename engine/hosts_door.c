@@ -97,23 +97,50 @@ static void tune(int fd)
 			   &options[i].value, sizeof(options[i].value));
 }
 
-/* A free place; if there is none, that of whoever has waited longest. */
-static struct hosts_visitor *place_for_visitor(struct hosts *hosts)
+/*
+ * A free place; if there is none, that of whoever has had one longest, and
+ * long enough. NULL: the next ones wait in the kernel's queue, so that many who
+ * come at once do not push each other out.
+ */
+static const struct hosts_visitor *find_place(const struct hosts *hosts)
 {
-	struct hosts_visitor *oldest = &hosts->visitors[0];
+	const struct hosts_visitor *oldest = &hosts->visitors[0];
 
 	for (unsigned i = 0; i < HOSTS_VISITORS; i++) {
-		struct hosts_visitor *visitor = &hosts->visitors[i];
+		const struct hosts_visitor *visitor = &hosts->visitors[i];
 
 		if (visitor->channel.fd < 0)
 			return visitor;
 		if (visitor->deadline_ns < oldest->deadline_ns)
 			oldest = visitor;
 	}
-	note_refusal(hosts, &oldest->peer,
-		     "it has not said who it is, and others wait");
-	leave(oldest);
+	if (oldest->deadline_ns - HOSTS_VISITOR_NS + HOSTS_SURE_NS >
+	    clock_now_ns())
+		return NULL;
 	return oldest;
+}
+
+bool hosts_has_place(const struct hosts *hosts)
+{
+	return find_place(hosts) != NULL;
+}
+
+/* Nobody is pushed out for the sake of one who may not be there. */
+static struct hosts_visitor *place_for_visitor(struct hosts *hosts,
+					       bool certain)
+{
+	const struct hosts_visitor *found = find_place(hosts);
+	struct hosts_visitor *place;
+
+	if (!found || (found->channel.fd >= 0 && !certain))
+		return NULL;
+	place = &hosts->visitors[found - hosts->visitors];
+	if (place->channel.fd >= 0) {
+		note_refusal(hosts, &place->peer,
+			     "it has not said who it is, and others wait");
+		leave(place);
+	}
+	return place;
 }
 
 /* With a key nothing of ours is said or heard before it is proved. */
@@ -161,9 +188,10 @@ static bool prove(struct hosts *hosts, struct hosts_visitor *visitor)
 
 void hosts_accept(struct hosts *hosts)
 {
-	for (unsigned i = 0; i < HOSTS_VISITORS; i++) {
+	struct hosts_visitor *visitor = place_for_visitor(hosts, true);
+
+	for (; visitor; visitor = place_for_visitor(hosts, false)) {
 		struct address peer = {.length = sizeof(peer.six)};
-		struct hosts_visitor *visitor;
 		int fd = accept4(hosts->listen_fd, &peer.any, &peer.length,
 				 SOCK_CLOEXEC | SOCK_NONBLOCK);
 
@@ -171,7 +199,6 @@ void hosts_accept(struct hosts *hosts)
 			return;
 		address_unmap(&peer);
 		tune(fd);
-		visitor = place_for_visitor(hosts);
 		*visitor = (struct hosts_visitor){
 			.peer = peer,
 			.deadline_ns = clock_now_ns() + HOSTS_VISITOR_NS,

@@ -12,6 +12,7 @@
 
 #define HOSTS_VISITORS      64 /* connections that have not said who they are */
 #define HOSTS_VISITOR_NS    (5LL * 1000000000)
+#define HOSTS_SURE_NS       (500LL * 1000000) /* a place is one's own */
 #define HOSTS_VISITOR_BYTES 4096 /* of what they say first */
 #define HOSTS_QUEUE_BYTES   ((size_t)1 << 20)
 #define HOSTS_NAME_BYTES    128
@@ -97,6 +98,7 @@ int hosts_settle_addresses(struct hosts *hosts) MUST_CHECK;
 
 /* hosts_door.c: from a connection to a guest, or to a rank. */
 void hosts_accept(struct hosts *hosts);
+bool hosts_has_place(const struct hosts *hosts); /* for one more visitor */
 void hosts_visitor_read(struct hosts *hosts, struct hosts_visitor *visitor);
 void hosts_visitors_expire(struct hosts *hosts);
 void hosts_guest_lost(struct hosts *hosts, struct hosts_guest *guest);

@@ -9,6 +9,7 @@
 #include "engine/launch_ranks.h"
 #include "engine/launch_signals.h"
 #include "engine/liveness.h"
+#include "transport/secure/secure.h"
 #include <errno.h>
 #include <poll.h>
 #include <stdio.h>
@@ -31,6 +32,7 @@ struct supervisor {
 	const struct launch *launch;
 	char (*links)[LINKS_BYTES]; /* [ranks], with hosts: what each uses */
 	unsigned links_known;
+	char key[SECURE_KEY_TEXT_BYTES]; /* of links on this host, if any */
 	struct launch_ranks *ranks;
 	struct coordinator *coordinator;
 	struct launch_signals signals;
@@ -299,8 +301,13 @@ static void poll_once(struct supervisor *supervisor)
 				  log_last_error());
 	if (hosts && polls)
 		hosts_take_polls(hosts, polls + 2, count - 2);
-	if (hosts && hosts_take_stop(hosts))
+	if (hosts && hosts_take_stop(hosts) &&
+	    !coordinator_stop_requested(supervisor->coordinator)) {
+		if (!supervisor->launch->quiet)
+			log_info("stopping after this step, as another host "
+				 "was asked to; checkpointing");
 		coordinator_stop(supervisor->coordinator);
+	}
 	free(polls);
 }
 
@@ -375,6 +382,33 @@ static int check(const struct launch *launch)
 	return 0;
 }
 
+/* Protection on this host alone needs no key of the user's. */
+static int choose_links(struct supervisor *supervisor,
+			struct coordinator_links *links)
+{
+	const struct launch *launch = supervisor->launch;
+	unsigned char key[SECURE_KEY_BYTES];
+	int rc;
+
+	if (launch->hosts) {
+		hosts_links(launch->hosts, links);
+		if (!launch->quiet)
+			supervisor->links = calloc(launch->ranks, LINKS_BYTES);
+	}
+	links->wire = launch->wire;
+	if (links->key || !launch->wire || strcmp(launch->wire, "auto") == 0 ||
+	    strcmp(launch->wire, "checked") == 0)
+		return 0;
+	rc = secure_key_make(key);
+	if (rc < 0)
+		return rc;
+	secure_key_write(key, supervisor->key);
+	supervisor->key[2 * SECURE_KEY_BYTES] = '\0'; /* no line feed */
+	links->key = supervisor->key;
+	explicit_bzero(key, sizeof(key));
+	return 0;
+}
+
 static int open_all(struct supervisor *supervisor)
 {
 	const struct launch *launch = supervisor->launch;
@@ -396,11 +430,9 @@ static int open_all(struct supervisor *supervisor)
 	};
 	int rc;
 
-	if (launch->hosts) {
-		hosts_links(launch->hosts, &config.links);
-		if (!launch->quiet)
-			supervisor->links = calloc(launch->ranks, LINKS_BYTES);
-	}
+	rc = choose_links(supervisor, &config.links);
+	if (rc < 0)
+		return rc;
 	rc = divide_cores(supervisor);
 	if (rc < 0)
 		return rc;

@@ -36,6 +36,7 @@ struct launch {
 	bool pin;                  /* if the cores suffice for all threads */
 	const char *transport;     /* "tcp", "inproc"; NULL: "tcp" */
 	const char *io;            /* of tcp; NULL: "auto" */
+	const char *wire;          /* as --wire; NULL: "auto" */
 	const json_t *job;         /* borrowed; every rank gets a copy */
 
 	/* inproc: what the rank threads run. */

@@ -48,7 +48,7 @@ int launch_signals_open(struct launch_signals *signals, bool suspend)
 		sigaction(watched[i], NULL, &signals->before[i]);
 		if (watched[i] == SIGTSTP && !suspend)
 			continue;
-		if (watched[i] != SIGCHLD &&
+		if (watched[i] != SIGCHLD && watched[i] != SIGUSR1 &&
 		    signals->before[i].sa_handler == SIG_IGN)
 			continue;
 		sigaction(watched[i], &action, NULL);

@@ -23,7 +23,7 @@ struct launch_signals {
 /*
  * Takes SIGCHLD, SIGINT, SIGTERM, SIGHUP, SIGUSR1 and, if `suspend`, SIGTSTP.
  * What was ignored stays ignored (nohup, a background job of a script), but
- * SIGCHLD. -EBUSY if another watch is open.
+ * SIGCHLD and SIGUSR1. -EBUSY if another watch is open.
  */
 int launch_signals_open(struct launch_signals *signals,
 			bool suspend) MUST_CHECK;

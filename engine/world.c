@@ -6,6 +6,8 @@
 #include "base/threads.h"
 #include "engine/control.h"
 #include "engine/world_control.h"
+#include "transport/secure/secure.h"
+#include "transport/wire.h"
 #include <errno.h>
 #include <inttypes.h>
 #include <signal.h>
@@ -307,8 +309,11 @@ static void tell_links(struct world *world, const unsigned *peers,
 		struct transport_link_info info;
 
 		if (transport_query(world->endpoint, peers[i], &info) == 0)
-			text_builder_append(&text, "%s %u %s/%s", i ? "," : "",
-					    peers[i], info.transport, info.io);
+			text_builder_append(
+				&text, "%s %u %s/%s%s%s", i ? "," : "",
+				peers[i], info.transport, info.io,
+				info.wire ? " " : "",
+				info.wire ? wire_mode_text(info.wire) : "");
 	}
 	links = text_builder_finish(&text);
 	event = links ? json_pack("{s:s}", "links", links) : NULL;
@@ -408,11 +413,14 @@ static int read_session(const json_t *welcome, uint64_t *session)
 static int read_links(struct rank *rank, const json_t *welcome)
 {
 	struct transport_config *config = &rank->world.transport_config;
-	const char *bind_to, *key;
+	const char *bind_to, *key, *wire;
 
 	if (json_get_string_or(welcome, "bind", NULL, ORIGIN, &bind_to) < 0 ||
-	    json_get_string_or(welcome, "key", NULL, ORIGIN, &key) < 0)
+	    json_get_string_or(welcome, "key", NULL, ORIGIN, &key) < 0 ||
+	    json_get_string_or(welcome, "wire", "auto", ORIGIN, &wire) < 0)
 		return -EPROTO;
+	if (wire_mode_parse(wire, &config->wire) < 0)
+		return fail(-EPROTO, ORIGIN ": wire '%.20s'", wire);
 	if (bind_to) {
 		if (text_copy(rank->bind, sizeof(rank->bind), bind_to) < 0)
 			return fail(-EPROTO, ORIGIN ": bind");
@@ -420,12 +428,8 @@ static int read_links(struct rank *rank, const json_t *welcome)
 	}
 	if (!key)
 		return 0;
-	if (strlen(key) != 2 * TRANSPORT_KEY_BYTES)
+	if (secure_key_parse(key, rank->key) < 0)
 		return fail(-EPROTO, ORIGIN ": key");
-	for (size_t i = 0; i < TRANSPORT_KEY_BYTES; i++) {
-		if (sscanf(key + 2 * i, "%2hhx", &rank->key[i]) != 1)
-			return fail(-EPROTO, ORIGIN ": key");
-	}
 	config->key = rank->key;
 	return 0;
 }

@@ -3,7 +3,8 @@
 # end-to-end tests and the timings. Threads: what has some.
 SANITIZED_THREAD_TESTS = \
 	tests/unit/test-threads tests/unit/test-coordinator \
-	tests/unit/test-launch tests/unit/test-gemm tests/unit/test-attention \
+	tests/unit/test-launch tests/unit/test-world-silence \
+	tests/unit/test-gemm tests/unit/test-attention \
 	tests/unit/test-kernels tests/unit/test-engine-stage \
 	tests/unit/test-engine-run \
 	tests/transport/test-inproc tests/transport/test-tcp-sockets \

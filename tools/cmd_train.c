@@ -222,6 +222,7 @@ static const char *const resume_may_change[] = {
 	"coordinator",
 	"interface",
 	"key-file",
+	"wire",
 	"start-timeout",
 	NULL,
 };

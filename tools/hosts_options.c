@@ -34,6 +34,12 @@ struct hosts *hosts_options_current(void)
 	return here.hosts;
 }
 
+unsigned hosts_options_neighbours(unsigned ranks)
+{
+	return here.hosts ? MAX(MIN(hosts_neighbours(here.hosts), ranks), 1)
+			  : ranks;
+}
+
 void hosts_options_forget(json_t *options)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(names); i++)

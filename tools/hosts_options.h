@@ -39,6 +39,10 @@
 		 "(default: the one that leads to rank 0)"},                   \
 	{.name = "key-file", .kind = OPTION_STRING, .argument = "FILE",        \
 	 .help = "the job key that all hosts share; see 'stagecoach key'"},    \
+	{.name = "wire", .kind = OPTION_CHOICE, .argument = "HOW",             \
+	 .choices = "auto|checked|authentic|encrypted", .fallback = "auto",    \
+	 .help = "what protects messages on a network: checksums, a keyed "    \
+		 "code, or encryption (auto: authentic beyond this host)"},    \
 	{.name = "start-timeout", .kind = OPTION_INTEGER,                      \
 	 .argument = "SECONDS", .fallback = "60", .minimum = 1,                \
 	 .maximum = 86400,                                                     \
@@ -56,6 +60,9 @@ int hosts_options_begin(const struct options *options, const char *run,
 
 /* NULL: all ranks are started here, by the launch itself. */
 struct hosts *hosts_options_current(void);
+
+/* Of so many ranks, how many compute on this machine; at least 1. */
+unsigned hosts_options_neighbours(unsigned ranks);
 
 /* Lets the other processes go with this one's exit status. */
 void hosts_options_end(int status);

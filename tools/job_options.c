@@ -255,6 +255,7 @@ int job_options_launch(const struct options *options, const struct job *job,
 		.heartbeat_timeout_ns =
 			timeout_ns(options, "heartbeat-timeout"),
 		.stall_timeout_ns = timeout_ns(options, "stall-timeout"),
+		.wire = options_string(options, "wire"),
 		.job = json,
 		.quiet = job->kind != JOB_TRAIN,
 		.rank_main = run_rank,

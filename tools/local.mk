@@ -30,12 +30,14 @@ stagecoach_SOURCES = tools/main.c tools/commands.h \
 	tools/bench/list.c \
 	tools/bench/memory.c tools/bench/message.c \
 	tools/bench/raw.c tools/bench/raw.h \
+	tools/bench/remote.c \
 	tools/bench/report.c tools/bench/socket.c \
 	tools/bench/transport.c tools/bench/transport.h \
 	tools/cmd_bench.c \
 	tools/cmd_eval.c \
 	tools/cmd_generate.c \
 	tools/cmd_inspect.c tools/inspect_corpus.c tools/inspect_corpus.h \
+	tools/cmd_key.c \
 	tools/cmd_plan.c \
 	tools/cmd_prepare.c \
 	tools/cmd_rank.c \

@@ -27,9 +27,11 @@ static const struct command commands[] = {
 	 cmd_plan},
 	{"eval", "measure the loss of a model on a corpus", cmd_eval},
 	{"generate", "continue a prompt with a model", cmd_generate},
-	{"schedule", "prove, predict, rehearse, compare, search schedules", cmd_schedule},
+	{"schedule", "prove, predict, rehearse, compare, search schedules",
+	 cmd_schedule},
 	{"inspect", "describe a model, a checkpoint or a corpus", cmd_inspect},
 	{"bench", "measure the transports beside yardsticks", cmd_bench},
+	{"key", "make a job key, for ranks on several hosts", cmd_key},
 	{"rank", NULL, cmd_rank},
 };
 
@@ -167,6 +169,8 @@ int main(int argc, char **argv)
 	 * process; 'stagecoach ... | head' ends by the failed write below.
 	 */
 	signal(SIGPIPE, SIG_IGN);
+	/* Asks what a job waits for: no harm where none runs yet, or any more. */
+	signal(SIGUSR1, SIG_IGN);
 	status = dispatch(argc, argv);
 	hosts_options_end(status);
 	if (fflush(stdout) || ferror(stdout)) {

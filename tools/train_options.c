@@ -157,7 +157,7 @@ void train_options_place(const struct options *options, const struct job *job,
 		.context = job->context,
 		.recompute = job->recompute,
 	};
-	calibration_place(out, job->ranks,
+	calibration_place(out, hosts_options_neighbours(job->ranks),
 			  (unsigned)options_integer(options, "threads"),
 			  !options_flag(options, "no-pin"));
 }

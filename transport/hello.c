@@ -28,18 +28,6 @@ void transport_hello_write(const struct transport_config *config, unsigned to,
 	wire_hello_encode(&header, &hello, out);
 }
 
-static const char *wire_name(enum transport_wire wire)
-{
-	switch (wire) {
-	case TRANSPORT_WIRE_AUTHENTIC:
-		return "authentic";
-	case TRANSPORT_WIRE_ENCRYPTED:
-		return "encrypted";
-	default:
-		return "checked";
-	}
-}
-
 static enum transport_verdict judge_hello(const struct transport_config *config,
 					  const struct wire_header *header,
 					  const unsigned char *in, char *text,
@@ -67,7 +55,8 @@ static enum transport_verdict judge_hello(const struct transport_config *config,
 	}
 	if (hello.wire != config->wire) {
 		snprintf(text, size, "its links are %s, here they are %s",
-			 wire_name(hello.wire), wire_name(config->wire));
+			 wire_mode_text(hello.wire),
+			 wire_mode_text(config->wire));
 		return TRANSPORT_VERDICT_DIFFERENT;
 	}
 	if (memcmp(hello.fingerprint, config->fingerprint,

@@ -1,5 +1,6 @@
 #include "transport/wire.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -59,6 +60,29 @@ const char *wire_fault_text(enum wire_fault fault)
 	};
 
 	return text[fault];
+}
+
+const char *wire_mode_text(enum transport_wire wire)
+{
+	static const char *const text[] = {
+		[TRANSPORT_WIRE_AUTO] = "auto",
+		[TRANSPORT_WIRE_CHECKED] = "checked",
+		[TRANSPORT_WIRE_AUTHENTIC] = "authentic",
+		[TRANSPORT_WIRE_ENCRYPTED] = "encrypted",
+	};
+
+	return text[wire];
+}
+
+int wire_mode_parse(const char *text, enum transport_wire *wire)
+{
+	for (unsigned i = 0; i <= TRANSPORT_WIRE_ENCRYPTED; i++) {
+		if (strcmp(text, wire_mode_text((enum transport_wire)i)) == 0) {
+			*wire = (enum transport_wire)i;
+			return 0;
+		}
+	}
+	return -EINVAL;
 }
 
 void wire_header_encode(const struct wire_header *header,

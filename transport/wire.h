@@ -82,6 +82,11 @@ enum wire_fault {
 /* "the header's checksum", "job", ...: what is wrong, in words. */
 const char *wire_fault_text(enum wire_fault fault);
 
+/* "checked", "authentic", "encrypted", as --wire takes them. */
+const char *wire_mode_text(enum transport_wire wire);
+/* And back, "auto" as well; -EINVAL, silent. */
+int wire_mode_parse(const char *text, enum transport_wire *wire) MUST_CHECK;
+
 /* Writes version as it stands in *header (WIRE_VERSION in real life). */
 void wire_header_encode(const struct wire_header *header,
 			unsigned char out[WIRE_HEADER_BYTES]);

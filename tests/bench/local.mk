@@ -1,12 +1,14 @@
 # Benchmarks: built and run on demand, never by make check.
-#   make bench           all of them
+#   make bench           all of them, but bench-mpi
+#   make bench-mpi       beside Open MPI, where it is installed
 #   make bench-kernels bench-elementwise bench-ferry bench-transport bench-step
 BENCHMARKS = \
 	tests/bench/bench-kernels \
 	tests/bench/bench-elementwise \
 	tests/bench/bench-ferry
 EXTRA_PROGRAMS = $(BENCHMARKS) tests/bench/sgemm-rate
-EXTRA_DIST += tests/bench/bench-step.sh
+EXTRA_DIST += tests/bench/bench-step.sh \
+	tests/bench/bench-mpi.sh tests/bench/mpi-messages.c
 CLEANFILES += $(EXTRA_PROGRAMS)
 
 tests_bench_bench_kernels_SOURCES = tests/bench/bench-kernels.c
@@ -28,6 +30,8 @@ bench-transport: stagecoach$(EXEEXT)
 	./stagecoach$(EXEEXT) bench transport
 bench-step: stagecoach$(EXEEXT) tests/bench/sgemm-rate$(EXEEXT)
 	builddir=$(builddir) srcdir=$(srcdir) $(srcdir)/tests/bench/bench-step.sh
+bench-mpi: stagecoach$(EXEEXT)
+	builddir=$(builddir) srcdir=$(srcdir) $(srcdir)/tests/bench/bench-mpi.sh
 bench: bench-kernels bench-elementwise bench-ferry bench-transport bench-step
 .PHONY: bench bench-kernels bench-elementwise bench-ferry bench-transport \
-	bench-step
+	bench-mpi bench-step

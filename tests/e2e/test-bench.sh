@@ -3,7 +3,7 @@
 # numbers are depends on the machine; no test asks for that.
 . "${srcdir:-.}/tests/e2e/lib.sh"
 
-plan 9
+plan 13
 short="--rounds 2 --milliseconds 1 --sizes 8,70001"
 bench() {
 	"$stagecoach" bench transport "$@"
@@ -65,4 +65,30 @@ refuse() {
 check "an unknown transport is refused" refuse --transport pigeon
 check "sizes that are none are refused" refuse --sizes 8,,9
 check "... and 0" refuse --sizes 0
+check "a host that listens and connects is refused" \
+	refuse --listen --connect 127.0.0.1:1
+
+# Two hosts, of which both are this one. Each has its own copy of the key.
+head -c 32 /dev/urandom | od -An -tx1 | tr -d ' \n' >"$scratch/key"
+echo >>"$scratch/key"
+chmod 600 "$scratch/key"
+bench --listen --key-file "$scratch/key" >"$scratch/listens" 2>&1 &
+pid=$!
+for _ in $(seq 100); do
+	address=$(sed -n 's/.*--connect //p' "$scratch/listens")
+	[ -n "$address" ] && break
+	sleep 0.1
+done
+bench $short --transport tcp --test bandwidth --waiting adaptive \
+	--wire encrypted --key-file "$scratch/key" --json \
+	--connect "$address" >"$scratch/two" 2>&1
+same "two hosts, encrypted" "0 4" \
+	"$? $(grep -c '"transport":"tcp".*"wire":"encrypted"' "$scratch/two")"
+wait $pid
+same "the one that listened ends with the other" 0 $?
+pid=
+# Beyond loopback nobody listens without a key.
+bench --listen --bind 0.0.0.0 >"$scratch/out" 2>&1
+check "without a key there is no listening beyond loopback" \
+	grep -q "key" "$scratch/out"
 finish

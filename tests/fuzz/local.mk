@@ -1,7 +1,8 @@
 # Fuzz targets, a name each: tests/fuzz/fuzz-NAME.c, its seeds in
 # tests/fuzz/corpus/NAME/, its words in tests/fuzz/NAME.dict.
-FUZZ_TARGETS = schedule-text
-FUZZERS = tests/fuzz/fuzz-schedule-text
+FUZZ_TARGETS = schedule-text frames handshake
+FUZZERS = tests/fuzz/fuzz-schedule-text tests/fuzz/fuzz-frames \
+	tests/fuzz/fuzz-handshake
 EXTRA_DIST += tests/fuzz/corpus tests/fuzz/schedule-text.dict
 
 tests_fuzz_fuzz_schedule_text_SOURCES = \
@@ -9,6 +10,14 @@ tests_fuzz_fuzz_schedule_text_SOURCES = \
 	tests/schedules/brute-force.c tests/schedules/brute-force.h
 tests_fuzz_fuzz_schedule_text_LDADD = $(SCHEDULES_LIBS) $(BASE_LIBS)
 tests_fuzz_fuzz_schedule_text_LDFLAGS = $(FUZZ_LINK)
+
+tests_fuzz_fuzz_frames_SOURCES = tests/fuzz/fuzz-frames.c $(FUZZ_MAIN)
+tests_fuzz_fuzz_frames_LDADD = $(TRANSPORT_LIBS) $(BASE_LIBS)
+tests_fuzz_fuzz_frames_LDFLAGS = $(FUZZ_LINK)
+
+tests_fuzz_fuzz_handshake_SOURCES = tests/fuzz/fuzz-handshake.c $(FUZZ_MAIN)
+tests_fuzz_fuzz_handshake_LDADD = $(TRANSPORT_LIBS) $(BASE_LIBS)
+tests_fuzz_fuzz_handshake_LDFLAGS = $(FUZZ_LINK)
 
 # main(): libFuzzer's (configure --enable-fuzzer), or ours.
 if LIBFUZZER

@@ -9,7 +9,7 @@ make_hosts
 make_reference
 make_key "$scratch/key"
 cd "$scratch" || exit 1
-plan 34
+plan 51
 
 # started NAME: waits for all of pids; statuses has what they ended with.
 ended() {
@@ -54,6 +54,12 @@ in_log "rank 2 says where it is" \
 	"rank 2: stage 2, host hostc (10.77.0.3), by options" flags.0
 in_log "and what its links use" "rank 1: .*links to 0 .*tcp.*, 2 .*tcp" flags.0
 
+in_log "links between hosts are protected" "rank 0: .*authentic" flags.0
+four encrypted --coordinator 10.77.0.1:29500 --wire encrypted
+ended
+same_weights "encrypted: the weights of one stage" encrypted encrypted.*
+in_log "encrypted: the links say so" "rank 3: .*encrypted" encrypted.0
+
 # By name: on hosta itself its name means 127.0.1.1.
 four name --coordinator hosta:29500
 ended
@@ -91,6 +97,18 @@ for i in 1 2 3 0; do
 done
 ended
 same_weights "torchrun's variables" torchrun torchrun.*
+
+# ---- a launcher that tells no address: a file beside the run ----
+
+name=file
+for i in 1 2 3 0; do
+	on "${hosts[i]}" env PMI_RANK=$i PMI_SIZE=4 "$stagecoach" train \
+		"${model[@]}" --out file --key-file key >"file.$i" 2>&1 &
+	pids+=($!)
+done
+ended
+same_weights "no address told: a file" file file.*
+same "the file is gone" "" "$(ls -A | grep '^.stagecoach' || true)"
 
 # ---- over ssh ----
 
@@ -154,17 +172,42 @@ fi
 
 long=(--steps 1000000)
 
-name=killed
+# The process of a rank on a host, and that of its agent.
+rank_on() {
+	ip netns pids "$namespace-$1" | while read -r one; do
+		grep -qz -- --control-fd "/proc/$one/cmdline" && echo "$one"
+	done
+}
+agent_on() {
+	ip netns pids "$namespace-$1" | while read -r one; do
+		grep -qz -- --world-size "/proc/$one/cmdline" && echo "$one"
+	done
+}
+until_steps() { # RUN: until it has done some
+	local i count
+	for i in $(seq 150); do
+		count=$(grep -c '"step":' "$1/metrics.jsonl" 2>/dev/null)
+		[ "${count:-0}" -lt 3 ] || return
+		sleep 0.1
+	done
+}
+now() { date +%s%N; }
+
 four killed --coordinator 10.77.0.1:29500 "${long[@]}"
-for i in $(seq 100); do
-	grep -q '"step":' killed/metrics.jsonl 2>/dev/null && break
-	sleep 0.1
-done
-before=$(date +%s%N)
-kill -9 "$(ip netns pids "$namespace-hostc" | while read -r one; do
-	grep -lz -- --control-fd "/proc/$one/cmdline"; done | tr -dc '0-9\n')"
+until_steps killed
+# Uninvited, and invited once too often: the job goes on.
+on hostb "$stagecoach" train "${model[@]}" --out killed --rank 2 --world-size 4 \
+	--coordinator 10.77.0.1:29500 --key-file key >again.2 2>&1
+in_log "a rank that is there already: told there" "rank 2 is there already" \
+	again.2
+in_log "a rank that is there already: told here" \
+	"from 10.77.0.2 was refused: rank 2 is there already" killed.0
+on hostb bash -c 'for i in 1 2 3; do
+	head -c 300 /dev/urandom >/dev/tcp/10.77.0.1/29500; done' 2>/dev/null
+before=$(now)
+kill -9 "$(rank_on hostc)"
 ended
-took=$((($(date +%s%N) - before) / 1000000))
+took=$((($(now) - before) / 1000000))
 same "a rank is killed: all end" "1 1 1 1 " "$statuses"
 check "a rank is killed: within 3 s ($took ms)" [ $took -lt 3000 ]
 for i in 0 1 2 3; do
@@ -174,16 +217,49 @@ done
 same "a rank is killed: everyone says which" 3 $i
 
 four stopped --coordinator 10.77.0.1:29500 "${long[@]}"
-for i in $(seq 100); do
-	grep -q '"step":' stopped/metrics.jsonl 2>/dev/null && break
-	sleep 0.1
-done
-kill -TERM "$(ip netns pids "$namespace-hostd" | while read -r one; do
-	grep -lz -- --world-size "/proc/$one/cmdline"; done | tr -dc '0-9\n')"
+until_steps stopped
+kill -TERM "$(agent_on hostd)"
 ended
 same "SIGTERM to one: all stop well" "0 0 0 0 " "$statuses"
 check "SIGTERM to one: there is a checkpoint" \
 	test -e stopped/checkpoints/latest
+
+# ended_in NAME MILLISECONDS BEFORE
+ended_in() {
+	local took
+	ended
+	took=$((($(now) - $3) / 1000000))
+	same "$1: all end" "1 1 1 1 " "$statuses"
+	check "$1: within $2 ms ($took)" [ $took -lt "$2" ]
+}
+
+four agent --coordinator 10.77.0.1:29500 "${long[@]}"
+until_steps agent
+before=$(now)
+kill -9 "$(agent_on hostc)"
+ended
+check "an agent is killed: within 3 s" [ $((($(now) - before) / 1000000)) -lt 3000 ]
+same "an agent is killed: the others end" "1 137 1 1 " "$statuses"
+in_log "an agent is killed: which" "rank 2 (pid [0-9]* on hostc) is gone" \
+	agent.3
+
+four first --coordinator 10.77.0.1:29500 "${long[@]}"
+until_steps first
+before=$(now)
+kill -9 "$(agent_on hosta)"
+ended
+check "rank 0 is killed: within 3 s" [ $((($(now) - before) / 1000000)) -lt 3000 ]
+same "rank 0 is killed: the others end" "1 1 1 137 " "$statuses"
+in_log "rank 0 is killed: told" "the coordinator (rank 0) broke off" first.2
+same "nothing of it is left" "" "$(rank_on hosta; rank_on hostb; rank_on hostc)"
+
+four cut --coordinator 10.77.0.1:29500 "${long[@]}"
+until_steps cut
+before=$(now)
+ip -n "$namespace" link set port2 down
+ended_in "a host is cut off" 9000 "$before"
+ip -n "$namespace" link set port2 up
+in_log "a host is cut off: which" "rank 2 (pid [0-9]* on hostc)" cut.3
 
 name=size
 rank 1 hostb --coordinator 10.77.0.1:29500 --start-timeout 2

@@ -1,6 +1,7 @@
 /*
  * The conformance suite over rdma. Where there is no device, tests/vm runs it
- * in a guest that has some.
+ * in a guest that has some. An argument is a kind to take instead, such as
+ * "fault:rdma:seed=3,delay=2ms:0.2".
  */
 #include <stdio.h>
 #include <string.h>
@@ -67,11 +68,11 @@ static bool has_device(char *why, size_t size, unsigned *kept_fds)
 	return !why[0];
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
 	struct conformance_transport transport = {
 		.name = NAME,
-		.kind = "rdma",
+		.kind = argc > 1 ? argv[1] : "rdma",
 		.io = IO,
 		.isolated = true,
 		/* Nothing is copied on the way, which "query" compares. */

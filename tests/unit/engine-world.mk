@@ -2,11 +2,12 @@
 if HAVE_CMOCKA
 check_PROGRAMS += tests/unit/test-control tests/unit/test-cores \
 	tests/unit/test-coordinator tests/unit/test-launch \
-	tests/unit/test-liveness tests/unit/test-world-silence tests/unit/test-place \
-	tests/unit/world-rank
+	tests/unit/test-liveness tests/unit/test-place tests/unit/test-hosts \
+	tests/unit/test-world-silence tests/unit/world-rank
 TESTS += tests/unit/test-control tests/unit/test-cores \
 	tests/unit/test-coordinator tests/unit/test-launch \
-	tests/unit/test-liveness tests/unit/test-world-silence tests/unit/test-place
+	tests/unit/test-liveness tests/unit/test-place tests/unit/test-hosts \
+	tests/unit/test-world-silence
 
 WORLD_TEST_LIBS = engine/libengine.a $(TRANSPORT_LIBS) $(BASE_LIBS)
 
@@ -21,6 +22,11 @@ tests_unit_test_cores_LDADD = $(WORLD_TEST_LIBS) $(CMOCKA_LIBS)
 tests_unit_test_coordinator_SOURCES = tests/unit/test-coordinator.c
 tests_unit_test_coordinator_CPPFLAGS = $(TEST_CPPFLAGS)
 tests_unit_test_coordinator_LDADD = $(WORLD_TEST_LIBS) $(CMOCKA_LIBS)
+
+tests_unit_test_hosts_SOURCES = tests/unit/test-hosts.c \
+	tests/unit/cmocka-tap.h
+tests_unit_test_hosts_CPPFLAGS = $(TEST_CPPFLAGS)
+tests_unit_test_hosts_LDADD = $(WORLD_TEST_LIBS) $(CMOCKA_LIBS)
 
 tests_unit_test_place_SOURCES = tests/unit/test-place.c \
 	tests/unit/cmocka-tap.h

@@ -1,6 +1,7 @@
 #include "base/log.h"
 #include "base/random.h"
 #include "engine/control.h"
+#include "transport/secure/secure.h"
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -276,6 +277,143 @@ static void random_bytes(void **state)
 	}
 }
 
+static void seal_pair(struct control_channel *a, struct control_channel *b)
+{
+	unsigned char there[SECURE_KEY_BYTES], back[SECURE_KEY_BYTES];
+
+	memset(there, 1, sizeof(there));
+	memset(back, 2, sizeof(back));
+	assert_int_equal(control_channel_seal(a, there, back), 0);
+	assert_int_equal(control_channel_seal(b, back, there), 0);
+}
+
+/* Longer than a record, and more than a socket takes at once. */
+static void sealed_messages_arrive(void **state)
+{
+	static char text[200000];
+	struct control_channel a, b;
+	unsigned sent = 0, came = 0;
+	enum control_kind kind;
+	json_t *message;
+
+	(void)state;
+	make_pair(&a, &b, sizeof(text) + 100);
+	b.limit_bytes = sizeof(text) + 100;
+	seal_pair(&a, &b);
+	memset(text, 'x', sizeof(text) - 1);
+	while (came < 20) {
+		int rc;
+
+		if (sent < 20 && control_queue(&a, CONTROL_DONE,
+					       json_pack("{s:s, s:i}", "result",
+							 text, "n", sent)) == 0)
+			sent++;
+		assert_true(control_flush(&a) >= 0);
+		rc = control_fill(&b);
+		assert_true(rc >= 0);
+		rc = control_next(&b, "test", &kind, &message);
+		assert_true(rc >= 0);
+		if (rc == 0)
+			continue;
+		assert_int_equal(kind, CONTROL_DONE);
+		assert_int_equal(
+			json_integer_value(json_object_get(message, "n")),
+			came++);
+		assert_int_equal(
+			json_string_length(json_object_get(message, "result")),
+			sizeof(text) - 1);
+		json_decref(message);
+	}
+	assert_false(control_pending(&a));
+	control_channel_fini(&a);
+	assert_int_equal(control_fill(&b), -ECONNRESET);
+	control_channel_fini(&b);
+}
+
+/* Any byte changed, and plain text: found before a message is made of it. */
+static void sealed_bytes_do_not_change(void **state)
+{
+	static const char plain[] = "\x0e\x00\x00\x00{\"kind\":\"bye\"}";
+
+	(void)state;
+	for (unsigned at = 0;; at++) {
+		struct control_channel a, b, c, d;
+		unsigned char bytes[256];
+		ssize_t got;
+		int rc;
+
+		make_pair(&a, &b, LIMIT);
+		make_pair(&c, &d, LIMIT);
+		seal_pair(&a, &b);
+		seal_pair(&c, &d);
+		assert_int_equal(control_queue(&a, CONTROL_BYE, json_object()),
+				 0);
+		assert_int_equal(control_flush(&a), 0);
+		got = recv(b.fd, bytes, sizeof(bytes), 0);
+		assert_true(got > 20 && at <= (unsigned)got);
+		if (at < (unsigned)got)
+			bytes[at] ^= 1;
+		else
+			memcpy(bytes, plain, sizeof(plain) - 1);
+		assert_int_equal(send(c.fd, bytes, (size_t)got, 0), got);
+		control_channel_fini(&c);
+		while ((rc = control_fill(&d)) > 0)
+			assert_int_equal(d.in_end, 0);
+		assert_int_equal(d.in_end, 0);
+		assert_true(rc == -EBADMSG || rc == -EMSGSIZE ||
+			    rc == -ECONNRESET);
+		control_channel_fini(&a);
+		control_channel_fini(&b);
+		control_channel_fini(&d);
+		if (at == (unsigned)got)
+			return;
+	}
+}
+
+/* Whole messages only, as they are; what does not fit waits. */
+static void messages_are_handed_on(void **state)
+{
+	struct control_channel a, b, c, d;
+	enum control_kind kind;
+	json_t *message;
+	unsigned handed = 0;
+
+	(void)state;
+	make_pair(&a, &b, LIMIT);
+	make_pair(&c, &d, 100);
+	for (int i = 0; i < 10; i++)
+		assert_int_equal(control_queue(&a, CONTROL_STOP,
+					       json_pack("{s:i}", "signal", i)),
+				 0);
+	assert_int_equal(control_queue_parts(&a, "{\"ki", "", 0, ""), 0);
+	a.out_end--; /* the last one is not whole */
+	assert_int_equal(control_flush(&a), 0);
+	assert_int_equal(control_fill(&b), 1);
+	assert_true(control_forward(&b, &c, "test") < 10);
+	for (int i = 0; i < 10;) {
+		assert_true(control_flush(&c) >= 0);
+		assert_true(control_forward(&b, &c, "test") >= 0);
+		assert_true(control_fill(&d) >= 0);
+		while (control_next(&d, "test", &kind, &message) == 1) {
+			assert_int_equal(kind, CONTROL_STOP);
+			assert_int_equal(json_integer_value(json_object_get(
+						 message, "signal")),
+					 i++);
+			json_decref(message);
+			handed++;
+		}
+	}
+	assert_int_equal(handed, 10);
+	assert_int_equal(control_forward(&b, &c, "test"), 0);
+	assert_true(b.in_end - b.in_start > 0);
+	b.limit_bytes = 2;
+	assert_int_equal(control_forward(&b, &c, "test"), -EMSGSIZE);
+	control_channel_fini(&a);
+	control_channel_fini(&b);
+	control_channel_fini(&c);
+	control_channel_fini(&d);
+}
+
 static void text_is_cleaned(void **state)
 {
 	char text[] = "disk \xff\xc3\xa4 is f\xc3";
@@ -304,6 +442,9 @@ int main(void)
 		cmocka_unit_test(longest_passes),
 		cmocka_unit_test(queue_is_bounded),
 		cmocka_unit_test(random_bytes),
+		cmocka_unit_test(sealed_messages_arrive),
+		cmocka_unit_test(sealed_bytes_do_not_change),
+		cmocka_unit_test(messages_are_handed_on),
 		cmocka_unit_test(text_is_cleaned),
 	};
 

@@ -20,8 +20,9 @@ note() {
 	sed 's/^/# /' >>$results
 }
 
-suite() { # PROGRAM NAME
-	"tests/transport/$1" >"/out/$1.log" 2>&1
+suite() { # PROGRAM NAME [KIND]
+	# shellcheck disable=SC2086
+	"tests/transport/$1" $3 >"/out/$1.log" 2>&1
 	if [ $? = 0 ] && grep -q '^ok ' "/out/$1.log" &&
 		! grep -Eq '^not ok|^Bail out' "/out/$1.log"; then
 		result 0 "$2: $(grep -c '^ok ' "/out/$1.log") cases"
@@ -31,8 +32,10 @@ suite() { # PROGRAM NAME
 	fi
 }
 
-suite test-rdma 'the conformance suite over rdma'
-suite test-rdma-send 'the same without immediate data, as on iWARP'
+suite test-rdma 'the conformance suite over rdma' ''
+suite test-rdma-send 'the same without immediate data, as on iWARP' ''
+suite test-rdma 'the same wrapped by fault, with delays' \
+	'fault:rdma:seed=3,delay=2ms:0.2'
 
 "$stagecoach" bench transport --list >/out/list 2>&1
 grep -q '^rxe1 port 1: can be used' /out/list &&

@@ -77,12 +77,19 @@ int bench_tell(struct bench_control *control, const void *record,
 int bench_hear(struct bench_control *control, void *record,
 	       size_t bytes) MUST_CHECK;
 
+/* Where this host's sockets listen, and who may come. */
+struct bench_place {
+	const char *bind;         /* numeric address */
+	const unsigned char *key; /* NULL: none */
+};
+
 /* One of the two sides that play a cell. */
 struct bench_side {
 	const struct bench_cell *cell;
 	unsigned rank;
 	struct bench_control *control;
-	const char *bind; /* numeric address our sockets listen on */
+	const char *bind;
+	const unsigned char *key;
 	struct transport_hub *hubs[BENCH_PLAYERS_MAX]; /* threads */
 	void *shared; /* bench_memory_bytes(), for BENCH_MEMORY */
 };
@@ -150,9 +157,24 @@ int bench_cell_lead(const struct bench_side *side,
 int bench_cell_follow(const struct bench_side *side) MUST_CHECK;
 
 /* Both halves on this machine: starts the other side, and ends it. */
-int bench_cell_run(const struct bench_cell *cell,
+int bench_cell_run(const struct bench_cell *cell, const unsigned char *key,
 		   const struct bench_manner *manner,
 		   struct bench_result *out) MUST_CHECK;
+
+/*
+ * remote.c: two hosts. listen: waits ten minutes for the other host, then plays
+ * what it asks for, until it ends. connect to its address; run cells; end.
+ */
+int bench_remote_listen(const struct bench_place *place) MUST_CHECK;
+int bench_remote_connect(const struct bench_place *place, const char *address,
+			 struct bench_control *out) MUST_CHECK;
+int bench_remote_run(struct bench_control *control,
+		     const struct bench_place *place,
+		     const struct bench_cell *cell,
+		     const struct bench_manner *manner,
+		     struct bench_result *out) MUST_CHECK;
+int bench_remote_end(struct bench_control *control) MUST_CHECK;
+void bench_remote_close(struct bench_control *control);
 
 /* report.c */
 void bench_report_heading(const struct bench_cell *cell, const char *family);

@@ -397,7 +397,8 @@ static void fini_sides(struct bench_side sides[2],
 		munmap(sides[0].shared, bench_memory_bytes(cell->bytes));
 }
 
-static int init_sides(const struct bench_cell *cell, struct bench_side sides[2],
+static int init_sides(const struct bench_cell *cell, const unsigned char *key,
+		      struct bench_side sides[2],
 		      struct bench_control controls[2])
 {
 	size_t bytes = bench_memory_bytes(cell->bytes);
@@ -414,6 +415,7 @@ static int init_sides(const struct bench_cell *cell, struct bench_side sides[2],
 			.rank = i,
 			.control = &controls[i],
 			.bind = "127.0.0.1",
+			.key = key,
 		};
 	}
 	shared = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
@@ -431,12 +433,12 @@ static int init_sides(const struct bench_cell *cell, struct bench_side sides[2],
 	return 0;
 }
 
-int bench_cell_run(const struct bench_cell *cell,
+int bench_cell_run(const struct bench_cell *cell, const unsigned char *key,
 		   const struct bench_manner *manner, struct bench_result *out)
 {
 	struct bench_control controls[2] = {{.fd = -1}, {.fd = -1}};
 	struct bench_side sides[2] = {{.cell = cell}, {.cell = cell}};
-	int status = init_sides(cell, sides, controls);
+	int status = init_sides(cell, key, sides, controls);
 
 	if (!status)
 		status = cell->threads ? run_with_thread(sides, manner, out)

@@ -214,6 +214,7 @@ static int open_endpoint(struct message_half *half)
 	config.hub = side->hubs[player - side->cell->players];
 	config.bind = side->bind;
 	config.checksum = player->checksum;
+	config.key = side->key;
 	config.wire = (enum transport_wire)player->wire;
 	config.no_spin = side->cell->waiting == BENCH_SLEEPING;
 	if (side->cell->waiting == BENCH_SPINNING)

@@ -18,6 +18,26 @@ static const char *const waitings[] = {
 	[BENCH_ADAPTIVE] = "adaptive",
 };
 
+static const char *const wires[] = {
+	[TRANSPORT_WIRE_AUTO] = "auto",
+	[TRANSPORT_WIRE_CHECKED] = "checked",
+	[TRANSPORT_WIRE_AUTHENTIC] = "authentic",
+	[TRANSPORT_WIRE_ENCRYPTED] = "encrypted",
+};
+
+/* What protects the bytes of the transports, for the heading. */
+static const char *protection(const struct bench_player *player)
+{
+	static const char *const words[] = {
+		[TRANSPORT_WIRE_AUTHENTIC] = ", authentic",
+		[TRANSPORT_WIRE_ENCRYPTED] = ", encrypted",
+	};
+
+	if (player->wire >= TRANSPORT_WIRE_AUTHENTIC)
+		return words[player->wire];
+	return player->checksum ? ", checksum" : "";
+}
+
 static const char *const meanings[] = {
 	[BENCH_LATENCY] = "half a round trip in microseconds",
 	[BENCH_BANDWIDTH] = "one way in GB/s, four messages in flight",
@@ -31,8 +51,7 @@ void bench_report_heading(const struct bench_cell *cell, const char *family)
 	unsigned i;
 
 	printf("\n%s, %s%s: %s\n%8s", family, waitings[cell->waiting],
-	       cell->players[cell->player_count - 1].checksum ? ", checksum"
-							      : "",
+	       protection(&cell->players[cell->player_count - 1]),
 	       meanings[cell->test], "");
 	for (i = 0; i < cell->player_count; i++) {
 		player = &cell->players[i];
@@ -93,12 +112,13 @@ void bench_report_json(const struct bench_cell *cell,
 		player = &cell->players[i];
 		score = &result->scores[i];
 		object = json_pack(
-			"{s:s, s:s, s:s, s:s, s:b, s:I, s:i, s:i}", "test",
+			"{s:s, s:s, s:s, s:s, s:s, s:b, s:I, s:i, s:i}", "test",
 			tests[cell->test], "name", player->name, "transport",
 			player->transport, "waiting", waitings[cell->waiting],
-			"checksum", (int)player->checksum, "bytes",
-			(json_int_t)cell->bytes, "rounds", (int)manner->rounds,
-			"messages", (int)result->count);
+			"wire", wires[player->wire], "checksum",
+			(int)player->checksum, "bytes", (json_int_t)cell->bytes,
+			"rounds", (int)manner->rounds, "messages",
+			(int)result->count);
 		if (player->io[0])
 			json_object_set_new(object, "io",
 					    json_string(player->io));

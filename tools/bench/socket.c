@@ -82,6 +82,7 @@ static int parse_bind(const char *text, struct sockaddr_storage *out,
 /* Rank 0 listens, and says where. */
 static int accept_half(const struct bench_side *side, int *out)
 {
+	struct timeval patience = {.tv_sec = 10};
 	struct sockaddr_storage address;
 	socklen_t length;
 	int listener;
@@ -101,6 +102,8 @@ static int accept_half(const struct bench_side *side, int *out)
 	status = bench_tell(side->control, &address, sizeof(address));
 	if (status)
 		goto out_close;
+	setsockopt(listener, SOL_SOCKET, SO_RCVTIMEO, &patience,
+		   sizeof(patience));
 	*out = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
 	if (*out < 0)
 		status = fail(-errno, "bench: accept: %s", strerror(errno));

@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "base/text.h"
 #include "tools/bench/bench.h"
+#include "transport/secure/secure.h"
 
 #define SIZES_MAX 32
 
@@ -39,6 +40,12 @@ static const struct option_spec table[] = {
 	 .choices = "both|on|off",
 	 .fallback = "both",
 	 .help = "CRC-32C over payloads, where bytes travel"},
+	{.name = "wire",
+	 .kind = OPTION_CHOICE,
+	 .argument = "MODE",
+	 .choices = "checked|authentic|encrypted",
+	 .fallback = "checked",
+	 .help = "tcp: what protects the bytes on their way"},
 	{.name = "sizes",
 	 .kind = OPTION_STRING,
 	 .argument = "LIST",
@@ -59,6 +66,23 @@ static const struct option_spec table[] = {
 	 .minimum = 1,
 	 .maximum = 10000,
 	 .help = "a turn's length, about"},
+	{.name = "listen",
+	 .kind = OPTION_FLAG,
+	 .group = "Two hosts",
+	 .help = "wait for the other host, and do what it asks for"},
+	{.name = "connect",
+	 .kind = OPTION_STRING,
+	 .argument = "ADDRESS",
+	 .help = "of the host that listens, as it says it"},
+	{.name = "bind",
+	 .kind = OPTION_STRING,
+	 .argument = "ADDRESS",
+	 .fallback = "127.0.0.1",
+	 .help = "numeric address of this host that the other one reaches"},
+	{.name = "key-file",
+	 .kind = OPTION_STRING,
+	 .argument = "FILE",
+	 .help = "the job key, the same on both; beyond loopback there must be one"},
 	{.name = "json",
 	 .kind = OPTION_FLAG,
 	 .group = "Output",
@@ -76,7 +100,9 @@ const struct option_command bench_transport_command = {
 		"socket, or plain shared memory into which the sender copies. All of them take "
 		"turns; the ratio to the yardstick is the median of the rounds' ratios. In each "
 		"round the yardstick has two turns, and where these differ by more than 3 % the "
-		"line says that it is inconclusive: the machine was busy.",
+		"line says that it is inconclusive: the machine was busy.\n\n"
+		"Between two hosts one waits with --listen --bind ADDRESS --key-file FILE, and "
+		"the other, with --connect, leads and prints.",
 	.table = table,
 };
 
@@ -110,6 +136,9 @@ static const struct family families[] = {
 struct bench {
 	const struct options *options;
 	struct bench_manner manner;
+	struct bench_place place;
+	unsigned char key[SECURE_KEY_BYTES];
+	struct bench_control remote; /* endpoint NULL: this host alone */
 	bool json;
 	uint64_t sizes[SIZES_MAX];
 	size_t size_count;
@@ -258,7 +287,8 @@ static void add_yardstick(struct bench_cell *cell, const struct family *family)
 }
 
 static void add_player(struct bench_cell *cell, const struct family *family,
-		       unsigned io, bool checksum, bool acquire)
+		       unsigned io, bool checksum, enum transport_wire wire,
+		       bool acquire)
 {
 	struct bench_player *player = &cell->players[cell->player_count++];
 
@@ -266,6 +296,7 @@ static void add_player(struct bench_cell *cell, const struct family *family,
 		.kind = BENCH_MESSAGE,
 		.checksum = checksum,
 		.acquire = acquire,
+		.wire = wire,
 	};
 	full_name(family, io, player->name, sizeof(player->name));
 	if (acquire)
@@ -275,13 +306,30 @@ static void add_player(struct bench_cell *cell, const struct family *family,
 	snprintf(player->io, sizeof(player->io), "%s", family->ios[io]);
 }
 
+static enum transport_wire wire_of(const struct options *options)
+{
+	const char *wire = options_string(options, "wire");
+
+	switch (wire[0]) {
+	case 'a':
+		return TRANSPORT_WIRE_AUTHENTIC;
+	case 'e':
+		return TRANSPORT_WIRE_ENCRYPTED;
+	default:
+		return TRANSPORT_WIRE_CHECKED;
+	}
+}
+
 static void make_cell(const struct bench *bench, size_t which,
 		      enum bench_test test, enum bench_waiting waiting,
 		      bool checksum, struct bench_cell *out)
 {
 	const struct family *family = &families[which];
+	enum transport_wire wire = TRANSPORT_WIRE_CHECKED;
 	unsigned io;
 
+	if (family->checksums)
+		wire = wire_of(bench->options);
 	*out = (struct bench_cell){
 		.test = test,
 		.waiting = waiting,
@@ -291,15 +339,23 @@ static void make_cell(const struct bench *bench, size_t which,
 	for (io = 0; io < io_count(family); io++) {
 		if (!(bench->chosen[which] & 1u << io))
 			continue;
-		add_player(out, family, io, checksum, false);
+		add_player(out, family, io, checksum, wire, false);
 		if (test == BENCH_PRODUCE && family->in_place)
-			add_player(out, family, io, checksum, true);
+			add_player(out, family, io, checksum, wire, true);
 	}
 }
 
-static int run_table(const struct bench *bench, size_t which,
-		     enum bench_test test, enum bench_waiting waiting,
-		     bool checksum)
+static int run_cell(struct bench *bench, const struct bench_cell *cell,
+		    struct bench_result *result)
+{
+	if (bench->remote.endpoint)
+		return bench_remote_run(&bench->remote, &bench->place, cell,
+					&bench->manner, result);
+	return bench_cell_run(cell, bench->place.key, &bench->manner, result);
+}
+
+static int run_table(struct bench *bench, size_t which, enum bench_test test,
+		     enum bench_waiting waiting, bool checksum)
 {
 	struct bench_result result;
 	struct bench_cell cell;
@@ -311,7 +367,7 @@ static int run_table(const struct bench *bench, size_t which,
 		bench_report_heading(&cell, families[which].name);
 	for (i = 0; i < bench->size_count && !status; i++) {
 		cell.bytes = bench->sizes[i];
-		status = bench_cell_run(&cell, &bench->manner, &result);
+		status = run_cell(bench, &cell, &result);
 		if (status)
 			break;
 		if (bench->json)
@@ -333,12 +389,14 @@ static bool wanted(const struct bench *bench, const char *option,
 	return !strcmp(asked, value);
 }
 
-static int run_family(const struct bench *bench, size_t which)
+static int run_family(struct bench *bench, size_t which)
 {
 	static const char *const waitings[] = {"sleeping", "spinning",
 					       "adaptive"};
 	static const char *const tests[] = {"latency", "bandwidth", "produce"};
 	static const char *const checksums[] = {"off", "on"};
+	/* A MAC takes the checksum's place. */
+	bool sealed = wire_of(bench->options) != TRANSPORT_WIRE_CHECKED;
 	int status = 0;
 	unsigned check;
 	unsigned test;
@@ -351,7 +409,7 @@ static int run_family(const struct bench *bench, size_t which)
 				    !wanted(bench, "waiting", waitings[wait],
 					    wait != BENCH_ADAPTIVE))
 					continue;
-				if (families[which].checksums
+				if (families[which].checksums && !sealed
 					    ? !wanted(bench, "checksum",
 						      checksums[check], true)
 					    : check)
@@ -364,6 +422,70 @@ static int run_family(const struct bench *bench, size_t which)
 	return status;
 }
 
+/* From a file, or a new one where both sides are processes of this host. */
+static int choose_key(struct bench *bench)
+{
+	const char *path = options_string(bench->options, "key-file");
+	int status = 0;
+
+	bench->place.bind = options_string(bench->options, "bind");
+	if (path)
+		status = secure_key_load(path, bench->key);
+	else if (wire_of(bench->options) != TRANSPORT_WIRE_CHECKED)
+		status = secure_key_make(bench->key);
+	else
+		return 0;
+	bench->place.key = bench->key;
+	return status;
+}
+
+static int choose_remote(struct bench *bench)
+{
+	const char *address = options_string(bench->options, "connect");
+	size_t i;
+
+	if (!address)
+		return 0;
+	for (i = 0; i < ARRAY_SIZE(families); i++) {
+		if (families[i].yardstick != BENCH_SOCKET)
+			bench->chosen[i] = 0; /* memory does not reach so far */
+	}
+	return bench_remote_connect(&bench->place, address, &bench->remote);
+}
+
+static int run_all(struct bench *bench)
+{
+	int status = 0;
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(families) && !status; i++)
+		if (bench->chosen[i])
+			status = run_family(bench, i);
+	if (bench->remote.endpoint && !status)
+		status = bench_remote_end(&bench->remote);
+	if (bench->remote.endpoint)
+		bench_remote_close(&bench->remote);
+	return status;
+}
+
+static int check_hosts(const struct options *options)
+{
+	bool listens = options_flag(options, "listen");
+	bool connects = options_string(options, "connect");
+
+	if (listens && connects)
+		return fail(-EINVAL,
+			    "--listen and --connect: one host listens, "
+			    "the other connects");
+	if (wire_of(options) != TRANSPORT_WIRE_CHECKED && connects &&
+	    !options_string(options, "key-file"))
+		return fail(-EINVAL,
+			    "--wire %s between two hosts needs "
+			    "--key-file FILE",
+			    options_string(options, "wire"));
+	return 0;
+}
+
 int bench_transport_run(const struct options *options)
 {
 	struct bench bench = {
@@ -371,7 +493,6 @@ int bench_transport_run(const struct options *options)
 		.json = options_flag(options, "json"),
 	};
 	int status;
-	size_t i;
 
 	if (options_flag(options, "list"))
 		return bench_transport_list(bench.json);
@@ -379,13 +500,17 @@ int bench_transport_run(const struct options *options)
 		.rounds = (unsigned)options_integer(options, "rounds"),
 		.run_ns = options_integer(options, "milliseconds") * NS_PER_MS,
 	};
-	status = choose_transports(&bench);
+	status = check_hosts(options);
+	if (!status)
+		status = choose_key(&bench);
+	if (!status && options_flag(options, "listen"))
+		return bench_remote_listen(&bench.place) ? 1 : 0;
+	if (!status)
+		status = choose_transports(&bench);
 	if (!status)
 		status = choose_sizes(&bench);
 	if (status)
 		return status == -EINVAL ? 2 : 1;
-	for (i = 0; i < ARRAY_SIZE(families) && !status; i++)
-		if (bench.chosen[i])
-			status = run_family(&bench, i);
-	return status ? 1 : 0;
+	status = choose_remote(&bench);
+	return status || run_all(&bench) ? 1 : 0;
 }

@@ -55,7 +55,7 @@ int real_model_calibrate(const struct real_model *real,
 		.budget_ns = CALIBRATION_LONG_NS,
 	};
 
-	calibration_place(&calibration, ranks,
+	calibration_place(&calibration, hosts_options_neighbours(ranks),
 			  (unsigned)options_integer(options, "threads"),
 			  !options_flag(options, "no-pin"));
 	return calibrate_layers(real->model, &calibration, out, NULL);

@@ -10,8 +10,9 @@
 #include "transport/rdma/rdma.h"
 #include "transport/tcp/tcp.h"
 
-#define SLOT_BYTES 64
-#define BATCH      16
+#define SLOT_BYTES   64
+#define BATCH        16
+#define INLINE_BYTES 128
 /* How long the end of a link waits for the peer to have a FAULT. */
 #define FAULT_NS (200 * NS_PER_MS)
 /* A device that flushes does it at once; destroying the queue is final. */
@@ -108,16 +109,16 @@ static int create_qp(struct rdma_link *link)
 				.max_recv_wr = link->receive_slots,
 				.max_send_sge = 1,
 				.max_recv_sge = 1,
-				.max_inline_data = RDMA_CONTROL_BYTES,
+				.max_inline_data = INLINE_BYTES,
 			},
 	};
 	struct ibv_qp_init_attr plain = attributes;
 
-	link->inlined = true;
-	if (rdma_create_qp(link->id, link->endpoint->pd, &attributes) == 0)
+	if (rdma_create_qp(link->id, link->endpoint->pd, &attributes) == 0) {
+		link->inline_bytes = attributes.cap.max_inline_data;
 		return 0;
+	}
 	/* A device that cannot inline sends from the registered slots. */
-	link->inlined = false;
 	plain.cap.max_inline_data = 0;
 	if (rdma_create_qp(link->id, link->endpoint->pd, &plain) == 0)
 		return 0;
@@ -351,6 +352,12 @@ static bool post_work(struct rdma_link *link, struct ibv_send_wr *request,
 	return true;
 }
 
+/* Small enough for the work request itself: the device reads no memory. */
+static unsigned inline_flag(const struct rdma_link *link, size_t bytes)
+{
+	return bytes <= link->inline_bytes ? IBV_SEND_INLINE : 0;
+}
+
 static bool send_control(struct rdma_link *link,
 			 const struct rdma_control *control, enum work work)
 {
@@ -366,7 +373,7 @@ static bool send_control(struct rdma_link *link,
 		.opcode = IBV_WR_SEND,
 		.sg_list = &part,
 		.num_sge = 1,
-		.send_flags = link->inlined ? IBV_SEND_INLINE : 0,
+		.send_flags = inline_flag(link, RDMA_CONTROL_BYTES),
 	};
 
 	rdma_control_encode(control, slot);
@@ -450,6 +457,7 @@ static bool write_piece(struct rdma_link *link,
 		.opcode = IBV_WR_RDMA_WRITE,
 		.sg_list = &part,
 		.num_sge = bytes > 0,
+		.send_flags = bytes ? inline_flag(link, bytes) : 0,
 		.wr.rdma.remote_addr = credit->address + link->written_bytes,
 		.wr.rdma.rkey = credit->rkey,
 	};

@@ -88,7 +88,7 @@ struct rdma_link {
 	unsigned receive_slots, send_slots;
 	unsigned receives_posted; /* work requests the device holds */
 	unsigned sends_posted, next_send_slot;
-	bool inlined; /* control messages fit into the work request */
+	unsigned inline_bytes; /* so much fits into a work request */
 
 	uint64_t messages_sent, messages_received;
 	uint64_t bytes_sent, bytes_received;

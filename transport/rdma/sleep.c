@@ -134,9 +134,8 @@ int rdma_endpoint_begin_sleep(struct transport_endpoint *base,
 	return (int)count;
 }
 
-void rdma_endpoint_end_sleep(struct transport_endpoint *base)
+static void take_notifications(struct rdma_endpoint *endpoint)
 {
-	struct rdma_endpoint *endpoint = rdma_of(base);
 	struct ibv_cq *queue;
 	void *context;
 
@@ -149,7 +148,23 @@ void rdma_endpoint_end_sleep(struct transport_endpoint *base)
 			link->receive_armed = false;
 		ibv_ack_cq_events(queue, 1);
 	}
-	endpoint->looked_ns = 0;
+}
+
+void rdma_endpoint_end_sleep(struct transport_endpoint *base)
+{
+	take_notifications(rdma_of(base));
+	/* Which descriptor it was that woke us is not known here. */
+	rdma_of(base)->looked_ns = 0;
+}
+
+/* Something else than completions: worth asking the kernel. */
+static bool is_bad_news(const struct pollfd *fds, unsigned count)
+{
+	for (unsigned i = 0; i < count; i++) {
+		if (fds[i].revents)
+			return true;
+	}
+	return false;
 }
 
 /* 0: look again; 1: wake_fd is readable, or a signal came; -ETIMEDOUT. */
@@ -173,7 +188,10 @@ static int sleep_once(struct rdma_endpoint *endpoint, int64_t deadline_ns,
 	ready = ppoll(fds, (nfds_t)count + 1, &timeout, NULL);
 	if (ready < 0 && errno != EINTR)
 		return fail(-errno, "rdma: poll: %s", strerror(errno));
-	rdma_endpoint_end_sleep(&endpoint->base);
+	if (fds[1].revents)
+		take_notifications(endpoint);
+	if (is_bad_news(fds + 2, (unsigned)count - 1))
+		endpoint->looked_ns = 0;
 	if (!ready)
 		return -ETIMEDOUT;
 	return ready < 0 || fds[0].revents;
