@@ -171,9 +171,14 @@ void tcp_shield_begin(struct tcp_shield *shield, const unsigned char *header,
 struct iovec tcp_shield_payload(struct tcp_shield *shield,
 				const struct transport_operation *operation,
 				size_t skip);
-/* A whole frame has come: -EBADMSG (silent): not the one that was sent. */
-int tcp_shield_open(struct tcp_shield *shield, const unsigned char *header,
-		    const struct transport_operation *operation) MUST_CHECK;
+/*
+ * Receiving: the header is here; so is the next piece of the payload, which is
+ * decrypted where it lies; all is here. -EBADMSG (silent): not what was sent.
+ */
+void tcp_shield_expect(struct tcp_shield *shield, const unsigned char *header);
+void tcp_shield_take(struct tcp_shield *shield, unsigned char *piece,
+		     size_t bytes);
+int tcp_shield_open(struct tcp_shield *shield) MUST_CHECK;
 
 /* link.c. A link takes over fd and, of a connection with a key, the shield. */
 struct tcp_link *tcp_link_add(struct tcp_endpoint *endpoint, unsigned peer,
