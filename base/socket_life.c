@@ -56,6 +56,7 @@ int socket_life_query(int fd, struct socket_life *out)
 	 * carry no data; tcpi_probes counts those without an answer.
 	 */
 	out->silent_ns = silent_ms * NS_PER_MS;
+	out->data_silent_ns = info.tcpi_last_data_recv * NS_PER_MS;
 	out->in_flight = info.tcpi_unacked;
 	out->acknowledged_bytes = info.tcpi_bytes_acked;
 	out->unanswered =
@@ -63,4 +64,16 @@ int socket_life_query(int fd, struct socket_life *out)
 		(info.tcpi_unacked &&
 		 silent_ms > info.tcpi_last_data_sent + ROUND_TRIP_MS);
 	return 0;
+}
+
+bool socket_life_answers(int fd, uint64_t *acknowledged_bytes)
+{
+	uint64_t before = *acknowledged_bytes;
+	struct socket_life life;
+
+	if (socket_life_query(fd, &life) < 0)
+		return false;
+	*acknowledged_bytes = life.acknowledged_bytes;
+	return life.acknowledged_bytes != before ||
+	       (!life.in_flight && !life.unanswered);
 }

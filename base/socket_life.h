@@ -26,13 +26,23 @@
 void socket_life_probe(int fd, int64_t silence_ns);
 
 struct socket_life {
-	bool unanswered;    /* the latest packet sent, for now at least */
-	int64_t silent_ns;  /* since the last packet of the peer */
-	unsigned in_flight; /* segments sent and not acknowledged */
+	bool unanswered;        /* the latest packet sent, for now at least */
+	int64_t silent_ns;      /* since the last packet of the peer */
+	int64_t data_silent_ns; /* since its last bytes */
+	unsigned in_flight;     /* segments sent and not acknowledged */
 	uint64_t acknowledged_bytes;
 };
 
 /* -EOPNOTSUPP (silent) for a socket that is not TCP. */
 int socket_life_query(int fd, struct socket_life *out) MUST_CHECK;
+
+/*
+ * Whether the peer's kernel takes what it is sent, its program aside: it has
+ * acknowledged something since the last call, or has nothing to. To be asked
+ * now and then, with the same *acknowledged_bytes (0 at first), on a
+ * connection that something is sent on all the time. That packets come says
+ * less: they may be those that try again. False for what is not TCP.
+ */
+bool socket_life_answers(int fd, uint64_t *acknowledged_bytes);
 
 #endif

@@ -2,11 +2,14 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/socket_life.h"
 #include "base/text.h"
 #include "engine/agent_connect.h"
 #include "engine/hosts_internal.h"
 #include "engine/launch_ranks.h"
 #include "engine/launch_signals.h"
+#include "engine/liveness.h"
+#include "engine/world_control.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -28,6 +31,7 @@ struct relay {
 	struct control_channel child; /* to the process; fd -1: closed */
 	struct control_channel up;    /* to the coordinator */
 	bool said_end; /* `ended` is queued: close when it is sent */
+	uint64_t acknowledged_bytes; /* by the coordinator's host */
 };
 
 struct agent {
@@ -269,7 +273,10 @@ static void take_signals(struct agent *agent)
 	int number;
 
 	while ((number = launch_signals_next(&agent->signals)) != 0) {
-		if (number == SIGCHLD || number == SIGTSTP || agent->over)
+		if (number == SIGUSR1 && agent->ranks)
+			launch_ranks_signal(agent->ranks, SIGUSR1);
+		if (number == SIGCHLD || number == SIGTSTP ||
+		    number == SIGUSR1 || agent->over)
 			continue;
 		if (control_queue(&agent->session.channel, CONTROL_STOP,
 				  json_pack("{s:i}", "signal", number)) < 0)
@@ -420,6 +427,32 @@ static int poll_once(struct agent *agent)
 	return 0;
 }
 
+/*
+ * A coordinator that is stopped for a while, or whose terminal takes no output,
+ * sends no heartbeat. As long as its host takes what our ranks say we know
+ * better than they can, and beat in its place.
+ */
+static void beat(struct agent *agent)
+{
+	static const char text[] = "{\"kind\":\"beat\"}";
+
+	for (unsigned i = 0; i < agent->count; i++) {
+		struct relay *relay = &agent->relays[i];
+		struct socket_life life;
+
+		if (relay->child.fd < 0 || relay->up.fd < 0 ||
+		    !socket_life_answers(relay->up.fd,
+					 &relay->acknowledged_bytes) ||
+		    socket_life_query(relay->up.fd, &life) < 0 ||
+		    life.data_silent_ns < LIVENESS_DOUBT_NS ||
+		    life.data_silent_ns > WORLD_PATIENCE_NS)
+			continue;
+		if (control_queue_parts(&relay->child, text, "", 0, "") == 0 &&
+		    control_flush(&relay->child) < 0)
+			relay->child.out_start = relay->child.out_end;
+	}
+}
+
 /* Ends our ranks by force once their time is over. */
 static void enforce(struct agent *agent)
 {
@@ -438,6 +471,7 @@ static void serve(struct agent *agent)
 			end_job(agent);
 		check_input(agent);
 		check_answer(agent);
+		beat(agent);
 		enforce(agent);
 	}
 	if (agent->ranks)

@@ -86,10 +86,10 @@ static void tune(int fd)
 	} options[] = {
 		{IPPROTO_TCP, TCP_NODELAY, 1},
 		{SOL_SOCKET, SO_KEEPALIVE, 1},
-		{IPPROTO_TCP, TCP_KEEPIDLE, 2},
+		{IPPROTO_TCP, TCP_KEEPIDLE, 1},
 		{IPPROTO_TCP, TCP_KEEPINTVL, 1},
 		{IPPROTO_TCP, TCP_KEEPCNT, 3},
-		{IPPROTO_TCP, TCP_USER_TIMEOUT, 5000},
+		{IPPROTO_TCP, TCP_USER_TIMEOUT, 4000},
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(options); i++)

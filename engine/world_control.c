@@ -335,23 +335,6 @@ static void read_all(struct world_control *control)
 		lost(control);
 }
 
-/*
- * Its host may answer while it is stopped, or while its terminal is. To be
- * asked once a beat, before the next is sent: the last one is acknowledged by
- * then. That packets come says little: they may be those that try again.
- */
-static bool host_answers(struct world_control *control)
-{
-	uint64_t before = control->acknowledged_bytes;
-	struct socket_life life;
-
-	if (socket_life_query(control->channel.fd, &life) < 0)
-		return false;
-	control->acknowledged_bytes = life.acknowledged_bytes;
-	return life.acknowledged_bytes != before ||
-	       (!life.in_flight && !life.unanswered);
-}
-
 static void check_coordinator(struct world_control *control)
 {
 	struct liveness_verdict verdict;
@@ -360,7 +343,13 @@ static void check_coordinator(struct world_control *control)
 
 	if (!control->watch || atomic_load(&control->cancelled))
 		return;
-	answers = host_answers(control);
+	/*
+	 * Its host may answer while it is stopped, or while its terminal is.
+	 * Asked once a beat, before the next is sent: the last one is
+	 * acknowledged by then. Behind an agent it is the agent that asks.
+	 */
+	answers = socket_life_answers(control->channel.fd,
+				      &control->acknowledged_bytes);
 	verdict = liveness_look(control->watch, clock_now_ns());
 	if (verdict.finding == LIVENESS_FINE ||
 	    (verdict.quiet_ns < WORLD_PATIENCE_NS && answers))

@@ -7,7 +7,8 @@ SANITIZED_THREAD_TESTS = \
 	tests/unit/test-gemm tests/unit/test-attention \
 	tests/unit/test-kernels tests/unit/test-engine-stage \
 	tests/unit/test-engine-run \
-	tests/transport/test-inproc tests/transport/test-tcp-sockets \
+	tests/transport/test-inproc tests/transport/test-shm \
+	tests/transport/test-shm-memory tests/transport/test-tcp-sockets \
 	tests/transport/test-tcp-uring tests/e2e/test-short-run.sh
 
 .PHONY: check-sanitized

@@ -9,11 +9,12 @@
 #include "tools/hosts_options.h"
 #include "tools/options.h"
 
-#define JOB_OPTIONS_TRANSPORTS "auto|tcp|rdma|inproc"
+#define JOB_OPTIONS_TRANSPORTS "auto|shm|tcp|rdma|inproc"
 #define JOB_OPTIONS_TRANSPORTS_HELP                                             \
-	"auto: for each link the best there is (inproc for one stage); tcp: "   \
-	"TCP, on this host too; rdma: InfiniBand, RoCE, iWARP; inproc: stages " \
-	"are threads of one process"
+	"auto: for each link the best there is (inproc for one stage); shm: "   \
+	"memory shared by the processes of one host; tcp: TCP, on this host "   \
+	"too; rdma: InfiniBand, RoCE, iWARP; inproc: stages are threads of one "\
+	"process"
 
 #define JOB_OPTIONS_STORE_HELP                                                 \
 	"who reads and writes tensors on disk; shared: every rank its own; "   \

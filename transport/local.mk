@@ -43,6 +43,7 @@ transport_libtransport_a_SOURCES = \
 	transport/tcp/link.c \
 	transport/tcp/shield.c \
 	transport/tcp/sockets.c \
+	transport/tcp/strangers.c \
 	transport/tcp/uring.c \
 	transport/tcp/watch.c
 transport_libtransport_a_SOURCES += \

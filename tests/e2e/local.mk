@@ -13,6 +13,7 @@ E2E_TESTS = \
 E2E_SHORT_TESTS = \
 	tests/e2e/test-bench.sh \
 	tests/e2e/test-faults.sh \
+	tests/e2e/test-hostile.sh \
 	tests/e2e/test-misuse.sh \
 	tests/e2e/test-trace.sh \
 	tests/e2e/test-short-run.sh

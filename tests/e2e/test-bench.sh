@@ -29,7 +29,7 @@ check "each line is an object with its figures" sane
 every() {
 	local test transport bytes
 	for test in latency bandwidth produce; do
-		for transport in inproc tcp; do
+		for transport in inproc shm tcp; do
 			for bytes in 8 70001; do
 				grep "\"test\":\"$test\"" "$scratch/json" |
 					grep "\"transport\":\"$transport\"" |

@@ -41,16 +41,20 @@ for stages in 1 2 3 4 2:1,4 3:3,1,1 3:0,3,2 4:1,1,3,0; do
 	split=
 	[ "$stages" = "${stages#*:}" ] || split="--split ${stages#*:}"
 	for schedule in gpipe 1f1b; do
-		for transport in inproc tcp:uring tcp:sockets; do
+		for transport in inproc shm tcp:uring tcp:sockets; do
 			for threads in 1 2; do
 				for recompute in "" --recompute; do
 					# Uneven splits need not go through everything.
 					if [ -n "$split" ] && { [ $threads = 2 ] || [ $transport = tcp:sockets ]; }; then
 						continue
 					fi
+					# As every other transport knows nothing of threads.
+					if [ $transport = shm ] && [ $threads = 2 ]; then
+						continue
+					fi
 					name="stages $stages, $schedule, $transport, threads $threads${recompute:+, recompute}"
 					io=
-					[ $transport = inproc ] || io="--tcp-io ${transport#tcp:}"
+					[ "$transport" = "${transport#tcp:}" ] || io="--tcp-io ${transport#tcp:}"
 					if train "$scratch/run" --stages "${stages%:*}" \
 						$split --schedule $schedule \
 						--transport "${transport%:*}" $io \

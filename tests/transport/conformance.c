@@ -1,11 +1,14 @@
 #include "tests/transport/conformance.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "tests/transport/world.h"
+
+#define CASE_SECONDS 100u
 
 static const char *find_exclusion(const struct conformance_transport *transport,
 				  const char *name)
@@ -26,6 +29,29 @@ static const struct conformance_case *const lists[] = {
 	conformance_wire_cases,
 };
 
+/* What runs now, for the handler. */
+static char running[128];
+
+static void too_long(int number)
+{
+	ssize_t written;
+
+	(void)number;
+	written = write(STDOUT_FILENO, running, strlen(running));
+	_exit(written > 0 ? 1 : 2);
+}
+
+/* A case that never ends is to say which one it is. */
+static void watch(const struct conformance_transport *transport,
+		  const struct conformance_case *what)
+{
+	snprintf(running, sizeof(running),
+		 "Bail out! %s: %s has not ended within %u s\n",
+		 transport->name, what->name, CASE_SECONDS);
+	signal(SIGALRM, too_long);
+	alarm(CASE_SECONDS);
+}
+
 static void run_case(const struct conformance_transport *transport,
 		     const struct conformance_case *what)
 {
@@ -33,7 +59,9 @@ static void run_case(const struct conformance_transport *transport,
 
 	log_capture();
 	before = holdings_now();
+	watch(transport, what);
 	what->run(transport);
+	alarm(0);
 	if (holdings_now().fds == before.fds + transport->kept_fds)
 		before.fds += transport->kept_fds;
 	/* Every case ends with nothing held that was not held before. */
@@ -95,29 +123,90 @@ static unsigned count_cases(const struct conformance_transport *transport)
 	return count;
 }
 
+static void run_suite(const struct conformance_transport *transport,
+		      unsigned number)
+{
+	const struct conformance_case *what;
+	size_t i;
+
+	printf("# the conformance suite over %s\n", transport->name);
+	for (i = 0; i < ARRAY_SIZE(lists); i++) {
+		for (what = lists[i]; what->name; what++)
+			run_one(transport, what, number++);
+	}
+}
+
+/* Cases wait more than they compute: a few suites share the time. */
+#define AT_ONCE 3u
+
+struct suite {
+	pid_t pid;
+	FILE *output; /* a file without a name */
+};
+
+static void suite_start(struct suite *suite,
+			const struct conformance_transport *transport,
+			unsigned number)
+{
+	suite->output = tmpfile();
+	CHECK(suite->output);
+	fflush(stdout);
+	suite->pid = fork();
+	CHECK(suite->pid >= 0);
+	if (suite->pid)
+		return;
+	CHECK(dup2(fileno(suite->output), STDOUT_FILENO) == STDOUT_FILENO);
+	fclose(suite->output);
+	run_suite(transport, number);
+	fflush(stdout);
+	_exit(0);
+}
+
+/* What it has said, once it is over; its exit status. */
+static int suite_end(struct suite *suite)
+{
+	char text[4096];
+	size_t bytes;
+	int status;
+
+	CHECK_EQUAL(waitpid(suite->pid, &status, 0), suite->pid);
+	rewind(suite->output);
+	while ((bytes = fread(text, 1, sizeof(text), suite->output)) > 0)
+		fwrite(text, 1, bytes, stdout);
+	fclose(suite->output);
+	fflush(stdout);
+	return status;
+}
+
 int conformance_run_all(const struct conformance_transport *transports,
 			unsigned count)
 {
-	const struct conformance_case *what;
-	unsigned number = 0;
+	struct suite suites[AT_ONCE];
+	unsigned started = 0;
+	unsigned number = 1;
+	unsigned cases;
 	unsigned i;
-	size_t j;
+	int failed = 0;
 
-	for (i = 0; i < count; i++)
-		number += count_cases(&transports[i]);
-	printf("1..%u\n", number);
-	number = 0;
+	cases = count_cases(&transports[0]);
+	for (i = 1; i < count; i++)
+		CHECK_EQUAL(count_cases(&transports[i]), cases);
+	printf("1..%u\n", count * cases);
 	for (i = 0; i < count; i++) {
-		printf("# the conformance suite over %s\n", transports[i].name);
-		for (j = 0; j < ARRAY_SIZE(lists); j++) {
-			for (what = lists[j]; what->name; what++)
-				run_one(&transports[i], what, ++number);
+		while (started < count && started < i + AT_ONCE) {
+			suite_start(&suites[started % AT_ONCE],
+				    &transports[started], number);
+			number += cases;
+			started++;
 		}
+		failed |= suite_end(&suites[i % AT_ONCE]);
 	}
-	return 0;
+	return failed ? 1 : 0;
 }
 
 int conformance_run(const struct conformance_transport *transport)
 {
-	return conformance_run_all(transport, 1);
+	printf("1..%u\n", count_cases(transport));
+	run_suite(transport, 1);
+	return 0;
 }

@@ -24,6 +24,7 @@ struct conformance_transport {
 	 * stand no fork, and cases fork.
 	 */
 	bool isolated;
+	bool patient; /* the processor is an emulated one */
 	unsigned kept_fds; /* that such a library opens once, and keeps */
 	const struct conformance_exclusion *exclusions;
 	unsigned exclusion_count;
@@ -31,7 +32,7 @@ struct conformance_transport {
 
 /* What main() returns. */
 int conformance_run(const struct conformance_transport *transport);
-/* One after the other. */
+/* Several, a few at once, each in a process of its own. */
 int conformance_run_all(const struct conformance_transport *transports,
 			unsigned count);
 

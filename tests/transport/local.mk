@@ -12,6 +12,7 @@ transport_tests = \
 	tests/transport/test-rdma \
 	tests/transport/test-rdma-send \
 	tests/transport/test-shm \
+	tests/transport/test-shm-memory \
 	tests/transport/test-tcp-sockets \
 	tests/transport/test-tcp-uring \
 	tests/transport/test-tcp-uring-zero-copy \
@@ -160,6 +161,13 @@ tests_transport_test_shm_CPPFLAGS = $(TEST_CPPFLAGS)
 tests_transport_test_shm_LDADD = $(transport_test_libs)
 tests_transport_test_shm_LDFLAGS = $(transport_test_ldflags)
 
+tests_transport_test_shm_memory_SOURCES = \
+	tests/transport/test-shm-memory.c \
+	tests/transport/world.c tests/transport/world.h
+tests_transport_test_shm_memory_CPPFLAGS = $(TEST_CPPFLAGS)
+tests_transport_test_shm_memory_LDADD = $(transport_test_libs)
+tests_transport_test_shm_memory_LDFLAGS = $(transport_test_ldflags)
+
 tests_transport_test_tcp_sockets_SOURCES = \
 	tests/transport/test-tcp-sockets.c $(conformance_sources)
 tests_transport_test_tcp_sockets_CPPFLAGS = $(TEST_CPPFLAGS)
@@ -186,3 +194,14 @@ tests_transport_test_tcp_fallback_LDADD = $(transport_test_libs)
 tests_transport_test_tcp_fallback_LDFLAGS = $(transport_test_ldflags)
 endif
 
+# 10,000 flips by the kernel; the test has 1,000. Part of `make soak`.
+soak-flips: all
+	$(MAKE) tests/transport/test-flips-bpf$(EXEEXT)
+	FLIPS=10000 tests/transport/test-flips-bpf$(EXEEXT)
+soak: soak-flips
+.PHONY: soak-flips
+
+# Attacks listening sockets; tests/e2e/test-hostile.sh has it do so.
+check_PROGRAMS += tests/transport/hostile
+tests_transport_hostile_SOURCES = tests/transport/hostile.c
+tests_transport_hostile_LDADD = $(TRANSPORT_LIBS) $(BASE_LIBS)

@@ -26,6 +26,16 @@
 	{                                                                      \
 		"garbage", "there is no wire"                                  \
 	}
+#define OF_SHM                                                                 \
+	{"strangers", "there is no port to knock at"},                         \
+		{"bind", "there is no address to bind"},                       \
+		{"two-step hello", "these knock at a TCP port"},               \
+		{"wrong version", "these knock at a TCP port"},                \
+		{"damaged frames", "there are no frames"},                     \
+		{"damaged payload", "there is no wire"},                       \
+	{                                                                      \
+		"garbage", "these knock at a TCP port"                         \
+	}
 #define OF_TCP                                                                 \
 	{                                                                      \
 		"acquired slot", "a sender writes into its own memory"         \
@@ -41,6 +51,7 @@
 	}
 
 static const struct conformance_exclusion of_inproc[] = {OF_INPROC};
+static const struct conformance_exclusion of_shm[] = {OF_SHM};
 static const struct conformance_exclusion of_uring[] = {OF_TCP};
 static const struct conformance_exclusion of_sockets[] = {OF_TCP, OF_SOCKETS};
 static const struct conformance_exclusion of_slow_uring[] = {OF_TCP, OF_RELAY};
@@ -61,8 +72,10 @@ int main(void)
 	/* Those over io_uring last: they are left out where it is refused. */
 	static const struct conformance_transport transports[] = {
 		ROW("fault:inproc", "fault:inproc", NULL, of_inproc),
+		ROW("fault:shm", "fault:shm", NULL, of_shm),
 		ROW("fault:tcp/sockets", "fault:tcp", "sockets", of_sockets),
 		ROW("delayed inproc", "fault:inproc:" DELAYS, NULL, of_inproc),
+		ROW("delayed shm", "fault:shm:" DELAYS, NULL, of_shm),
 		ROW("delayed tcp/sockets", "fault:tcp:" DELAYS, "sockets",
 		    of_sockets),
 		ROW("slow wire, sockets", "fault:tcp:" SLOWLY, "sockets",

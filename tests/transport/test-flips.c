@@ -20,8 +20,11 @@
 #include "base/random.h"
 #include "tests/transport/flips.h"
 
-#define FLIPS   10000u
-#define WORKERS 4u /* a life of a link is mostly waiting */
+#define KEYED_FLIPS     400u
+#define KEYED_HANDSHAKE 800u
+#define KEYED_STREAM    600u
+#define FLIPS           10000u
+#define WORKERS         4u /* a life of a link is mostly waiting */
 
 static uint32_t next_epoch;
 
@@ -49,15 +52,26 @@ static _Noreturn void give_up(const char *what, uint64_t trial,
 	check_failed(what, __FILE__, __LINE__);
 }
 
+/* Of a link with a key, whose handshake is longer and differs in length. */
+static uint64_t draw_keyed(struct random_key key, uint64_t trial)
+{
+	return random_below(key, trial << 16, 8)
+		       ? KEYED_HANDSHAKE + random_below(key, (trial << 16) + 1,
+							KEYED_STREAM)
+		       : random_below(key, (trial << 16) + 1, KEYED_HANDSHAKE);
+}
+
 /* Until `flips` bits were flipped; of those how many arrived unnoticed. */
-static unsigned flip_many(const char *io, uint64_t seed, unsigned flips,
-			  bool checksum)
+static unsigned flip_many(const char *io, enum transport_wire wire,
+			  uint64_t seed, unsigned flips, bool checksum)
 {
 	struct random_key key = random_key_named(seed, "flips");
 	struct conformance_transport transport = {
 		.name = "flips",
 		.io = io,
+		.wire = wire,
 	};
+	bool keyed = wire > TRANSPORT_WIRE_CHECKED;
 	struct flips_outcome outcome;
 	unsigned handshakes = 0;
 	unsigned happened = 0;
@@ -67,12 +81,13 @@ static unsigned flip_many(const char *io, uint64_t seed, unsigned flips,
 	char kind[160];
 
 	for (trial = 0; happened < flips; trial++) {
-		CHECK(trial < 2 * (uint64_t)flips);
+		CHECK(trial < 4 * (uint64_t)flips);
 		snprintf(kind, sizeof(kind),
 			 "fault:tcp:seed=%" PRIu64 ",level=wire,links=%s,"
 			 "corrupt=after:%" PRIu64,
 			 seed + trial, trial & 1 ? "0>1" : "1>0",
-			 draw_position(key, trial, !checksum));
+			 keyed ? draw_keyed(key, trial)
+			       : draw_position(key, trial, !checksum));
 		transport.kind = kind;
 		outcome = flips_try(&transport, next_epoch++, checksum);
 		happened += outcome.flips;
@@ -91,7 +106,8 @@ static unsigned flip_many(const char *io, uint64_t seed, unsigned flips,
 }
 
 /* In processes of their own; none of them ends in good health otherwise. */
-static void flip_at_once(const char *io, uint64_t seed, unsigned flips)
+static void flip_at_once(const char *io, enum transport_wire wire,
+			 uint64_t seed, unsigned flips)
 {
 	pid_t workers[WORKERS];
 	unsigned i;
@@ -102,7 +118,7 @@ static void flip_at_once(const char *io, uint64_t seed, unsigned flips)
 		workers[i] = fork();
 		assert_true(workers[i] >= 0);
 		if (workers[i] == 0) {
-			CHECK_EQUAL(flip_many(io, seed + i * FLIPS * 2ull,
+			CHECK_EQUAL(flip_many(io, wire, seed + i * FLIPS * 2ull,
 					      flips / WORKERS, true),
 				    0);
 			fflush(stdout);
@@ -126,21 +142,35 @@ static void skip_without_uring(void)
 static void test_sockets(void **state)
 {
 	(void)state;
-	flip_at_once("sockets", 1, FLIPS - FLIPS / 5);
+	flip_at_once("sockets", TRANSPORT_WIRE_CHECKED, 1, FLIPS - FLIPS / 5);
 }
 
 static void test_uring(void **state)
 {
 	(void)state;
 	skip_without_uring();
-	flip_at_once("uring", 1000000, FLIPS / 5);
+	flip_at_once("uring", TRANSPORT_WIRE_CHECKED, 1000000, FLIPS / 5);
+}
+
+static void test_authentic(void **state)
+{
+	(void)state;
+	flip_at_once("sockets", TRANSPORT_WIRE_AUTHENTIC, 2000000, KEYED_FLIPS);
+}
+
+static void test_encrypted(void **state)
+{
+	(void)state;
+	flip_at_once("sockets", TRANSPORT_WIRE_ENCRYPTED, 3000000, KEYED_FLIPS);
 }
 
 /* The control: it does flip, and only the checksum stands in its way. */
 static void test_without_checksum(void **state)
 {
 	(void)state;
-	assert_int_equal(flip_many("sockets", 7, 200, false), 200);
+	assert_int_equal(
+		flip_many("sockets", TRANSPORT_WIRE_CHECKED, 7, 200, false),
+		200);
 }
 
 int main(void)
@@ -148,6 +178,8 @@ int main(void)
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_sockets),
 		cmocka_unit_test(test_uring),
+		cmocka_unit_test(test_authentic),
+		cmocka_unit_test(test_encrypted),
 		cmocka_unit_test(test_without_checksum),
 	};
 

@@ -145,6 +145,9 @@ static bool threads_come_down_to(unsigned tasks)
 	return count_threads() <= tasks;
 }
 
+/* Of ranks that are processes. */
+static const char *process_transport = "tcp";
+
 /* Runs a job and checks that nothing of it is left, however it ended. */
 static int run_job(struct run *run, bool threads, const char *work, int target,
 		   int steps)
@@ -155,7 +158,7 @@ static int run_job(struct run *run, bool threads, const char *work, int target,
 	struct launch launch = {
 		.ranks = RANKS,
 		.threads_per_rank = 1,
-		.transport = threads ? "inproc" : "tcp",
+		.transport = threads ? "inproc" : process_transport,
 		.job = job,
 		.rank_main = world_work,
 		.numerics = "test",
@@ -408,6 +411,35 @@ static void thread_stops_at_once(void **state)
 	stops_at_once(THREADS);
 }
 
+static void kill_one(uint64_t trial)
+{
+	RUN(run, .act = ACT_SIGNAL_RANK, .number = SIGKILL);
+	struct random_key key = random_key_named(3, "kill");
+	char words[80];
+
+	run.rank = (unsigned)random_below(key, 2 * trial, RANKS);
+	run.step = (int64_t)random_below(key, 2 * trial + 1, 300);
+	assert_true(run_job(&run, PROCESSES, "train", -1, 1 << 30) < 0);
+	snprintf(words, sizeof(words),
+		 "(pid %d) was killed by signal 9 (Killed) at step",
+		 (int)run.pid[run.rank]);
+	assert_failed(&run, (int)run.rank, words);
+	assert_true(run.gone_ns < GONE_NS);
+	finish(&run);
+}
+
+/* The same over memory that processes share. */
+static void processes_share_memory(void **state)
+{
+	(void)state;
+	process_transport = "shm";
+	works(PROCESSES);
+	links(PROCESSES);
+	for (uint64_t trial = 0; trial < 3; trial++)
+		kill_one(trial);
+	process_transport = "tcp";
+}
+
 static void silent_exit_is_told(void **state)
 {
 	RUN(run, .act = ACT_NONE);
@@ -429,23 +461,9 @@ static void crash_is_told(void **state)
 /* kill -9 of any rank at any moment. */
 static void kill_at_any_moment(void **state)
 {
-	struct random_key key = random_key_named(3, "kill");
-
 	(void)state;
-	for (uint64_t trial = 0; trial < 12; trial++) {
-		RUN(run, .act = ACT_SIGNAL_RANK, .number = SIGKILL);
-		char words[80];
-
-		run.rank = (unsigned)random_below(key, 2 * trial, RANKS);
-		run.step = (int64_t)random_below(key, 2 * trial + 1, 300);
-		assert_true(run_job(&run, PROCESSES, "train", -1, 1 << 30) < 0);
-		snprintf(words, sizeof(words),
-			 "(pid %d) was killed by signal 9 (Killed) at step",
-			 (int)run.pid[run.rank]);
-		assert_failed(&run, (int)run.rank, words);
-		assert_true(run.gone_ns < GONE_NS);
-		finish(&run);
-	}
+	for (uint64_t trial = 0; trial < 12; trial++)
+		kill_one(trial);
 }
 
 /* One that is stopped is missed, named and ended, and the others told. */
@@ -774,6 +792,7 @@ int main(void)
 		cmocka_unit_test(silent_exit_is_told),
 		cmocka_unit_test(crash_is_told),
 		cmocka_unit_test(kill_at_any_moment),
+		cmocka_unit_test(processes_share_memory),
 		cmocka_unit_test(stopped_rank_is_missed),
 		cmocka_unit_test(stalled_process_is_named),
 		cmocka_unit_test(stalled_thread_is_named),

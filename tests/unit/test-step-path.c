@@ -215,6 +215,7 @@ static const struct place places[] = {
 	{"inproc, 2 ranks", "inproc", NULL, 2},
 	{"tcp/uring, 2 ranks", "tcp", "uring", 2},
 	{"tcp/sockets, 2 ranks", "tcp", "sockets", 2},
+	{"shm, 2 ranks", "shm", NULL, 2},
 };
 
 struct step_case {
@@ -511,6 +512,12 @@ static void test_tcp_sockets(void **state)
 	test_place(&places[3]);
 }
 
+static void test_shm(void **state)
+{
+	(void)state;
+	test_place(&places[4]);
+}
+
 static void expect_found(const struct place *place, const char *planted)
 {
 	struct step_case c = {
@@ -571,6 +578,7 @@ int main(int count, char **arguments)
 		cmocka_unit_test(test_inproc_2),
 		cmocka_unit_test(test_tcp_uring),
 		cmocka_unit_test(test_tcp_sockets),
+		cmocka_unit_test(test_shm),
 		cmocka_unit_test(test_planted),
 	};
 

@@ -18,7 +18,7 @@ static const struct option_spec table[] = {
 	 .kind = OPTION_STRING,
 	 .argument = "LIST",
 	 .group = "What",
-	 .help = "of inproc, tcp, tcp/uring, tcp/sockets, rdma (default: all that run here)"},
+	 .help = "of inproc, shm, tcp, tcp/uring, tcp/sockets, rdma (default: all that run here)"},
 	{.name = "list",
 	 .kind = OPTION_FLAG,
 	 .help = "instead: RDMA devices, ports and GIDs, and why one cannot be used"},
@@ -122,6 +122,10 @@ static const struct family families[] = {
 	 .threads = true,
 	 .in_place = true,
 	 .ios = {""}},
+	{.name = "shm",
+	 .yardstick = BENCH_MEMORY,
+	 .in_place = true,
+	 .ios = {""}},
 	{.name = "tcp",
 	 .yardstick = BENCH_SOCKET,
 	 .checksums = true,
@@ -219,7 +223,7 @@ static int choose_word(struct bench *bench, const char *word, bool asked)
 	}
 	return known ? 0
 		     : fail(-EINVAL,
-			    "--transport: '%s' is none of inproc, tcp, "
+			    "--transport: '%s' is none of inproc, shm, tcp, "
 			    "tcp/uring, tcp/sockets, rdma",
 			    word);
 }

@@ -23,7 +23,6 @@ struct secure_session {
 	bool proved; /* the library is done; what it wrote may be unsent */
 	unsigned char key[SECURE_KEY_BYTES];
 	char purpose[32];
-	SSL_CTX *context;
 	SSL *ssl;
 	BIO *in, *out; /* the library's ends, in memory */
 	/* One record at a time, so that nothing behind the last is read. */
@@ -130,12 +129,25 @@ static SSL_CTX *create_context(bool server)
 	return context;
 }
 
+/*
+ * One for all connections of a side: making it is the dearest part of a
+ * handshake that a stranger could have us begin. They know no key.
+ */
+static CRYPTO_ONCE once = CRYPTO_ONCE_STATIC_INIT;
+static SSL_CTX *contexts[2]; /* client, server; NULL: no memory */
+
+static void create_contexts(void)
+{
+	session_index = SSL_get_ex_new_index(0, NULL, NULL, NULL, NULL);
+	contexts[false] = create_context(false);
+	contexts[true] = create_context(true);
+}
+
 static int create_ssl(struct secure_session *session)
 {
-	session->context = create_context(session->server);
-	if (!session->context)
+	if (!contexts[session->server])
 		return -ENOMEM;
-	session->ssl = SSL_new(session->context);
+	session->ssl = SSL_new(contexts[session->server]);
 	session->in = BIO_new(BIO_s_mem());
 	session->out = BIO_new(BIO_s_mem());
 	if (!session->ssl || !session->in || !session->out) {
@@ -153,13 +165,6 @@ static int create_ssl(struct secure_session *session)
 	return 0;
 }
 
-static CRYPTO_ONCE index_once = CRYPTO_ONCE_STATIC_INIT;
-
-static void create_index(void)
-{
-	session_index = SSL_get_ex_new_index(0, NULL, NULL, NULL, NULL);
-}
-
 int secure_session_create(int fd, bool server,
 			  const unsigned char key[SECURE_KEY_BYTES],
 			  const char *purpose, struct secure_session **out)
@@ -172,7 +177,7 @@ int secure_session_create(int fd, bool server,
 	session->server = server;
 	memcpy(session->key, key, SECURE_KEY_BYTES);
 	snprintf(session->purpose, sizeof(session->purpose), "%s", purpose);
-	if (!CRYPTO_THREAD_run_once(&index_once, create_index) ||
+	if (!CRYPTO_THREAD_run_once(&once, create_contexts) ||
 	    session_index < 0 || create_ssl(session))
 		goto err_destroy;
 	*out = session;
@@ -190,7 +195,6 @@ void secure_session_destroy(struct secure_session *session)
 	if (!session)
 		return;
 	SSL_free(session->ssl);
-	SSL_CTX_free(session->context);
 	OPENSSL_cleanse(session, sizeof(*session));
 	free(session);
 }

@@ -115,10 +115,11 @@ static int await_ring(struct shm_endpoint *endpoint, struct shm_link *link,
 }
 
 void shm_link_tell_region(struct shm_link *link,
-			  const struct transport_region *region, int fd)
+			  const struct transport_region *region,
+			  const struct shm_memory *memory)
 {
 	if (shm_link_live(link) && !link->hung_up)
-		shm_mail_region(link, region->slot, region->bytes, fd);
+		shm_mail_region(link, region->slot, memory);
 }
 
 static void tell_regions(const struct shm_endpoint *endpoint,
@@ -132,7 +133,7 @@ static void tell_regions(const struct shm_endpoint *endpoint,
 					       endpoint->memory[i].base, 1);
 		if (region)
 			shm_link_tell_region(link, region,
-					     endpoint->memory[i].fd);
+					     &endpoint->memory[i]);
 	}
 }
 

@@ -120,6 +120,7 @@ static int shm_map_region(struct transport_endpoint *base, size_t bytes,
 		return status;
 	memory->base = *out;
 	memory->bytes = bytes;
+	memory->number = ++endpoint->numbers;
 	endpoint->memory_count++;
 	return 0;
 }
@@ -145,8 +146,9 @@ static int shm_add_region(struct transport_endpoint *base,
 	if (!region->created)
 		return 0;
 	memory = find_memory(endpoint, region->base);
+	endpoint->number[region->slot] = memory->number;
 	for (i = 0; i < endpoint->link_count; i++)
-		shm_link_tell_region(endpoint->links[i], region, memory->fd);
+		shm_link_tell_region(endpoint->links[i], region, memory);
 	return 0;
 }
 

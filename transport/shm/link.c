@@ -161,6 +161,7 @@ static int offered_slot(const struct shm_endpoint *endpoint,
 {
 	uint64_t region = word(&offer->way);
 	uint64_t offset = word(&offer->words[0]);
+	uint64_t number = word(&offer->words[1]);
 	struct shm_map *map;
 
 	*slot = NULL;
@@ -170,11 +171,11 @@ static int offered_slot(const struct shm_endpoint *endpoint,
 		return damaged(endpoint, link, "the region of an offer");
 	map = &link->map[region];
 	/* The region was sent before the offer: it may wait to be read. */
-	if (!map->base)
+	if (!map->base || map->number != number)
 		shm_mail_read(endpoint, link);
 	if (link->status)
 		return link->status;
-	if (!map->base)
+	if (!map->base || map->number != number)
 		return 0;
 	if (offset > map->bytes || bytes > map->bytes - offset)
 		return damaged(endpoint, link, "the place of an offer");
@@ -397,6 +398,9 @@ static void offer_one(const struct shm_endpoint *endpoint,
 	link->shared[at] = region && link->told[region->slot] == SHM_TOLD;
 	if (link->shared[at]) {
 		way = region->slot;
+		atomic_store_explicit(&entry->words[1],
+				      endpoint->number[region->slot],
+				      memory_order_relaxed);
 		atomic_store_explicit(&entry->words[0],
 				      (uintptr_t)operation->data -
 					      (uintptr_t)region->base,

@@ -1,5 +1,5 @@
 /*
- * What travels over a link's socket: mails of 16 bytes, some with a
+ * What travels over a link's socket: mails of 24 bytes, some with a
  * descriptor. Everything about them is per call (MSG_DONTWAIT) and not a mode
  * of the socket.
  */
@@ -26,6 +26,7 @@ struct mail {
 	uint32_t kind;
 	uint32_t slot;
 	uint64_t bytes;
+	uint64_t number; /* of the region */
 };
 
 union control {
@@ -41,6 +42,7 @@ static int send_mail(struct shm_link *link, const struct mail *mail, int fd)
 	union control control = {.bytes = {0}};
 	struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
 	struct cmsghdr *header;
+	ssize_t sent;
 
 	if (fd >= 0) {
 		message.msg_control = &control;
@@ -51,17 +53,23 @@ static int send_mail(struct shm_link *link, const struct mail *mail, int fd)
 		header->cmsg_len = CMSG_LEN(sizeof(int));
 		memcpy(CMSG_DATA(header), &fd, sizeof(fd));
 	}
-	if (sendmsg(link->fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
-		return -errno;
-	return 0;
+	sent = sendmsg(link->fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+	return sent < 0 ? -errno : 0;
 }
 
-void shm_mail_region(struct shm_link *link, unsigned slot, size_t bytes, int fd)
+void shm_mail_region(struct shm_link *link, unsigned slot,
+		     const struct shm_memory *memory)
 {
-	struct mail mail = {.kind = MAIL_REGION, .slot = slot, .bytes = bytes};
+	struct mail mail = {
+		.kind = MAIL_REGION,
+		.slot = slot,
+		.bytes = memory->bytes,
+		.number = memory->number,
+	};
 
 	/* One that the peer is not told of is private to it. */
-	if (link->told[slot] == SHM_UNTOLD && !send_mail(link, &mail, fd))
+	if (link->told[slot] == SHM_UNTOLD &&
+	    !send_mail(link, &mail, memory->fd))
 		link->told[slot] = SHM_TOLD;
 }
 
@@ -159,7 +167,8 @@ static int take_region(struct shm_link *link, const struct mail *mail, int fd)
 			    strerror(-status));
 		return 0;
 	}
-	link->map[mail->slot] = (struct shm_map){base, mail->bytes};
+	link->map[mail->slot] =
+		(struct shm_map){base, mail->bytes, mail->number};
 	return 0;
 }
 
@@ -211,33 +220,47 @@ static int take_mail(struct shm_link *link, const struct mail *mail, int fd)
 	}
 }
 
-void shm_mail_read(const struct shm_endpoint *endpoint, struct shm_link *link)
+/* True: a mail was taken, and there may be more. */
+static bool read_one(const struct shm_endpoint *endpoint, struct shm_link *link)
 {
 	struct mail mail = {.kind = 0};
-	unsigned i;
-	int status;
 	int fd = -1;
+	int status = receive_mail(link, &mail, &fd);
+
+	if (status == 0)
+		return false;
+	if (status > 0) {
+		status = take_mail(link, &mail, fd);
+		if (fd >= 0)
+			close(fd);
+	}
+	if (status == -ECONNRESET)
+		link->hung_up = true;
+	else if (status && shm_link_live(link))
+		shm_link_fail(
+			link, status,
+			"rank %u: the link with rank %u failed: mail that "
+			"cannot be (kind %u, slot %u)",
+			endpoint->base.config.rank, link->peer, mail.kind,
+			mail.slot);
+	return !status;
+}
+
+void shm_mail_read(const struct shm_endpoint *endpoint, struct shm_link *link)
+{
+	unsigned i;
 
 	for (i = 0; i < MAILS_AT_ONCE && !link->hung_up; i++) {
-		status = receive_mail(link, &mail, &fd);
-		if (status == 0)
-			return;
-		if (status > 0) {
-			status = take_mail(link, &mail, fd);
-			if (fd >= 0)
-				close(fd);
-		}
-		if (status == -ECONNRESET)
-			link->hung_up = true;
-		else if (status && shm_link_live(link))
-			shm_link_fail(link, status,
-				      "rank %u: the link with rank %u failed: "
-				      "mail that cannot be (kind %u, slot %u)",
-				      endpoint->base.config.rank, link->peer,
-				      mail.kind, mail.slot);
-		if (status)
+		if (!read_one(endpoint, link))
 			return;
 	}
+}
+
+void shm_mail_read_one(const struct shm_endpoint *endpoint,
+		       struct shm_link *link)
+{
+	if (!link->hung_up)
+		read_one(endpoint, link);
 }
 
 void shm_mail_look(struct shm_endpoint *endpoint)

@@ -44,7 +44,9 @@ struct shm_entry {
 	_Atomic uint64_t tag;
 	_Atomic uint64_t bytes;
 	_Atomic uint64_t way; /* of an offer: the region's slot, SHM_PRIVATE */
-	_Atomic uint64_t words[SHM_INLINE_BYTES / 8]; /* offer: [0] offset */
+	_Atomic uint64_t
+		words[SHM_INLINE_BYTES /
+		      8]; /* offer: [0] offset, [1] the region's number */
 };
 
 struct shm_counter {

@@ -42,6 +42,7 @@ enum shm_told {
 struct shm_map {
 	unsigned char *base; /* NULL: none */
 	size_t bytes;
+	uint64_t number;
 };
 
 struct shm_link {
@@ -77,6 +78,7 @@ struct shm_link {
 struct shm_memory {
 	unsigned char *base;
 	size_t bytes;
+	uint64_t number; /* tells it from others of the same slot */
 	int fd;
 };
 
@@ -88,6 +90,8 @@ struct shm_endpoint {
 	struct shm_link **link_of; /* by rank */
 	struct shm_memory memory[TRANSPORT_REGIONS_MAX];
 	unsigned memory_count;
+	uint64_t numbers;                       /* given so far */
+	uint64_t number[TRANSPORT_REGIONS_MAX]; /* by slot */
 	struct transport_spin spin;
 	struct pollfd *polls; /* size + 1 of them */
 	unsigned next;        /* whose turn it is in progress */
@@ -111,8 +115,8 @@ void shm_memory_unmap(void *base, size_t bytes);
 /* ---- mail.c ---- */
 
 /* Tells the peer of our region, as far as that goes without blocking. */
-void shm_mail_region(struct shm_link *link, unsigned slot, size_t bytes,
-		     int fd);
+void shm_mail_region(struct shm_link *link, unsigned slot,
+		     const struct shm_memory *memory);
 void shm_mail_drop(struct shm_link *link, unsigned slot);
 int shm_mail_ring(struct shm_link *link, uint64_t slots, int fd) MUST_CHECK;
 void shm_mail_bell(struct shm_link *link);
@@ -121,6 +125,9 @@ void shm_mail_bell(struct shm_link *link);
  * none yet. A mail that cannot be fails the link.
  */
 void shm_mail_read(const struct shm_endpoint *endpoint, struct shm_link *link);
+/* The next of them only: a bell, if poll says that there is something. */
+void shm_mail_read_one(const struct shm_endpoint *endpoint,
+		       struct shm_link *link);
 /* All sockets of live links, without blocking. */
 void shm_mail_look(struct shm_endpoint *endpoint);
 /* A look is due: once a millisecond. */
@@ -132,7 +139,8 @@ int shm_connect(struct shm_endpoint *endpoint, const unsigned *peers,
 		int64_t timeout_ns) MUST_CHECK;
 void shm_link_destroy(struct shm_link *link);
 void shm_link_tell_region(struct shm_link *link,
-			  const struct transport_region *region, int fd);
+			  const struct transport_region *region,
+			  const struct shm_memory *memory);
 
 /* ---- link.c ---- */
 

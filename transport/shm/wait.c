@@ -31,6 +31,11 @@ static void set_sleeping(struct shm_endpoint *endpoint, uint64_t sleeping)
  * A peer that hangs up wakes as much as its bell; one that has is not listened
  * to any more, since it would wake for ever.
  */
+static bool is_heard(const struct shm_link *link)
+{
+	return shm_link_live(link) && !link->hung_up;
+}
+
 static int collect(const struct shm_endpoint *endpoint, struct pollfd *polls,
 		   unsigned capacity)
 {
@@ -40,7 +45,7 @@ static int collect(const struct shm_endpoint *endpoint, struct pollfd *polls,
 
 	for (i = 0; i < endpoint->link_count; i++) {
 		link = endpoint->links[i];
-		if (!shm_link_live(link) || link->hung_up)
+		if (!is_heard(link))
 			continue;
 		if (count == capacity)
 			return fail(-ENOSPC,
@@ -56,8 +61,20 @@ static int collect(const struct shm_endpoint *endpoint, struct pollfd *polls,
 static bool fall_asleep(struct shm_endpoint *endpoint)
 {
 	set_sleeping(endpoint, 1);
-	shm_mail_look(endpoint);
 	return !shm_links_poll(endpoint);
+}
+
+/* What poll has found, in the order of collect(). */
+static void hear(struct shm_endpoint *endpoint, const struct pollfd *polls)
+{
+	struct shm_link *link;
+	unsigned i;
+
+	for (i = 0; i < endpoint->link_count; i++) {
+		link = endpoint->links[i];
+		if (is_heard(link) && polls++->revents)
+			shm_mail_read_one(endpoint, link);
+	}
 }
 
 static int sleep_on(struct shm_endpoint *endpoint, int64_t deadline_ns,
@@ -80,7 +97,7 @@ static int sleep_on(struct shm_endpoint *endpoint, int64_t deadline_ns,
 		return errno == EINTR ? 0 : -errno;
 	*woken = polls[0].revents != 0;
 	if (ready)
-		shm_mail_look(endpoint);
+		hear(endpoint, polls + 1);
 	return ready ? 0 : -ETIMEDOUT;
 }
 
@@ -145,6 +162,8 @@ int shm_begin_sleep(struct transport_endpoint *base, struct pollfd *fds,
 {
 	struct shm_endpoint *endpoint = shm(base);
 
+	/* So that what was said before does not wake. */
+	shm_mail_look(endpoint);
 	return fall_asleep(endpoint) ? collect(endpoint, fds, capacity) : 0;
 }
 

@@ -413,13 +413,14 @@ static int greeting_step(struct meeting *meeting, unsigned index, short events)
 
 	if (greeting->state == GREETING_RESTING && due)
 		return greeting_dial(meeting, greeting);
-	if (!events) {
-		if (is_stranger(greeting) && !outgoing && due) {
-			turn_away(meeting, "it said too little in 5 s");
-			greeting_drop(greeting);
-		}
+	/* However busily it trickles. */
+	if (is_stranger(greeting) && !outgoing && due) {
+		turn_away(meeting, "it said too little in 5 s");
+		greeting_drop(greeting);
 		return 0;
 	}
+	if (!events)
+		return 0;
 	if (greeting->state == GREETING_CONNECTING) {
 		getsockopt(greeting->fd, SOL_SOCKET, SO_ERROR, &error, &length);
 		if (error) {
@@ -674,7 +675,9 @@ int tcp_connect(struct tcp_endpoint *endpoint, const unsigned *peers,
 		meeting.greetings[meeting.outgoing++].peer = peers[i];
 	}
 	meeting.greeting_count = meeting.outgoing + STRANGERS;
+	tcp_strangers_admit(endpoint);
 	status = meet(&meeting, timeout_ns);
+	tcp_strangers_refuse(endpoint);
 	for (i = 0; i < room; i++)
 		greeting_drop(&meeting.greetings[i]);
 out_free:

@@ -330,8 +330,10 @@ static int endpoint_progress(struct transport_endpoint *base,
 	}
 	if (links)
 		endpoint->next = (endpoint->next + 1) % links;
-	if (!count && !status)
+	if (!count && !status) {
 		tcp_watch_look(endpoint); /* the next call tells */
+		tcp_strangers_look(endpoint);
+	}
 	return count ? (int)count : status;
 }
 
@@ -486,6 +488,7 @@ static void endpoint_close(struct transport_endpoint *base)
 	struct tcp_endpoint *endpoint = tcp(base);
 	unsigned i;
 
+	tcp_strangers_sum_up(endpoint);
 	linger(endpoint);
 	/* The ring first: it holds references to the sockets. */
 	endpoint->backend->close(endpoint);

@@ -241,7 +241,7 @@ static int check_header(const struct tcp_endpoint *endpoint,
 static int check_tag(const struct tcp_endpoint *endpoint, struct tcp_link *link,
 		     const struct transport_operation *operation)
 {
-	if (!tcp_shield_open(&link->shield, link->receive_header, operation))
+	if (!tcp_shield_open(&link->shield))
 		return 0;
 	link_over(link, -EBADMSG);
 	return fail(-EBADMSG,
@@ -271,18 +271,26 @@ static int check_payload(const struct tcp_endpoint *endpoint,
 		    operation->bytes, link->peer, crc, link->receive_crc);
 }
 
-/* Piece by piece, while it is in the cache. */
-static void add_to_crc(struct tcp_link *link,
+/*
+ * Piece by piece, while it is in the cache. The kernel writes beyond a piece
+ * only, so that it can be decrypted where it lies.
+ */
+static void take_piece(const struct tcp_endpoint *endpoint,
+		       struct tcp_link *link,
 		       const struct transport_operation *operation,
 		       size_t before)
 {
-	const unsigned char *payload = operation->data;
-	size_t from = MAX(before, WIRE_HEADER_BYTES) - WIRE_HEADER_BYTES;
-	size_t to = MAX(link->received, WIRE_HEADER_BYTES) - WIRE_HEADER_BYTES;
+	size_t from = payload_skip(operation, before);
+	size_t bytes = payload_skip(operation, link->received) - from;
+	unsigned char *piece = (unsigned char *)operation->data + from;
 
-	if (to > from)
-		link->arrived_crc = digest_crc32c(link->arrived_crc,
-						  payload + from, to - from);
+	if (!bytes)
+		return;
+	if (link->tag_bytes)
+		tcp_shield_take(&link->shield, piece, bytes);
+	else if (endpoint->base.config.checksum)
+		link->arrived_crc =
+			digest_crc32c(link->arrived_crc, piece, bytes);
 }
 
 int tcp_link_received(const struct tcp_endpoint *endpoint,
@@ -299,9 +307,10 @@ int tcp_link_received(const struct tcp_endpoint *endpoint,
 		status = check_header(endpoint, link);
 		if (status)
 			return status;
+		if (link->tag_bytes)
+			tcp_shield_expect(&link->shield, link->receive_header);
 	}
-	if (endpoint->base.config.checksum && !link->tag_bytes)
-		add_to_crc(link, operation, before);
+	take_piece(endpoint, link, operation, before);
 	if (link->received < frame_bytes(link, operation))
 		return 0;
 	status = check_payload(endpoint, link);

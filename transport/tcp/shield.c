@@ -95,15 +95,22 @@ struct iovec tcp_shield_payload(struct tcp_shield *shield,
 	};
 }
 
-int tcp_shield_open(struct tcp_shield *shield, const unsigned char *header,
-		    const struct transport_operation *operation)
+void tcp_shield_expect(struct tcp_shield *shield, const unsigned char *header)
 {
 	secure_begin(shield->opens);
 	secure_add(shield->opens, header, WIRE_HEADER_BYTES);
+}
+
+void tcp_shield_take(struct tcp_shield *shield, unsigned char *piece,
+		     size_t bytes)
+{
 	if (shield->encrypts)
-		secure_crypt(shield->opens, operation->data, operation->data,
-			     operation->bytes);
+		secure_crypt(shield->opens, piece, piece, bytes);
 	else
-		secure_add(shield->opens, operation->data, operation->bytes);
+		secure_add(shield->opens, piece, bytes);
+}
+
+int tcp_shield_open(struct tcp_shield *shield)
+{
 	return secure_open(shield->opens, shield->receive_tag);
 }

@@ -89,6 +89,8 @@ struct tcp_endpoint {
 	int64_t looked_ns; /* when a receive that slept came back; 0: a while */
 	unsigned next;     /* whose turn it is in progress */
 	int64_t next_look_ns; /* watch.c */
+	uint64_t strangers;   /* strangers.c */
+	int64_t next_stranger_ns;
 	struct tcp_uring *uring;
 	struct pollfd *polls; /* size + 2 of them */
 };
@@ -170,9 +172,14 @@ void tcp_shield_begin(struct tcp_shield *shield, const unsigned char *header,
 struct iovec tcp_shield_payload(struct tcp_shield *shield,
 				const struct transport_operation *operation,
 				size_t skip);
-/* A whole frame has come: -EBADMSG (silent): not the one that was sent. */
-int tcp_shield_open(struct tcp_shield *shield, const unsigned char *header,
-		    const struct transport_operation *operation) MUST_CHECK;
+/*
+ * Receiving: the header is here; so is the next piece of the payload, which is
+ * decrypted where it lies; all is here. -EBADMSG (silent): not what was sent.
+ */
+void tcp_shield_expect(struct tcp_shield *shield, const unsigned char *header);
+void tcp_shield_take(struct tcp_shield *shield, unsigned char *piece,
+		     size_t bytes);
+int tcp_shield_open(struct tcp_shield *shield) MUST_CHECK;
 
 /* link.c. A link takes over fd and, of a connection with a key, the shield. */
 struct tcp_link *tcp_link_add(struct tcp_endpoint *endpoint, unsigned peer,
@@ -242,6 +249,15 @@ int tcp_poll_for(struct pollfd *polls, unsigned count,
  */
 int tcp_spin(struct tcp_endpoint *endpoint, int64_t deadline_ns, int wake_fd,
 	     enum tcp_moved (*move)(struct tcp_endpoint *endpoint)) MUST_CHECK;
+
+/*
+ * strangers.c: admit before peers are waited for, refuse afterwards; look
+ * closes who calls nevertheless, sum_up tells how many did.
+ */
+void tcp_strangers_admit(struct tcp_endpoint *endpoint);
+void tcp_strangers_refuse(struct tcp_endpoint *endpoint);
+void tcp_strangers_look(struct tcp_endpoint *endpoint);
+void tcp_strangers_sum_up(const struct tcp_endpoint *endpoint);
 
 static inline bool tcp_link_live(const struct tcp_link *link)
 {
