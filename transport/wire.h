@@ -19,6 +19,9 @@
  *         56      4  CRC-32C of the payload, 0 without WIRE_FLAG_CHECKSUM
  *         60      4  CRC-32C of bytes 0 to 59
  *
+ * With a job key a tag of 16 bytes follows a hello (transport/tcp/connect.c), and
+ * each payload where the flags say so.
+ *
  * Magic, version and the place of the last checksum stay where they are in
  * every future version, so that two versions can name their difference.
  */

@@ -1,8 +1,8 @@
 # Fuzz targets, a name each: tests/fuzz/fuzz-NAME.c, its seeds in
 # tests/fuzz/corpus/NAME/, its words in tests/fuzz/NAME.dict.
-FUZZ_TARGETS = schedule-text frames handshake
+FUZZ_TARGETS = schedule-text frames handshake control
 FUZZERS = tests/fuzz/fuzz-schedule-text tests/fuzz/fuzz-frames \
-	tests/fuzz/fuzz-handshake
+	tests/fuzz/fuzz-handshake tests/fuzz/fuzz-control
 EXTRA_DIST += tests/fuzz/corpus tests/fuzz/schedule-text.dict
 
 tests_fuzz_fuzz_schedule_text_SOURCES = \
@@ -18,6 +18,10 @@ tests_fuzz_fuzz_frames_LDFLAGS = $(FUZZ_LINK)
 tests_fuzz_fuzz_handshake_SOURCES = tests/fuzz/fuzz-handshake.c $(FUZZ_MAIN)
 tests_fuzz_fuzz_handshake_LDADD = $(TRANSPORT_LIBS) $(BASE_LIBS)
 tests_fuzz_fuzz_handshake_LDFLAGS = $(FUZZ_LINK)
+
+tests_fuzz_fuzz_control_SOURCES = tests/fuzz/fuzz-control.c $(FUZZ_MAIN)
+tests_fuzz_fuzz_control_LDADD = $(ENGINE_TEST_LIBS)
+tests_fuzz_fuzz_control_LDFLAGS = $(FUZZ_LINK)
 
 # main(): libFuzzer's (configure --enable-fuzzer), or ours.
 if LIBFUZZER

@@ -23,6 +23,7 @@
 #include "transport/tcp/tcp.h"
 
 #define FRAME_BYTES TRANSPORT_HELLO_BYTES
+#define ROOM_BYTES  (FRAME_BYTES + SECURE_TAG_BYTES)
 #define STRANGERS   128                 /* accepted at once, before a hello */
 #define STRANGER_NS (5 * NS_PER_SECOND) /* time to say it */
 /* Only then may it have to go for another: an honest one needs less. */
@@ -44,9 +45,10 @@ struct greeting {
 	unsigned peer; /* outgoing */
 	size_t sent, received;
 	int64_t due_ns; /* resting: try again; incoming: drop */
-	unsigned char out[FRAME_BYTES];
-	unsigned char in[FRAME_BYTES];
+	unsigned char out[ROOM_BYTES];
+	unsigned char in[ROOM_BYTES];
 	struct secure_session *session; /* with a key; until it is a link */
+	struct secure_cipher *seals, *opens; /* the hellos, once it is proved */
 	short events;  /* proving: what the handshake waits for */
 	char note[96]; /* why it is not linked yet */
 };
@@ -57,7 +59,8 @@ struct meeting {
 	unsigned count;
 	const char *const *addresses;
 	unsigned missing;
-	unsigned outgoing; /* greetings[0 .. outgoing) */
+	size_t frame_bytes; /* of a hello; with a key it has a MAC */
+	unsigned outgoing;  /* greetings[0 .. outgoing) */
 	unsigned greeting_count;
 	struct greeting *greetings;
 	unsigned turned_away;
@@ -99,10 +102,19 @@ err_close:
 	return status;
 }
 
-static void greeting_drop(struct greeting *greeting)
+static void end_session(struct greeting *greeting)
 {
+	secure_cipher_destroy(greeting->seals);
+	secure_cipher_destroy(greeting->opens);
 	secure_session_destroy(greeting->session);
 	greeting->session = NULL;
+	greeting->seals = NULL;
+	greeting->opens = NULL;
+}
+
+static void greeting_drop(struct greeting *greeting)
+{
+	end_session(greeting);
 	if (greeting->fd >= 0)
 		close(greeting->fd);
 	greeting->fd = -1;
@@ -138,8 +150,6 @@ static int greeting_dial(struct meeting *meeting, struct greeting *greeting)
 			endpoint->base.config.socket_buffer_bytes);
 	greeting->sent = 0;
 	greeting->received = 0;
-	transport_hello_write(&endpoint->base.config, greeting->peer,
-			      WIRE_HELLO, 0, greeting->out);
 	greeting->state = GREETING_CONNECTING;
 	if (connect(greeting->fd, (struct sockaddr *)&remote, length) &&
 	    errno != EINPROGRESS)
@@ -173,8 +183,7 @@ static int greeting_link(struct meeting *meeting, struct greeting *greeting,
 			return status;
 		link->tag_bytes = SECURE_TAG_BYTES;
 	}
-	secure_session_destroy(greeting->session);
-	greeting->session = NULL;
+	end_session(greeting);
 	greeting->state = GREETING_LINKED;
 	tcp_watch_begin(endpoint, link);
 	endpoint->backend->attach(endpoint, link);
@@ -189,6 +198,29 @@ static int differ(const struct tcp_endpoint *endpoint, unsigned peer,
 		    endpoint->name, endpoint->base.config.rank, peer, text);
 }
 
+/* ---- hellos: what an end says of itself, with a MAC where there is a key ---- */
+
+static void write_hello(struct meeting *meeting, struct greeting *greeting,
+			unsigned to, enum wire_type type, uint64_t tag)
+{
+	transport_hello_write(&meeting->endpoint->base.config, to, type, tag,
+			      greeting->out);
+	if (!greeting->seals)
+		return;
+	secure_begin(greeting->seals);
+	secure_add(greeting->seals, greeting->out, FRAME_BYTES);
+	secure_seal(greeting->seals, greeting->out + FRAME_BYTES);
+}
+
+static bool hello_is_genuine(struct greeting *greeting)
+{
+	if (!greeting->opens)
+		return true;
+	secure_begin(greeting->opens);
+	secure_add(greeting->opens, greeting->in, FRAME_BYTES);
+	return !secure_open(greeting->opens, greeting->in + FRAME_BYTES);
+}
+
 /* Outgoing: the answer is complete. */
 static int hear_answer(struct meeting *meeting, struct greeting *greeting)
 {
@@ -197,6 +229,9 @@ static int hear_answer(struct meeting *meeting, struct greeting *greeting)
 	enum transport_verdict verdict;
 	char text[160];
 
+	if (!hello_is_genuine(greeting))
+		return differ(endpoint, greeting->peer,
+			      "its hello was changed on its way");
 	verdict = transport_hello_judge(&endpoint->base.config, greeting->in,
 					&header, text, sizeof(text));
 	if (verdict != TRANSPORT_VERDICT_SAME)
@@ -232,10 +267,9 @@ static bool is_awaited(const struct meeting *meeting, unsigned rank)
 static bool answer(struct meeting *meeting, struct greeting *greeting,
 		   unsigned to, enum wire_type type, uint64_t tag)
 {
-	transport_hello_write(&meeting->endpoint->base.config, to, type, tag,
-			      greeting->out);
-	return send(greeting->fd, greeting->out, FRAME_BYTES, MSG_NOSIGNAL) ==
-	       FRAME_BYTES;
+	write_hello(meeting, greeting, to, type, tag);
+	return send(greeting->fd, greeting->out, meeting->frame_bytes,
+		    MSG_NOSIGNAL) == (ssize_t)meeting->frame_bytes;
 }
 
 static void turn_away(struct meeting *meeting, const char *why)
@@ -253,6 +287,11 @@ static int hear_hello(struct meeting *meeting, struct greeting *greeting)
 	char text[128];
 	bool awaited;
 
+	if (!hello_is_genuine(greeting)) {
+		turn_away(meeting, "its hello was changed on its way");
+		greeting_drop(greeting);
+		return 0;
+	}
 	verdict = transport_hello_judge(&endpoint->base.config, greeting->in,
 					&header, text, sizeof(text));
 	awaited = is_awaited(meeting, header.source);
@@ -282,15 +321,25 @@ static int hear_hello(struct meeting *meeting, struct greeting *greeting)
 
 /* ---- proving the job key ---- */
 
+static void begin_talk(struct meeting *meeting, struct greeting *greeting,
+		       bool outgoing)
+{
+	greeting->state = GREETING_TALKING;
+	if (outgoing)
+		write_hello(meeting, greeting, greeting->peer, WIRE_HELLO, 0);
+}
+
 static int begin_proof(struct meeting *meeting, struct greeting *greeting,
 		       bool outgoing)
 {
 	const struct transport_config *config = &meeting->endpoint->base.config;
 
-	greeting->state = config->key ? GREETING_PROVING : GREETING_TALKING;
 	greeting->events = POLLIN | POLLOUT;
-	if (!config->key)
+	if (!config->key) {
+		begin_talk(meeting, greeting, outgoing);
 		return 0;
+	}
+	greeting->state = GREETING_PROVING;
 	return secure_session_create(greeting->fd, !outgoing, config->key,
 				     "link", &greeting->session);
 }
@@ -322,6 +371,21 @@ static int not_proved(struct meeting *meeting, struct greeting *greeting,
 	return 0;
 }
 
+static int make_ciphers(struct greeting *greeting)
+{
+	unsigned char keys[2][SECURE_KEY_BYTES];
+	int status;
+
+	status = secure_session_export(greeting->session, "hello", keys[0],
+				       keys[1]);
+	if (!status)
+		status = secure_cipher_create(true, keys[0], &greeting->seals);
+	if (!status)
+		status = secure_cipher_create(false, keys[1], &greeting->opens);
+	explicit_bzero(keys, sizeof(keys));
+	return status;
+}
+
 static int greeting_prove(struct meeting *meeting, struct greeting *greeting,
 			  bool outgoing)
 {
@@ -331,8 +395,10 @@ static int greeting_prove(struct meeting *meeting, struct greeting *greeting,
 		return 0;
 	if (status)
 		return not_proved(meeting, greeting, status, outgoing);
-	greeting->state = GREETING_TALKING;
-	return 0;
+	status = make_ciphers(greeting);
+	if (!status)
+		begin_talk(meeting, greeting, outgoing);
+	return status;
 }
 
 /*
@@ -368,15 +434,16 @@ static int greeting_talk(struct meeting *meeting, struct greeting *greeting,
 {
 	ssize_t moved = 0;
 
-	if (outgoing && greeting->sent < FRAME_BYTES) {
+	if (outgoing && greeting->sent < meeting->frame_bytes) {
 		moved = send(greeting->fd, greeting->out + greeting->sent,
-			     FRAME_BYTES - greeting->sent, MSG_NOSIGNAL);
+			     meeting->frame_bytes - greeting->sent,
+			     MSG_NOSIGNAL);
 		if (moved > 0)
 			greeting->sent += (size_t)moved;
 	}
 	if (moved >= 0) {
 		moved = recv(greeting->fd, greeting->in + greeting->received,
-			     FRAME_BYTES - greeting->received, 0);
+			     meeting->frame_bytes - greeting->received, 0);
 		if (moved > 0)
 			greeting->received += (size_t)moved;
 	}
@@ -391,7 +458,7 @@ static int greeting_talk(struct meeting *meeting, struct greeting *greeting,
 			greeting_drop(greeting);
 		return 0;
 	}
-	if (greeting->received < FRAME_BYTES)
+	if (greeting->received < meeting->frame_bytes)
 		return 0;
 	return outgoing ? hear_answer(meeting, greeting)
 			: hear_hello(meeting, greeting);
@@ -506,17 +573,18 @@ static int accept_strangers(struct meeting *meeting)
 	return 0;
 }
 
-static short greeting_events(const struct greeting *greeting, bool outgoing)
+static short greeting_events(const struct meeting *meeting,
+			     const struct greeting *greeting, bool outgoing)
 {
+	bool unsent = outgoing && greeting->sent < meeting->frame_bytes;
+
 	if (greeting->state == GREETING_CONNECTING)
 		return POLLOUT;
 	if (greeting->state == GREETING_PROVING)
 		return greeting->events;
 	if (greeting->state != GREETING_TALKING)
 		return 0;
-	return (short)(POLLIN |
-		       (outgoing && greeting->sent < FRAME_BYTES ? POLLOUT
-								 : 0));
+	return (short)(POLLIN | (unsent ? POLLOUT : 0));
 }
 
 static int wait_for_events(struct meeting *meeting, int64_t deadline_ns)
@@ -536,8 +604,8 @@ static int wait_for_events(struct meeting *meeting, int64_t deadline_ns)
 		greeting = &meeting->greetings[i];
 		poller = &meeting->polls[i + 2];
 		poller->revents = 0;
-		poller->events =
-			greeting_events(greeting, i < meeting->outgoing);
+		poller->events = greeting_events(meeting, greeting,
+						 i < meeting->outgoing);
 		poller->fd = poller->events ? greeting->fd : -1;
 	}
 	/* Retries and stale strangers are looked after between polls. */
@@ -655,6 +723,8 @@ int tcp_connect(struct tcp_endpoint *endpoint, const unsigned *peers,
 		.count = count,
 		.addresses = addresses,
 		.missing = count,
+		.frame_bytes =
+			endpoint->base.config.key ? ROOM_BYTES : FRAME_BYTES,
 	};
 	unsigned room = count + STRANGERS;
 	unsigned i;
