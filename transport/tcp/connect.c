@@ -124,8 +124,9 @@ static void greeting_drop(struct greeting *greeting)
 /* An outgoing attempt came to nothing; another follows. */
 static void greeting_rest(struct greeting *greeting, const char *note)
 {
-	greeting_drop(greeting);
+	/* The note may be the session's, which goes now. */
 	snprintf(greeting->note, sizeof(greeting->note), "%s", note);
+	greeting_drop(greeting);
 	greeting->state = GREETING_RESTING;
 	greeting->due_ns = clock_now_ns() + RETRY_NS;
 }
