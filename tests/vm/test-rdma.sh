@@ -4,7 +4,7 @@
 # by side. What the guest runs is guest-rdma.sh; see run.sh for the guest.
 . "${srcdir:-.}/tests/vm/lib.sh"
 
-MEMORY=1024 LIMIT=240 "$here/run.sh" "$guest" "$out" \
+MEMORY=1024 LIMIT=290 "$here/run.sh" "$guest" "$out" \
 	"sh $here/guest-rdma.sh $build $source_folder/docs/FORMATS.md"
 status=$?
 if [ "$status" = 119 ] && [ ! -s "$out/results" ]; then
