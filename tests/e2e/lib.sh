@@ -81,14 +81,16 @@ make_text() {
 	cat "$source_folder"/base/*.h "$source_folder"/engine/*.h >"$1"
 }
 
-# The children of a process that live (zombies are dead), a pid a line.
+# The children of a process that live (zombies are dead), a pid a line. Not by
+# looking at all of /proc: what ends meanwhile would end the look.
 children() {
-	awk -v parent="$1" '
-		FNR == 1 { state = "" }
-		/^State:/ { state = $2 }
-		/^Pid:/ { pid = $2 }
-		/^PPid:/ { if ($2 == parent && state != "Z") print pid }
-	' /proc/[0-9]*/status 2>/dev/null
+	local child state
+	for child in $(cat "/proc/$1/task/"*/children 2>/dev/null); do
+		state=
+		{ read -r state <"/proc/$child/stat"; } 2>/dev/null
+		state=${state##*) }
+		[[ -n $state && $state != Z* ]] && echo "$child"
+	done
 }
 
 # How to run a command in a network of its own, where links can be cut; empty,
