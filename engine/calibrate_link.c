@@ -290,9 +290,10 @@ int calibrate_link(const char *transport, const char *io, struct costs *costs)
 
 	if (!hub || !pair)
 		rc = fail(-ENOMEM, "no memory to measure the links");
-	/* In one process messages are computed where they are read. */
+	/* Where memory is shared messages are computed where they are read. */
 	if (pair)
-		pair->capacity = strcmp(transport, "inproc") == 0
+		pair->capacity = strcmp(transport, "inproc") == 0 ||
+						 strcmp(transport, "shm") == 0
 					 ? SHORT_BYTES
 					 : MAX(bytes, SHORT_BYTES);
 	for (unsigned spin = 0; !rc && spin < 2; spin++) {

@@ -153,9 +153,15 @@ static int begin_folder(const struct pipeline *p,
 	return rc;
 }
 
+struct description {
+	struct world *world; /* sees that this goes on */
+	json_t *files;
+};
+
 static int describe_file(void *argument, const char *path, uint64_t bytes)
 {
-	json_t *files = argument, *entry;
+	const struct description *description = argument;
+	json_t *entry;
 	const char *name = strrchr(path, '/') + 1;
 	char hex[DIGEST_HEX_BYTES];
 	int rc = digest_file(path, hex);
@@ -164,20 +170,22 @@ static int describe_file(void *argument, const char *path, uint64_t bytes)
 		return rc;
 	entry = json_pack("{s:I, s:s}", "bytes", (json_int_t)bytes, "sha256",
 			  hex);
-	if (json_object_set_new(files, name, entry))
+	if (json_object_set_new(description->files, name, entry))
 		return fail(-ENOMEM, "no memory for a manifest");
+	world_note_between(description->world);
 	return 0;
 }
 
 /* Reads every file back: the manifest says what really stands there. */
-static int write_manifest(const char *folder)
+static int write_manifest(struct world *world, const char *folder)
 {
 	char path[FILES_PATH_BYTES];
 	json_t *files = json_object(), *manifest;
+	struct description description = {.world = world, .files = files};
 	int rc = files_join(path, sizeof(path), folder, "manifest.json");
 
 	if (!rc)
-		rc = files_walk(folder, describe_file, files);
+		rc = files_walk(folder, describe_file, &description);
 	manifest = json_pack("{s:i, s:o}", "version", STATE_VERSION, "files",
 			     files);
 	if (!rc && !manifest)
@@ -186,6 +194,80 @@ static int write_manifest(const char *folder)
 		rc = json_write(path, manifest);
 	json_decref(manifest);
 	return rc;
+}
+
+/* ---- verifying ---- */
+
+static int verify_file(const char *folder, const char *name, json_t *entry,
+		       const char *origin)
+{
+	char path[FILES_PATH_BYTES], hex[DIGEST_HEX_BYTES];
+	const char *digest;
+	int64_t bytes;
+	uint64_t size;
+	int rc;
+
+	if (!files_name_is_plain(name) || !json_is_object(entry))
+		return fail(-EINVAL, "%s: '%s' is no file of this folder",
+			    origin, name);
+	rc = json_get_integer(entry, "bytes", 0, INT64_MAX, origin, &bytes);
+	if (!rc)
+		rc = json_get_string(entry, "sha256", origin, &digest);
+	if (!rc)
+		rc = files_join(path, sizeof(path), folder, name);
+	if (rc)
+		return rc;
+	if (!files_exists(path))
+		return fail(-EINVAL, "%s is missing", path);
+	rc = files_size(path, &size);
+	if (rc)
+		return rc;
+	if (size != (uint64_t)bytes)
+		return fail(-EINVAL,
+			    "%s has %" PRIu64
+			    " bytes, its manifest says %" PRId64,
+			    path, size, bytes);
+	rc = digest_file(path, hex);
+	if (!rc && strcmp(hex, digest) != 0)
+		rc = fail(
+			-EINVAL,
+			"%s is damaged: its SHA-256 is not what the manifest says",
+			path);
+	return rc;
+}
+
+/* `world`, if there is one, sees that this goes on. */
+static int verify(struct world *world, const char *folder)
+{
+	char path[FILES_PATH_BYTES];
+	json_t *manifest, *files, *entry;
+	const char *name;
+	int rc = files_join(path, sizeof(path), folder, "manifest.json");
+
+	if (rc)
+		return rc;
+	rc = json_read(path, MANIFEST_LIMIT, &manifest);
+	if (rc)
+		return rc;
+	rc = json_get_object(manifest, "files", path, &files);
+	if (!rc && !json_object_get(files, "state.json"))
+		rc = fail(-EINVAL, "%s does not list state.json", path);
+	if (!rc)
+		json_object_foreach(files, name, entry)
+		{
+			rc = verify_file(folder, name, entry, path);
+			if (rc)
+				break;
+			if (world)
+				world_note_between(world);
+		}
+	json_decref(manifest);
+	return rc;
+}
+
+int checkpoint_verify(const char *folder)
+{
+	return verify(NULL, folder);
 }
 
 /* ---- keeping the newest ---- */
@@ -283,11 +365,12 @@ static int prune(const struct job *job, uint64_t step)
 }
 
 /* The root: all data are on disk; make it a checkpoint. */
-static int finish_folder(const struct job *job, const char *folder,
+static int finish_folder(const struct pipeline *p, const char *folder,
 			 const char *name, uint64_t step)
 {
+	const struct job *job = p->job;
 	char path[FILES_PATH_BYTES];
-	int rc = write_manifest(folder);
+	int rc = write_manifest(p->world, folder);
 
 	if (!rc)
 		rc = files_sync(folder);
@@ -298,7 +381,7 @@ static int finish_folder(const struct job *job, const char *folder,
 	if (!rc)
 		rc = files_rename_durably(folder, path);
 	if (!rc)
-		rc = checkpoint_verify(path);
+		rc = verify(p->world, path);
 	if (!rc)
 		rc = checkpoints_path(path, job->out, "latest");
 	if (!rc)
@@ -364,7 +447,7 @@ int checkpoint_write(struct pipeline *p, uint64_t step)
 	}
 	if (!rc) {
 		if (root)
-			rc = finish_folder(p->job, folder, name, step);
+			rc = finish_folder(p, folder, name, step);
 		rc = agree(p->world, rc);
 	}
 	if (rc && rc != -ECANCELED && root)
@@ -428,71 +511,7 @@ int checkpoint_publish(const struct job *job, uint64_t step)
 	return rc ? rc : files_rename_durably(hidden, to);
 }
 
-/* ---- verifying and finding ---- */
-
-static int verify_file(const char *folder, const char *name, json_t *entry,
-		       const char *origin)
-{
-	char path[FILES_PATH_BYTES], hex[DIGEST_HEX_BYTES];
-	const char *digest;
-	int64_t bytes;
-	uint64_t size;
-	int rc;
-
-	if (!files_name_is_plain(name) || !json_is_object(entry))
-		return fail(-EINVAL, "%s: '%s' is no file of this folder",
-			    origin, name);
-	rc = json_get_integer(entry, "bytes", 0, INT64_MAX, origin, &bytes);
-	if (!rc)
-		rc = json_get_string(entry, "sha256", origin, &digest);
-	if (!rc)
-		rc = files_join(path, sizeof(path), folder, name);
-	if (rc)
-		return rc;
-	if (!files_exists(path))
-		return fail(-EINVAL, "%s is missing", path);
-	rc = files_size(path, &size);
-	if (rc)
-		return rc;
-	if (size != (uint64_t)bytes)
-		return fail(-EINVAL,
-			    "%s has %" PRIu64
-			    " bytes, its manifest says %" PRId64,
-			    path, size, bytes);
-	rc = digest_file(path, hex);
-	if (!rc && strcmp(hex, digest) != 0)
-		rc = fail(
-			-EINVAL,
-			"%s is damaged: its SHA-256 is not what the manifest says",
-			path);
-	return rc;
-}
-
-int checkpoint_verify(const char *folder)
-{
-	char path[FILES_PATH_BYTES];
-	json_t *manifest, *files, *entry;
-	const char *name;
-	int rc = files_join(path, sizeof(path), folder, "manifest.json");
-
-	if (rc)
-		return rc;
-	rc = json_read(path, MANIFEST_LIMIT, &manifest);
-	if (rc)
-		return rc;
-	rc = json_get_object(manifest, "files", path, &files);
-	if (!rc && !json_object_get(files, "state.json"))
-		rc = fail(-EINVAL, "%s does not list state.json", path);
-	if (!rc)
-		json_object_foreach(files, name, entry)
-		{
-			rc = verify_file(folder, name, entry, path);
-			if (rc)
-				break;
-		}
-	json_decref(manifest);
-	return rc;
-}
+/* ---- finding ---- */
 
 static int read_state(const char *folder, struct checkpoint *out)
 {

@@ -246,8 +246,10 @@ static int read_own(struct tensors *t)
 	for (size_t i = 0; !rc && i < item_count(t); i++) {
 		size_t bytes = (size_t)item_bytes(t, i);
 
-		if (bytes)
-			rc = read_item(t, i, 0, item_memory(t, i), bytes);
+		if (!bytes)
+			continue;
+		rc = read_item(t, i, 0, item_memory(t, i), bytes);
+		world_note_between(t->pipeline->world);
 	}
 	return rc;
 }
@@ -441,8 +443,10 @@ static void write_own(struct tensors *t)
 	for (size_t i = 0; !t->rc && i < item_count(t); i++) {
 		size_t bytes = (size_t)item_bytes(t, i);
 
-		if (bytes)
-			(void)!write_item(t, i, 0, item_memory(t, i), bytes);
+		if (!bytes)
+			continue;
+		(void)!write_item(t, i, 0, item_memory(t, i), bytes);
+		world_note_between(t->pipeline->world);
 	}
 }
 

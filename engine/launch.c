@@ -455,7 +455,7 @@ int launch_run(const struct launch *launch, struct launch_result *out)
 		.launch = launch,
 		.signals = {.read_fd = -1, .write_fd = -1},
 	};
-	int rc, priority;
+	int rc, priority = 0;
 
 	*out = (struct launch_result){.failed_rank = -1};
 	rc = check(launch);
@@ -463,9 +463,12 @@ int launch_run(const struct launch *launch, struct launch_result *out)
 		rc = open_all(&supervisor);
 	if (rc == 0) {
 		start_all(&supervisor);
-		priority = threads_raise_priority(); /* to miss no heartbeat */
+		/* To miss no heartbeat; but not at the cost of rank threads. */
+		if (!launch_ranks_are_threads(supervisor.ranks))
+			priority = threads_raise_priority();
 		write_result(&supervisor, out, supervise(&supervisor));
-		threads_restore_priority(priority);
+		if (!launch_ranks_are_threads(supervisor.ranks))
+			threads_restore_priority(priority);
 	} else {
 		out->status = rc;
 		snprintf(out->reason, sizeof(out->reason), "%s",

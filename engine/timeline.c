@@ -1,5 +1,6 @@
 #include "engine/timeline.h"
 #include "base/log.h"
+#include "base/numbers.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -223,4 +224,106 @@ json_t *timeline_to_json(const struct timeline *timeline)
 err:
 	json_decref(rows);
 	return NULL;
+}
+
+/* ---- links ---- */
+
+#define SLOW_FACTOR 4
+
+/* Of one directed link. */
+struct travel {
+	double sum;
+	size_t count;
+};
+
+static double mean(const struct travel *travel)
+{
+	return travel->sum / (double)travel->count;
+}
+
+/* The RECV of the message that a SEND gave away, and on which rank; or NULL. */
+static const struct timeline_event *
+find_receive(const struct timeline *timeline, const struct action *send,
+	     unsigned *rank)
+{
+	bool forward = send->op == ACTION_SEND_FORWARD;
+	unsigned op = forward ? ACTION_RECV_FORWARD : ACTION_RECV_BACKWARD;
+	unsigned stage = forward ? send->stage + 1u : send->stage - 1u;
+
+	if (!forward && (send->op != ACTION_SEND_BACKWARD || send->stage == 0))
+		return NULL;
+	for (*rank = 0; *rank < timeline->ranks; ++*rank) {
+		const struct timeline_row *row = &timeline->rows[*rank];
+
+		for (size_t i = 0; i < row->count; i++) {
+			const struct action *action = &row->events[i].action;
+
+			if (action->op == op && action->stage == stage &&
+			    action->micro_batch == send->micro_batch)
+				return &row->events[i];
+		}
+	}
+	return NULL;
+}
+
+static void add_travels(const struct timeline *timeline, double least,
+			struct travel *travels)
+{
+	for (unsigned from = 0; from < timeline->ranks; from++) {
+		const struct timeline_row *row = &timeline->rows[from];
+
+		for (size_t i = 0; i < row->count; i++) {
+			const struct timeline_event *send = &row->events[i];
+			const struct timeline_event *receive;
+			struct travel *travel;
+			unsigned to;
+
+			receive = find_receive(timeline, &send->action, &to);
+			/* One that nobody waited for came at an unknown time. */
+			if (!receive || (receive->start > send->end &&
+					 receive->end - receive->start < least))
+				continue;
+			travel = &travels[from * timeline->ranks + to];
+			travel->sum += MAX(receive->end - send->end, 0.0);
+			travel->count++;
+		}
+	}
+}
+
+bool timeline_slow_link(const struct timeline *timeline, double least,
+			struct timeline_link *out)
+{
+	size_t pairs = (size_t)timeline->ranks * timeline->ranks;
+	struct travel *travels = calloc(pairs, sizeof(*travels));
+	double *others = calloc(pairs, sizeof(*others));
+	struct timeline_link worst = {.travel = -1};
+	size_t count = 0;
+
+	if (travels && others)
+		add_travels(timeline, least, travels);
+	for (size_t i = 0; travels && others && i < pairs; i++) {
+		if (!travels[i].count)
+			continue;
+		others[count++] = mean(&travels[i]);
+		if (mean(&travels[i]) > worst.travel)
+			worst = (struct timeline_link){
+				.from = (unsigned)(i / timeline->ranks),
+				.to = (unsigned)(i % timeline->ranks),
+				.travel = mean(&travels[i]),
+			};
+	}
+	for (size_t i = 0; i < count; i++) {
+		if (others[i] == worst.travel) {
+			others[i] = others[--count];
+			break;
+		}
+	}
+	worst.usual = count ? numbers_median(others, count) : 0;
+	free(travels);
+	free(others);
+	if (!count || worst.travel < SLOW_FACTOR * worst.usual ||
+	    worst.travel < worst.usual + least)
+		return false;
+	*out = worst;
+	return true;
 }

@@ -59,6 +59,21 @@ struct timeline_share {
 void timeline_share(const struct timeline *timeline, unsigned rank,
 		    struct timeline_share *out);
 
+/* What messages take from one rank to another, on the way, in the mean. */
+struct timeline_link {
+	unsigned from, to;
+	double travel;
+	double usual; /* the median over the other links */
+};
+
+/*
+ * Does one link take far longer than the others (four times as long, and
+ * `least` more)? The worst of them. Only messages that their receiver waited
+ * for tell. Of a failure for lack of memory: false.
+ */
+bool timeline_slow_link(const struct timeline *timeline, double least,
+			struct timeline_link *out);
+
 /*
  * [[["F",stage,micro_batch,start,end], ...], ...], rank by rank; times with 7
  * significant digits; SEND has the arrival as a sixth element where known.

@@ -9,7 +9,7 @@ make_hosts
 make_reference
 make_key "$scratch/key"
 cd "$scratch" || exit 1
-plan 51
+plan 52
 
 # started NAME: waits for all of pids; statuses has what they ended with.
 ended() {
@@ -164,7 +164,9 @@ fi
 if [ "${limited-1}" = 0 ]; then
 	check "a link of 100 Mbit/s shows: ${fast:-?} and ${slow:-?} s a step" \
 		awk "BEGIN { exit !(${slow:-0} > 1.4 * ${fast:-9}) }"
+	in_log "and is named" "messages from rank 2 to rank [13] take" slow.log
 else
+	pass "its name # SKIP no tc with tbf here"
 	pass "a slow link # SKIP no tc with tbf here"
 fi
 

@@ -24,6 +24,7 @@ struct conformance_transport {
 	 * stand no fork, and cases fork.
 	 */
 	bool isolated;
+	bool patient; /* the processor is an emulated one */
 	unsigned kept_fds; /* that such a library opens once, and keeps */
 	const struct conformance_exclusion *exclusions;
 	unsigned exclusion_count;

@@ -203,6 +203,12 @@ tests_transport_test_tcp_fallback_LDADD = $(transport_test_libs)
 tests_transport_test_tcp_fallback_LDFLAGS = $(transport_test_ldflags)
 endif
 
+# 10,000 flips by the kernel; the test has 1,000. Part of `make soak`.
+soak-flips: all
+	$(MAKE) tests/transport/test-flips-bpf$(EXEEXT)
+	FLIPS=10000 tests/transport/test-flips-bpf$(EXEEXT)
+soak: soak-flips
+.PHONY: soak-flips
 
 # Attacks listening sockets; tests/e2e/test-hostile.sh has it do so.
 check_PROGRAMS += tests/transport/hostile

@@ -27,14 +27,10 @@
 		"garbage", "there is no wire"                                  \
 	}
 #define OF_SHM                                                                 \
-	{"overlap",                                                            \
-	 "private memory is filled while its owner calls progress"},           \
-		{"acquired slot", "a slot has two addresses"},                 \
-		{"strangers", "there is no port to knock at"},                 \
+	{"strangers", "there is no port to knock at"},                         \
 		{"bind", "there is no address to bind"},                       \
 		{"two-step hello", "these knock at a TCP port"},               \
 		{"wrong version", "these knock at a TCP port"},                \
-		{"wrong address", "its addresses are names"},                  \
 		{"damaged frames", "there are no frames"},                     \
 		{"damaged payload", "there is no wire"},                       \
 	{                                                                      \
@@ -49,21 +45,6 @@
 		"overlap", "bytes move only while the owner calls progress"    \
 	}
 
-#define OF_SHM                                                                 \
-	{"overlap",                                                            \
-	 "private memory is filled while its owner calls progress"},           \
-		{"acquired slot", "the sender's view of a slot is at another " \
-				  "address"},                                  \
-		{"strangers", "there is no port to knock at"},                 \
-		{"bind", "there is no address to bind"},                       \
-		{"wrong address", "its addresses are names"},                  \
-		{"two-step hello", "these knock at a TCP port"},               \
-		{"wrong version", "these knock at a TCP port"},                \
-		{"damaged frames", "there are no frames"},                     \
-		{"damaged payload", "there is no wire"},                       \
-	{                                                                      \
-		"garbage", "these knock at a TCP port"                         \
-	}
 #define OF_RELAY                                                               \
 	{                                                                      \
 		"refused", "the relay answers in the peer's place"             \
@@ -93,8 +74,6 @@ int main(void)
 		ROW("fault:inproc", "fault:inproc", NULL, of_inproc),
 		ROW("fault:shm", "fault:shm", NULL, of_shm),
 		ROW("fault:tcp/sockets", "fault:tcp", "sockets", of_sockets),
-		ROW("fault:shm", "fault:shm", NULL, of_shm),
-		ROW("delayed shm", "fault:shm:" DELAYS, NULL, of_shm),
 		ROW("delayed inproc", "fault:inproc:" DELAYS, NULL, of_inproc),
 		ROW("delayed shm", "fault:shm:" DELAYS, NULL, of_shm),
 		ROW("delayed tcp/sockets", "fault:tcp:" DELAYS, "sockets",

@@ -45,6 +45,13 @@ struct world {
 	int connected[WORLD_MAX]; /* what connect returned */
 };
 
+/* Time for what takes far less, also on an emulated processor. */
+static inline int64_t patience(const struct conformance_transport *transport,
+			       int64_t ns)
+{
+	return transport->patient ? 4 * ns : ns;
+}
+
 /* Default configs, which a case may change before world_open(). */
 void world_init(struct world *world,
 		const struct conformance_transport *transport, unsigned size);

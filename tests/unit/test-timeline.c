@@ -15,8 +15,8 @@
 #include "base/files.h"
 #include "base/log.h"
 #include "engine/timeline.h"
-#include "tests/unit/cmocka-tap.h"
 #include "engine/trace_json.h"
+#include "tests/unit/cmocka-tap.h"
 
 static void ignore_line(void *argument, enum log_level level, const char *line)
 {
@@ -509,6 +509,37 @@ static void test_trace_full_disk(void **state)
 	assert_int_equal(mkdir(folder->path, 0777), 0);
 }
 
+/* One link of four stages takes 30 times what the others do. */
+static void test_slow_link(void **state)
+{
+	const struct costs costs = {4, 4, 4, 0.1, 0, 0, 0, 0};
+	struct schedule_simulation simulation;
+	struct timeline timeline;
+	struct timeline_link link;
+
+	(void)state;
+	timeline_of("1f1b", 4, 4, &costs, true, &timeline, &simulation);
+	assert_false(timeline_slow_link(&timeline, 0.5, &link));
+	/* Its messages come later, and everything there is that much later. */
+	for (unsigned r = 3; r < 4; r++)
+		for (size_t i = 0; i < timeline.rows[r].count; i++) {
+			struct timeline_event *event =
+				&timeline.rows[r].events[i];
+
+			event->end += 3;
+			if (i > 0)
+				event->start += 3;
+		}
+	assert_true(timeline_slow_link(&timeline, 0.5, &link));
+	assert_int_equal(link.from, 2);
+	assert_int_equal(link.to, 3);
+	assert_true(fabs(link.travel - 3.1) < 0.2);
+	assert_true(fabs(link.usual - 0.1) < 0.05);
+	assert_false(timeline_slow_link(&timeline, 5, &link));
+	timeline_fini(&timeline);
+	schedule_simulation_fini(&simulation);
+}
+
 /* Nothing is left of a trace that is given up or cannot be written. */
 static void test_trace_failures(void **state)
 {
@@ -535,6 +566,7 @@ int main(void)
 		cmocka_unit_test(test_unknown_arrival),
 		cmocka_unit_test(test_every_schedule),
 		cmocka_unit_test(test_json),
+		cmocka_unit_test(test_slow_link),
 		cmocka_unit_test_setup_teardown(test_trace, make_folder,
 						remove_folder),
 		cmocka_unit_test_setup_teardown(test_trace_full_disk,

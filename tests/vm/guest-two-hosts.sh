@@ -1,5 +1,6 @@
 # In each of two guests: one of two ranks on hosts of their own, over rdma. $1: the
-# build folder, $2: the rank, $3: some text; /out/key is the job key. Rank 0 trains
+# build folder, $2: the rank, $3: some text, $4: the transport; /out/key is the
+# job key. Rank 0 trains
 # the reference in one stage as well, and compares.
 cd "$1" || exit 1
 stagecoach=$PWD/stagecoach

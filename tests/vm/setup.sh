@@ -103,9 +103,15 @@ build_initrd() { # folder of the modules
 		2>/dev/null | gzip -1 >initrd.new
 }
 
-[ -s initrd ] && [ -s kernel ] && exit 0
-type apt-get dpkg-deb xz >/dev/null 2>&1 ||
-	die "no apt-get, dpkg-deb or xz to fetch a kernel with"
+# Two tests may want it at once.
+exec 9>lock
+flock 9
+if [ -s kernel ] && [ initrd -nt "$here/guest-init" ] &&
+	[ initrd -nt "$here/setup.sh" ]; then
+	exit 0
+fi
+type apt-get dpkg-deb xz flock >/dev/null 2>&1 ||
+	die "no apt-get, dpkg-deb, xz or flock to fetch a kernel with"
 package=$(find_kernel)
 [ -n "$package" ] || die "apt knows no kernel package (apt-get update)"
 version=${package#linux-image-}

@@ -104,7 +104,10 @@ static int accept_half(const struct bench_side *side, int *out)
 		goto out_close;
 	setsockopt(listener, SOL_SOCKET, SO_RCVTIMEO, &patience,
 		   sizeof(patience));
-	*out = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+	/* A ring of an earlier cell may interrupt us while it ends. */
+	do {
+		*out = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+	} while (*out < 0 && errno == EINTR);
 	if (*out < 0)
 		status = fail(-errno, "bench: accept: %s", strerror(errno));
 out_close:

@@ -193,6 +193,9 @@ static int take_round(struct comparison_entry *entry,
 	return 0;
 }
 
+/* A link is worth a word when its messages take so much longer. */
+#define SLOW_LINK_SECONDS 0.002
+
 /* What all measuring has in common. */
 struct measuring {
 	struct comparison *comparison;
@@ -202,6 +205,21 @@ struct measuring {
 	/* [rounds] what runs of 1f1b cost; NULL: the costs given say it all */
 	struct costs *found;
 };
+
+static void tell_round(unsigned round, const struct comparison_entry *entry)
+{
+	struct timeline_link link;
+	char slow[128] = "";
+
+	if (timeline_slow_link(&entry->measured, SLOW_LINK_SECONDS, &link))
+		snprintf(slow, sizeof(slow),
+			 "; messages from rank %u to rank %u take %.3g ms, on "
+			 "other links %.3g ms",
+			 link.from, link.to, 1000 * link.travel,
+			 1000 * link.usual);
+	log_info("round %u, %s: %.4g s a step%s", round + 1, entry->name,
+		 comparison_step_time(entry), slow);
+}
 
 static int measure_entry(const struct measuring *measuring,
 			 const struct comparison_entry *entry,
@@ -376,8 +394,7 @@ static int measure_round(const struct measuring *measuring, unsigned round)
 		if (!rc)
 			rc = take_round(entry, &found);
 		if (!rc)
-			log_info("round %u, %s: %.4g s a step", round + 1,
-				 entry->name, comparison_step_time(entry));
+			tell_round(round, entry);
 		schedule_measurement_fini(&found);
 	}
 	return rc;

@@ -33,6 +33,10 @@ static bool endpoint_available(const struct transport_config *config, char *why,
 {
 	struct sockaddr_storage local;
 
+	if (config->wire == TRANSPORT_WIRE_ENCRYPTED) {
+		snprintf(why, size, "RDMA data cannot be encrypted");
+		return false;
+	}
 	return rdma_devices_choose(config->bind, &local, why, size) == 0;
 }
 
@@ -147,6 +151,11 @@ static int prepare(struct rdma_endpoint *endpoint)
 	char why[160];
 	int status;
 
+	if (config->wire == TRANSPORT_WIRE_ENCRYPTED)
+		return fail(-EOPNOTSUPP,
+			    "rdma: RDMA data cannot be encrypted: use "
+			    "--transport tcp, or --wire authentic, which "
+			    "protects how links are set up");
 	endpoint->links = calloc(config->size, sizeof(*endpoint->links));
 	endpoint->link_of = calloc(config->size, sizeof(*endpoint->link_of));
 	endpoint->polls = calloc(config->size + 3, sizeof(*endpoint->polls));
@@ -465,6 +474,7 @@ static int endpoint_query(const struct transport_endpoint *base, unsigned peer,
 	*out = (struct transport_link_info){
 		.transport = "rdma",
 		.status = usable(link),
+		.wire = TRANSPORT_WIRE_CHECKED, /* the data, by the devices */
 		.zero_copy = true,
 		.registered = true,
 		.messages_sent = link->messages_sent,

@@ -15,8 +15,9 @@
  * nobody writes any more), and a byte on it is the bell of a rank that sleeps.
  * That rather than a futex, because a sleeper has to hear all its links, a
  * hang-up and wake_fd, all of which poll does; rather than an eventfd, which
- * all peers would share and one could set to blocking. Waking a process takes
- * the scheduler 5 to 50 us; what writes the bell takes one of them.
+ * all peers would share and one could set to blocking. What it costs: half a
+ * round trip of 8 bytes, asleep, was 4.8 us, by eventfd (inproc) 5.0, by
+ * FUTEX_WAIT in a loop that does nothing else 3.2; spinning it is 0.2 to 0.4.
  *
  * memory.c makes and maps memfds, connect.c builds links, link.c moves
  * messages, wait.c spins and sleeps, endpoint.c answers the facade.

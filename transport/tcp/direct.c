@@ -188,6 +188,7 @@ bool tcp_sleep_in_receive(struct tcp_endpoint *endpoint, int64_t deadline_ns,
 	if (!link)
 		return false;
 	receive(endpoint, link, MSG_WAITALL);
+	endpoint->looked_ns = clock_now_ns();
 	return true;
 }
 
@@ -216,10 +217,14 @@ int tcp_spin(struct tcp_endpoint *endpoint, int64_t deadline_ns, int wake_fd,
 {
 	struct pollfd wake = {.fd = wake_fd, .events = POLLIN};
 	int64_t budget_ns = endpoint->spin.budget_ns;
-	int64_t now = clock_now_ns();
-	int64_t until_ns = MIN(now + budget_ns, deadline_ns);
 	unsigned spins = 0;
+	int64_t until_ns;
+	int64_t now;
 
+	if (!budget_ns)
+		return -ETIMEDOUT;
+	now = clock_now_ns();
+	until_ns = MIN(now + budget_ns, deadline_ns);
 	while (now < until_ns) {
 		switch (move(endpoint)) {
 		case TCP_MOVED_MESSAGE:

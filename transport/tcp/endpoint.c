@@ -12,6 +12,9 @@
 #include "base/log.h"
 #include "transport/tcp/tcp.h"
 
+/* So old a look at the sockets is as good as a new one. */
+#define FRESH_NS (20 * NS_PER_US)
+
 /* How long close waits for sent bytes to reach the peer's kernel. */
 #define LINGER_NS NS_PER_SECOND
 
@@ -293,6 +296,18 @@ static bool has_news(const struct tcp_endpoint *endpoint)
 	return has_completions(endpoint);
 }
 
+/*
+ * A receive that slept took what there was: one look at the sockets so soon
+ * after that is spared, as its caller is about to sleep again.
+ */
+static bool has_just_looked(struct tcp_endpoint *endpoint)
+{
+	int64_t looked_ns = endpoint->looked_ns;
+
+	endpoint->looked_ns = 0;
+	return looked_ns && clock_now_ns() - looked_ns < FRESH_NS;
+}
+
 static int endpoint_progress(struct transport_endpoint *base,
 			     struct transport_completion *out,
 			     unsigned capacity)
@@ -305,7 +320,7 @@ static int endpoint_progress(struct transport_endpoint *base,
 	int status = 0;
 
 	/* What wait or a post has brought is told first, and at once. */
-	if (!has_completions(endpoint))
+	if (!has_completions(endpoint) && !has_just_looked(endpoint))
 		status = endpoint->backend->poll(endpoint);
 	for (i = 0; i < links; i++) {
 		link = &endpoint->links[(endpoint->next + i) % links];

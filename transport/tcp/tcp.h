@@ -22,8 +22,8 @@
 #include "transport/transport_ops.h"
 #include "transport/wire.h"
 
-#define TCP_STAGE_BYTES ((size_t)4096)
-#define TCP_PATIENCE_NS (100 * NS_PER_MS) /* of a socket: SO_RCVTIMEO */
+#define TCP_STAGE_BYTES ((size_t)4096 + 128) /* a page, and what frames it */
+#define TCP_PATIENCE_NS (100 * NS_PER_MS)    /* of a socket: SO_RCVTIMEO */
 
 /* Of a frame on its way: header, payload, tag. */
 #define TCP_PARTS 3
@@ -86,7 +86,8 @@ struct tcp_endpoint {
 	unsigned *link_of; /* by rank: 1 + index, 0: none */
 	int listener;      /* -1: none */
 	struct transport_spin spin;
-	unsigned next;        /* whose turn it is in progress */
+	int64_t looked_ns; /* when a receive that slept came back; 0: a while */
+	unsigned next;     /* whose turn it is in progress */
 	int64_t next_look_ns; /* watch.c */
 	uint64_t strangers;   /* strangers.c */
 	int64_t next_stranger_ns;
