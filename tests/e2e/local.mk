@@ -5,6 +5,7 @@ E2E_TESTS = \
 	tests/e2e/test-same-bits-schedules.sh \
 	tests/e2e/test-large-shape.sh \
 	tests/e2e/test-failures.sh \
+	tests/e2e/test-hostile.sh \
 	tests/e2e/test-liveness.sh \
 	tests/e2e/test-plan.sh \
 	tests/e2e/test-stores.sh \
@@ -13,7 +14,6 @@ E2E_TESTS = \
 E2E_SHORT_TESTS = \
 	tests/e2e/test-bench.sh \
 	tests/e2e/test-faults.sh \
-	tests/e2e/test-hostile.sh \
 	tests/e2e/test-misuse.sh \
 	tests/e2e/test-trace.sh \
 	tests/e2e/test-short-run.sh

@@ -36,6 +36,15 @@ tests_transport_test_tcp_silence_CPPFLAGS = $(TEST_CPPFLAGS)
 tests_transport_test_tcp_silence_LDADD = $(transport_test_libs)
 tests_transport_test_tcp_silence_LDFLAGS = $(transport_test_ldflags)
 
+check_PROGRAMS += tests/transport/test-tcp-wires
+TESTS += tests/transport/test-tcp-wires
+tests_transport_test_tcp_wires_SOURCES = \
+	tests/transport/test-tcp-wires.c \
+	tests/transport/world.c tests/transport/world.h
+tests_transport_test_tcp_wires_CPPFLAGS = $(TEST_CPPFLAGS)
+tests_transport_test_tcp_wires_LDADD = $(transport_test_libs)
+tests_transport_test_tcp_wires_LDFLAGS = $(transport_test_ldflags)
+
 conformance_sources = \
 	tests/transport/conformance.c tests/transport/conformance.h \
 	tests/transport/conformance-connect.c \
