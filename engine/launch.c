@@ -26,11 +26,12 @@
 #define REAP_NS          (5 * NS_PER_SECOND)  /* after SIGKILL */
 #define GIVE_UP_NS       (2 * NS_PER_SECOND)  /* after it, on other hosts */
 #define CORES_MAX        4096
-#define LINKS_BYTES      256
+#define LINKS_BYTES      1024
 
 struct supervisor {
 	const struct launch *launch;
-	char (*links)[LINKS_BYTES]; /* [ranks], with hosts: what each uses */
+	char (*links)[LINKS_BYTES]; /* [ranks]: what each uses; NULL: quiet */
+	char alike[LINKS_BYTES];    /* what all links are, or "" */
 	unsigned links_known;
 	char key[SECURE_KEY_TEXT_BYTES]; /* of links on this host, if any */
 	struct launch_ranks *ranks;
@@ -148,14 +149,32 @@ static void show_ranks(const struct supervisor *supervisor)
 	}
 }
 
+/* On this host alone it is one line, unless they differ. */
+static void show_links(const struct supervisor *supervisor)
+{
+	if (supervisor->launch->hosts) {
+		show_ranks(supervisor);
+	} else if (supervisor->alike[0]) {
+		log_info("links: %s", supervisor->alike);
+	} else if (supervisor->launch->ranks > 1) {
+		for (unsigned i = 0; i < supervisor->launch->ranks; i++)
+			log_info("rank %u: %s", i, supervisor->links[i]);
+	}
+}
+
 static void note_links(struct supervisor *supervisor, unsigned rank,
-		       const char *links)
+		       const char *links, const char *alike)
 {
 	if (supervisor->links[rank][0])
 		return; /* later epochs are not told of */
 	snprintf(supervisor->links[rank], LINKS_BYTES, "%s", links);
-	if (++supervisor->links_known == supervisor->launch->ranks)
-		show_ranks(supervisor);
+	if (!supervisor->links_known++)
+		snprintf(supervisor->alike, LINKS_BYTES, "%s",
+			 alike ? alike : "");
+	else if (!alike || strcmp(alike, supervisor->alike) != 0)
+		supervisor->alike[0] = '\0';
+	if (supervisor->links_known == supervisor->launch->ranks)
+		show_links(supervisor);
 }
 
 static void take_event(void *argument, unsigned rank, const json_t *event)
@@ -170,7 +189,8 @@ static void take_event(void *argument, unsigned rank, const json_t *event)
 		return;
 	}
 	if (supervisor->links && links[0])
-		note_links(supervisor, rank, links);
+		note_links(supervisor, rank, links,
+			   json_string_value(json_object_get(event, "alike")));
 }
 
 static void request_stop(struct supervisor *supervisor)
@@ -390,11 +410,10 @@ static int choose_links(struct supervisor *supervisor,
 	unsigned char key[SECURE_KEY_BYTES];
 	int rc;
 
-	if (launch->hosts) {
+	if (launch->hosts)
 		hosts_links(launch->hosts, links);
-		if (!launch->quiet)
-			supervisor->links = calloc(launch->ranks, LINKS_BYTES);
-	}
+	if (!launch->quiet)
+		supervisor->links = calloc(launch->ranks, LINKS_BYTES);
 	links->wire = launch->wire;
 	if (links->key || !launch->wire || strcmp(launch->wire, "auto") == 0 ||
 	    strcmp(launch->wire, "checked") == 0)

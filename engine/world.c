@@ -293,11 +293,31 @@ err_decref:
 	return rc;
 }
 
-/* For the line about this rank: "links: 0 tcp/uring, 2 tcp/uring". */
-static void tell_links(struct world *world, const unsigned *peers,
-		       unsigned count)
+#define LINK_BYTES 200
+
+/* "tcp/uring authentic (another host, no RDMA device)": what and why. */
+static void describe_link(const struct transport_link_info *info, char *out,
+			  size_t size)
 {
+	const char *io = strcmp(info->io, "memory") == 0 ? "" : info->io;
+
+	snprintf(out, size, "%s%s%s%s%s (%.*s)", info->transport,
+		 io[0] ? "/" : "", io, info->wire && io[0] ? " " : "",
+		 info->wire && io[0] ? wire_mode_text(info->wire) : "",
+		 (int)strcspn(info->reason, ";"), info->reason);
+}
+
+/*
+ * For the line about this rank: "links to 0 shm (one host), 2 tcp/uring (...)";
+ * and what all of them are, if they are alike.
+ */
+static json_t *describe_links(struct world *world, const unsigned *peers,
+			      unsigned count)
+{
+	char link[LINK_BYTES], first[LINK_BYTES] = "";
+	struct transport_link_info info;
 	struct text_builder text;
+	bool alike = true;
 	json_t *event;
 	char *links;
 
@@ -306,21 +326,31 @@ static void tell_links(struct world *world, const unsigned *peers,
 				   : count == 1 ? "link to"
 						: "links to");
 	for (unsigned i = 0; i < count; i++) {
-		struct transport_link_info info;
-
-		if (transport_query(world->endpoint, peers[i], &info) == 0)
-			text_builder_append(
-				&text, "%s %u %s/%s%s%s", i ? "," : "",
-				peers[i], info.transport, info.io,
-				info.wire ? " " : "",
-				info.wire ? wire_mode_text(info.wire) : "");
+		if (transport_query(world->endpoint, peers[i], &info))
+			continue;
+		describe_link(&info, link, sizeof(link));
+		if (!first[0])
+			memcpy(first, link, sizeof(first));
+		alike &= strcmp(first, link) == 0;
+		text_builder_append(&text, "%s %u %s", i ? "," : "", peers[i],
+				    link);
 	}
 	links = text_builder_finish(&text);
-	event = links ? json_pack("{s:s}", "links", links) : NULL;
+	event = links ? json_pack("{s:s, s:s*}", "links", links, "alike",
+				  alike ? first : NULL)
+		      : NULL;
+	free(links);
+	return event;
+}
+
+static void tell_links(struct world *world, const unsigned *peers,
+		       unsigned count)
+{
+	json_t *event = describe_links(world, peers, count);
+
 	if (event && world_event(world, event) < 0)
 		log_debug("the links could not be told");
 	json_decref(event);
-	free(links);
 }
 
 int world_connect(struct world *world, const unsigned *peers, unsigned count,

@@ -237,6 +237,19 @@ static int wrap_transport(const struct options *options, char *room,
 	return 0;
 }
 
+/*
+ * A key given for ranks that are all on this host asks for links that prove
+ * one: launch_run() then makes a key of its own for them.
+ */
+static const char *choose_wire(const struct options *options)
+{
+	const char *wire = options_string(options, "wire");
+
+	if (strcmp(wire, "auto") == 0 && options_string(options, "key-file"))
+		return "authentic";
+	return wire;
+}
+
 int job_options_launch(const struct options *options, const struct job *job,
 		       void (*event)(void *argument, unsigned rank,
 				     const json_t *event),
@@ -255,7 +268,7 @@ int job_options_launch(const struct options *options, const struct job *job,
 		.heartbeat_timeout_ns =
 			timeout_ns(options, "heartbeat-timeout"),
 		.stall_timeout_ns = timeout_ns(options, "stall-timeout"),
-		.wire = options_string(options, "wire"),
+		.wire = choose_wire(options),
 		.job = json,
 		.quiet = job->kind != JOB_TRAIN,
 		.rank_main = run_rank,

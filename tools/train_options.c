@@ -5,6 +5,7 @@
 #include "engine/host.h"
 #include "model/io/hf_config.h"
 #include "schedules/schedule.h"
+#include "tools/hosts_options.h"
 #include "tools/job_options.h"
 
 #include <errno.h>
@@ -210,6 +211,17 @@ static int read_costs(struct splitting *s, const char *text)
 	return rc;
 }
 
+/* Where auto chooses: what it takes between ranks of one host, or of several. */
+static const char *link_to_measure(const struct splitting *s)
+{
+	const char *transport =
+		job_options_transport(s->options, s->job->ranks);
+
+	if (strcmp(transport, "auto") != 0)
+		return transport;
+	return hosts_options_current() ? "tcp" : "shm";
+}
+
 static int find_costs(struct splitting *s)
 {
 	const char *text = options_string(s->options, "costs");
@@ -222,9 +234,9 @@ static int find_costs(struct splitting *s)
 		return read_costs(s, text);
 	rc = measure_costs(s);
 	if (!rc && s->measured && s->everything && s->job->ranks > 1)
-		rc = calibrate_link(
-			job_options_transport(s->options, s->job->ranks),
-			options_string(s->options, "tcp-io"), &s->out->costs);
+		rc = calibrate_link(link_to_measure(s),
+				    options_string(s->options, "tcp-io"),
+				    &s->out->costs);
 	return rc;
 }
 

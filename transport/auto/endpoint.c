@@ -29,6 +29,10 @@ static int open_child(struct auto_endpoint *endpoint, enum auto_kind kind,
 		return 0;
 	}
 	if (ops->available && !ops->available(config, why, sizeof(why))) {
+		/* How to get one is for the list of devices to say. */
+		why[strcspn(why, "(")] = '\0';
+		while (why[0] && why[strlen(why) - 1] == ' ')
+			why[strlen(why) - 1] = '\0';
 		lacks(child, "%s", why);
 		return 0;
 	}
