@@ -663,11 +663,16 @@ static int time_is_up(const struct meeting *meeting, int64_t timeout_ns)
 				" rank %u (it has not called)", peer);
 	}
 	return fail(-ETIMEDOUT,
-		    "%s: rank %u has tried for %.1f s to connect; missing:%s%s",
+		    "%s: rank %u has tried for %.1f s to connect; "
+		    "missing:%s%s%s",
 		    meeting->endpoint->name,
 		    meeting->endpoint->base.config.rank,
 		    clock_seconds(timeout_ns), list,
-		    describe_strangers(meeting, strangers, sizeof(strangers)));
+		    describe_strangers(meeting, strangers, sizeof(strangers)),
+		    strcmp(meeting->endpoint->name, "shm") == 0
+			    ? "; shm is for ranks of one host (--transport "
+			      "auto takes it only there)"
+			    : "");
 }
 
 /* Once for all of them, however many there were. */
