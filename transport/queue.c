@@ -88,6 +88,24 @@ bool transport_queue_report(struct transport_queue *queue,
 	return true;
 }
 
+unsigned transport_queue_report_link(struct transport_queue *receive,
+				     struct transport_queue *send,
+				     unsigned peer,
+				     struct transport_completion *out,
+				     unsigned capacity)
+{
+	unsigned count = 0;
+
+	while (count < capacity &&
+	       transport_queue_report(receive, TRANSPORT_RECEIVED, peer,
+				      &out[count]))
+		count++;
+	while (count < capacity &&
+	       transport_queue_report(send, TRANSPORT_SENT, peer, &out[count]))
+		count++;
+	return count;
+}
+
 bool transport_queue_uses(const struct transport_queue *queue, const void *base,
 			  size_t bytes)
 {

@@ -73,6 +73,13 @@ bool transport_queue_report(struct transport_queue *queue,
 			    enum transport_event event, unsigned peer,
 			    struct transport_completion *out);
 
+/* As many as there is room for of a link's: first what was received. */
+unsigned transport_queue_report_link(struct transport_queue *receive,
+				     struct transport_queue *send,
+				     unsigned peer,
+				     struct transport_completion *out,
+				     unsigned capacity);
+
 /* Does anything in [done, reserved) touch [base, base + bytes)? */
 bool transport_queue_uses(const struct transport_queue *queue, const void *base,
 			  size_t bytes);

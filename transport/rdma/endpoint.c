@@ -403,22 +403,6 @@ static int endpoint_post_recv(struct transport_endpoint *base, unsigned peer,
 	return status;
 }
 
-static unsigned report(struct rdma_link *link, struct transport_completion *out,
-		       unsigned capacity)
-{
-	unsigned count = 0;
-
-	while (count < capacity &&
-	       transport_queue_report(&link->receive, TRANSPORT_RECEIVED,
-				      link->peer, &out[count]))
-		count++;
-	while (count < capacity &&
-	       transport_queue_report(&link->send, TRANSPORT_SENT, link->peer,
-				      &out[count]))
-		count++;
-	return count;
-}
-
 static int endpoint_progress(struct transport_endpoint *base,
 			     struct transport_completion *out,
 			     unsigned capacity)
@@ -435,7 +419,9 @@ static int endpoint_progress(struct transport_endpoint *base,
 
 		if (!status && !link->cancelled)
 			status = link->status;
-		count += report(link, out + count, capacity - count);
+		count += transport_queue_report_link(
+			&link->receive, &link->send, link->peer, out + count,
+			capacity - count);
 	}
 	if (links)
 		endpoint->next = (endpoint->next + 1) % links;

@@ -242,22 +242,6 @@ static int shm_post_recv(struct transport_endpoint *base, unsigned peer,
 	return status;
 }
 
-static unsigned report(struct shm_link *link, struct transport_completion *out,
-		       unsigned capacity)
-{
-	unsigned count = 0;
-
-	while (count < capacity &&
-	       transport_queue_report(&link->receive, TRANSPORT_RECEIVED,
-				      link->peer, &out[count]))
-		count++;
-	while (count < capacity &&
-	       transport_queue_report(&link->send, TRANSPORT_SENT, link->peer,
-				      &out[count]))
-		count++;
-	return count;
-}
-
 static int shm_progress(struct transport_endpoint *base,
 			struct transport_completion *out, unsigned capacity)
 {
@@ -274,7 +258,9 @@ static int shm_progress(struct transport_endpoint *base,
 			continue;
 		if (!status && !link->cancelled)
 			status = link->status;
-		count += report(link, out + count, capacity - count);
+		count += transport_queue_report_link(
+			&link->receive, &link->send, link->peer, out + count,
+			capacity - count);
 	}
 	if (links)
 		endpoint->next = (endpoint->next + 1) % links;

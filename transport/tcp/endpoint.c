@@ -254,22 +254,6 @@ static int endpoint_post_recv(struct transport_endpoint *base, unsigned peer,
 	return 0;
 }
 
-static unsigned report(struct tcp_link *link, struct transport_completion *out,
-		       unsigned capacity)
-{
-	unsigned count = 0;
-
-	while (count < capacity &&
-	       transport_queue_report(&link->receive, TRANSPORT_RECEIVED,
-				      link->peer, &out[count]))
-		count++;
-	while (count < capacity &&
-	       transport_queue_report(&link->send, TRANSPORT_SENT, link->peer,
-				      &out[count]))
-		count++;
-	return count;
-}
-
 /* Finished and not yet reported. */
 static bool has_completions(const struct tcp_endpoint *endpoint)
 {
@@ -326,7 +310,9 @@ static int endpoint_progress(struct transport_endpoint *base,
 		link = &endpoint->links[(endpoint->next + i) % links];
 		if (!status && !link->cancelled)
 			status = link->status;
-		count += report(link, out + count, capacity - count);
+		count += transport_queue_report_link(
+			&link->receive, &link->send, link->peer, out + count,
+			capacity - count);
 	}
 	if (links)
 		endpoint->next = (endpoint->next + 1) % links;
