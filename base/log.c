@@ -88,14 +88,24 @@ static void log_to_stderr(enum log_level level, const char *text)
 	}
 }
 
+/* Some messages begin with the rank, for those who log without identity. */
+static bool names_itself(const char *message)
+{
+	size_t length = strlen(thread_identity);
+
+	return !length || (strncmp(message, thread_identity, length) == 0 &&
+			   message[length] == ':');
+}
+
 static void log_emit(enum log_level level, const char *message)
 {
+	bool named = names_itself(message);
 	char line[LOG_LINE_BYTES + 72];
 
 	if ((int)level > atomic_load(&log_level_now))
 		return;
-	snprintf(line, sizeof(line), "%s%s%s", thread_identity,
-		 thread_identity[0] ? ": " : "", message);
+	snprintf(line, sizeof(line), "%s%s%s", named ? "" : thread_identity,
+		 named ? "" : ": ", message);
 	if (thread_inside) {
 		log_to_stderr(level, line);
 		return;

@@ -23,6 +23,7 @@ struct agent_config {
 	const char *interface;     /* NULL: by the route to the coordinator */
 	const char *meeting_file;  /* where its address may be found, or NULL */
 	const unsigned char *key;  /* TRANSPORT_KEY_BYTES, or NULL */
+	const char *wire;          /* "authentic": what it asks for; or NULL */
 	int64_t start_timeout_ns;  /* 0: HOSTS_START_TIMEOUT_NS */
 	int input_fd;              /* -1, or: its end is ours as well */
 	const char *const *program; /* of ranks; as in struct launch */

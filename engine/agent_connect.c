@@ -186,7 +186,8 @@ static json_t *make_join(const struct agent_config *config,
 	free(cores);
 	hosts_own_name(host, sizeof(host), machine, sizeof(machine));
 	return json_pack(
-		"{s:i, s:s, s:s, s:i, s:i, s:i, s:s, s:s, s:i, s:s, s:s, s:s}",
+		"{s:i, s:s, s:s, s:i, s:i, s:i, s:s, s:s, s:i, s:s, s:s, s:s, "
+		"s:s*}",
 		"version", CONTROL_VERSION, "program", PACKAGE_VERSION, "job",
 		place->job, "rank", (int)place->rank, "count",
 		(int)MAX(config->count, 1), "size", (int)place->size, "host",
@@ -195,7 +196,7 @@ static json_t *make_join(const struct agent_config *config,
 		config->launcher ? config->launcher
 				 : place_launcher(place->source),
 		"address", address_text(own, false, address, sizeof(address)),
-		"cores", text);
+		"cores", text, "wire", config->wire);
 }
 
 static int take_answer(struct search *search, enum control_kind kind,
@@ -309,6 +310,12 @@ static int try_address(struct search *search, const struct address *to,
 	int fd, rc;
 
 	address_text(to, true, search->tried, sizeof(search->tried));
+	if (!search->config->key && !address_is_loopback(to)) {
+		note_why(search, "it is beyond this host, where a job needs a "
+				 "key: give --key-file, as rank 0 has it");
+		search->final = true;
+		return -EACCES;
+	}
 	rc = connect_to(search->config, to, deadline_ns, &fd);
 	if (rc < 0) {
 		note_why(search, "%s", strerror(-rc));
@@ -420,7 +427,7 @@ static int not_found(const struct search *search)
 			    place->rank);
 	return fail(-ETIMEDOUT,
 		    "rank %u could not reach the coordinator (rank 0) at %s "
-		    "within its start timeout: %s%s",
+		    "in time (--start-timeout): %s%s",
 		    place->rank, search->tried, search->why,
 		    loopback ? "; that address is this host itself: if rank 0 "
 			       "runs on another, name that one"

@@ -37,6 +37,7 @@ struct hosts_config {
 	const char *interface;       /* NULL: found */
 	const char *meeting_file;    /* in a shared folder, or NULL */
 	const unsigned char *key;    /* TRANSPORT_KEY_BYTES, or NULL */
+	const char *wire;            /* "authentic": as all shall ask for */
 	int64_t start_timeout_ns;    /* 0: HOSTS_START_TIMEOUT_NS */
 };
 

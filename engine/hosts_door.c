@@ -228,6 +228,7 @@ void hosts_visitors_expire(struct hosts *hosts)
 
 struct join {
 	const char *program, *job, *host, *machine, *launcher, *address, *cores;
+	const char *wire; /* NULL: as rank 0 says */
 	int64_t version, rank, count, size, pid;
 };
 
@@ -251,7 +252,8 @@ static int read_join(const json_t *message, struct join *join)
 	    json_get_string(message, "machine", origin, &join->machine) < 0 ||
 	    json_get_string(message, "launcher", origin, &join->launcher) < 0 ||
 	    json_get_string(message, "address", origin, &join->address) < 0 ||
-	    json_get_string(message, "cores", origin, &join->cores) < 0)
+	    json_get_string(message, "cores", origin, &join->cores) < 0 ||
+	    json_get_string_or(message, "wire", NULL, origin, &join->wire) < 0)
 		return -EPROTO;
 	return 0;
 }
@@ -283,6 +285,14 @@ static bool check_join(struct hosts *hosts, struct hosts_visitor *visitor,
 		       "rank %" PRId64 " says the world has %" PRId64
 		       " ranks, rank 0 says %u",
 		       join->rank, join->size, hosts->size);
+		return false;
+	}
+	if (join->wire && hosts->config.wire &&
+	    strcmp(join->wire, hosts->config.wire) != 0) {
+		refuse(hosts, visitor,
+		       "rank %" PRId64 " asks for links that are %.20s "
+		       "(--wire), rank 0 for %s ones: give all the same",
+		       join->rank, join->wire, hosts->config.wire);
 		return false;
 	}
 	if (join->rank + join->count > (int64_t)hosts->size) {

@@ -203,8 +203,9 @@ static void request_stop(struct supervisor *supervisor)
 		return;
 	}
 	supervisor->interrupted = true;
-	coordinator_abort(supervisor->coordinator, -EINTR,
-			  "interrupted: stopped at once, without a checkpoint");
+	coordinator_abort(
+		supervisor->coordinator, -EINTR,
+		"interrupted: stopped at once; what is not in a checkpoint is lost");
 }
 
 /* The ranks have groups of their own: Ctrl-Z does not reach them. */
@@ -388,6 +389,10 @@ static int check(const struct launch *launch)
 	    !launch->rank_main)
 		return fail(-EINVAL, "transport inproc: no work for the ranks' "
 				     "threads was given");
+	/* Once here, rather than by every rank. */
+	if (launch->transport && strncmp(launch->transport, "fault:", 6) != 0 &&
+	    transport_check(launch->transport))
+		return -EOPNOTSUPP;
 	if (!launch->hosts)
 		return 0;
 	if (launch->transport && strcmp(launch->transport, "inproc") == 0)

@@ -46,7 +46,6 @@ static const struct option_spec table[] = {
 	 .help = "tokens a sequence (default: the model's positions, at most 1024)"},
 	{.name = "json", .kind = OPTION_FLAG, .help = "print a JSON object"},
 	JOB_OPTIONS_PIPELINE,
-	HOSTS_OPTIONS,
 	{.name = "micro-batches",
 	 .letter = 'M',
 	 .kind = OPTION_INTEGER,
@@ -63,6 +62,7 @@ static const struct option_spec table[] = {
 	 .minimum = 1,
 	 .maximum = 65535,
 	 .help = "sequences a micro-batch"},
+	HOSTS_OPTIONS,
 	{.name = NULL},
 };
 

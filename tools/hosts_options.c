@@ -4,6 +4,7 @@
 #include "base/files.h"
 #include "base/log.h"
 #include "base/text.h"
+#include "engine/address.h"
 #include "engine/agent.h"
 #include "transport/secure/secure.h"
 
@@ -54,6 +55,25 @@ void hosts_options_end(int status)
 	explicit_bzero(here.key, sizeof(here.key));
 }
 
+/* Every rank has to know the port: rank 0 cannot choose one. */
+static int check_ports(const char *list)
+{
+	int rc = 0;
+
+	while (list && !rc) {
+		char host[ADDRESS_HOST_BYTES];
+		unsigned port;
+
+		rc = address_split(list, host, &port, &list);
+		if (!rc && !port)
+			rc = fail(
+				-EINVAL,
+				"--coordinator %s needs a port, e.g. %s:29500",
+				host, host);
+	}
+	return rc;
+}
+
 static int find_place(const struct options *options)
 {
 	struct place_flags flags = {
@@ -66,6 +86,8 @@ static int find_place(const struct options *options)
 		.coordinator = options_string(options, "coordinator"),
 	};
 
+	if (flags.coordinator && check_ports(flags.coordinator))
+		return -EINVAL;
 	return place_find(&flags, (const char *const *)environ, &here.place);
 }
 
@@ -138,6 +160,16 @@ static const char *meeting_file(void)
 	return here.meeting_file[0] ? here.meeting_file : NULL;
 }
 
+/* What --wire comes to: auto follows from the key. */
+static const char *wire_asked(const struct options *options)
+{
+	const char *wire = options_string(options, "wire");
+
+	if (strcmp(wire, "auto") != 0)
+		return wire;
+	return here.keyed ? "authentic" : "checked";
+}
+
 static int serve(const struct options *options)
 {
 	struct agent_config config = {
@@ -146,6 +178,7 @@ static int serve(const struct options *options)
 		.interface = options_string(options, "interface"),
 		.meeting_file = meeting_file(),
 		.key = here.keyed ? here.key : NULL,
+		.wire = wire_asked(options),
 		.start_timeout_ns = start_timeout_ns(options),
 		.input_fd = -1,
 	};
@@ -179,6 +212,7 @@ static int gather(const struct options *options)
 		.interface = options_string(options, "interface"),
 		.meeting_file = meeting_file(),
 		.key = here.keyed ? here.key : NULL,
+		.wire = wire_asked(options),
 		.start_timeout_ns = start_timeout_ns(options),
 	};
 	int rc = hosts_open(&config, &here.hosts);

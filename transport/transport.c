@@ -13,11 +13,8 @@
 #include "transport/transport_ops.h"
 
 static const struct transport_ops *const kinds[] = {
-	&transport_auto_ops,
-	&transport_inproc_ops,
-	&transport_rdma_ops,
-	&transport_shm_ops,
-	&transport_tcp_ops,
+	&transport_auto_ops, &transport_inproc_ops, &transport_rdma_ops,
+	&transport_shm_ops,  &transport_tcp_ops,
 };
 
 /* close() has no result: it waits this long, then says what it leaves. */
@@ -132,6 +129,23 @@ static int copy_all(struct transport_config *config)
 		return 0;
 	free_copies(config);
 	return fail(-ENOMEM, "transport: no memory for an endpoint");
+}
+
+int transport_check(const char *kind)
+{
+	const struct transport_ops *ops = transport_find_ops(kind);
+	struct transport_config config;
+	char why[160] = "";
+
+	if (!ops)
+		return refuse_kind(kind);
+	transport_config_default(&config);
+	if (!ops->available || ops->available(&config, why, sizeof(why)))
+		return 0;
+	return fail(-EOPNOTSUPP,
+		    "--transport %s: %s; --transport auto does "
+		    "without",
+		    kind, why);
 }
 
 int transport_open(const struct transport_config *config,

@@ -116,6 +116,12 @@ struct transport_config {
 void transport_config_default(struct transport_config *config);
 
 /*
+ * Can transport_open() succeed here for this kind? -EOPNOTSUPP, logged, with
+ * what is missing.
+ */
+int transport_check(const char *kind) MUST_CHECK;
+
+/*
  * The meeting place of the endpoints of one process; `size` ranks. Outlives its
  * endpoints; thread-safe; may serve any number of epochs one after another.
  */

@@ -9,7 +9,7 @@ make_hosts
 make_reference
 make_key "$scratch/key"
 cd "$scratch" || exit 1
-plan 52
+plan 57
 
 # started NAME: waits for all of pids; statuses has what they ended with.
 ended() {
@@ -83,6 +83,8 @@ ended
 same_weights "three ranks here, one there" uneven uneven.*
 in_log "none of the three is called 127.0.0.1" \
 	"rank 1: stage 1, host hosta (10.77.0.1)" uneven.0
+in_log "shared memory there, tcp between" \
+	"rank 2: .*links to .*1 shm (one host).* 3 tcp" uneven.0
 
 # ---- torchrun's variables ----
 
@@ -301,6 +303,22 @@ in_log "a wrong key: told there" "key" keys.3
 on hosta "$stagecoach" train "${model[@]}" --out open --rank 0 --world-size 2 \
 	--coordinator 10.77.0.1:29500 >open.0 2>&1
 in_log "no key, beyond loopback: refused" "stagecoach key" open.0
+
+started=$SECONDS
+on hostb "$stagecoach" train "${model[@]}" --out open --rank 1 --world-size 2 \
+	--coordinator 10.77.0.1:29500 >open.1 2>&1
+in_log "no key towards another host: refused" "give --key-file" open.1
+[ $((SECONDS - started)) -lt 10 ] && pass "and at once" || fail "and at once"
+
+on hosta "$stagecoach" train "${model[@]}" --out portless --rank 0 \
+	--world-size 2 --coordinator 10.77.0.1 --key-file key >portless.0 2>&1
+in_log "no port: refused" "10.77.0.1:29500" portless.0
+
+name=wires
+rank 1 hostb --coordinator 10.77.0.1:29500 --start-timeout 2 --wire encrypted
+rank 0 hosta --coordinator 10.77.0.1:29500 --start-timeout 2
+ended
+in_log "another --wire: refused" "asks for links that are encrypted" wires.1
 
 name=taken
 rank 0 hosta --coordinator 10.77.0.1:29500 --start-timeout 2

@@ -272,8 +272,8 @@ static int receive_record(struct secure_session *session)
 
 		if (want < 0)
 			return refuse(session, (int)want,
-				      "does not speak TLS 1.3, or too much of "
-				      "it");
+				      "has no job key (--key-file), or is no "
+				      "rank");
 		if (want == 0)
 			break;
 		got = recv(session->fd, session->record + session->have,
