@@ -185,11 +185,6 @@ unsigned address_port(const struct address *address)
 			     : address->six.sin6_port);
 }
 
-const char *address_family(const struct address *address)
-{
-	return address->any.sa_family == AF_INET ? "IPv4" : "IPv6";
-}
-
 /* ---- this machine's interfaces ---- */
 
 /* False: of no interest (down, no IP). */

@@ -52,7 +52,6 @@ bool address_is_loopback(const struct address *address);
 bool address_equal(const struct address *a, const struct address *b);
 void address_set_port(struct address *address, unsigned port);
 unsigned address_port(const struct address *address);
-const char *address_family(const struct address *address); /* "IPv4", "IPv6" */
 
 /* One of this machine's, loopback included? */
 bool address_is_local(const struct address *address);

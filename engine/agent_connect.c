@@ -7,7 +7,6 @@
 #include "engine/cores.h"
 #include "engine/hosts_internal.h"
 #include <errno.h>
-#include <netinet/tcp.h>
 #include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -53,24 +52,6 @@ static bool is_told(const struct search *search)
 
 /* ---- a TCP connection ---- */
 
-static void tune(int fd)
-{
-	static const struct {
-		int level, name, value;
-	} options[] = {
-		{IPPROTO_TCP, TCP_NODELAY, 1},
-		{SOL_SOCKET, SO_KEEPALIVE, 1},
-		{IPPROTO_TCP, TCP_KEEPIDLE, 1},
-		{IPPROTO_TCP, TCP_KEEPINTVL, 1},
-		{IPPROTO_TCP, TCP_KEEPCNT, 3},
-		{IPPROTO_TCP, TCP_USER_TIMEOUT, 4000},
-	};
-
-	for (size_t i = 0; i < ARRAY_SIZE(options); i++)
-		setsockopt(fd, options[i].level, options[i].name,
-			   &options[i].value, sizeof(options[i].value));
-}
-
 static int wait_ready(int fd, short events, int64_t deadline_ns)
 {
 	for (;;) {
@@ -100,7 +81,7 @@ static int connect_to(const struct agent_config *config,
 
 	if (fd < 0)
 		return -errno;
-	tune(fd);
+	control_tune_socket(fd);
 	if (config->interface && !address_is_loopback(to)) {
 		rc = address_interface(config->interface, to->any.sa_family,
 				       &from);

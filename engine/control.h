@@ -125,6 +125,13 @@ struct control_channel {
 	struct control_seal *seal; /* NULL: the bytes go as they are */
 };
 
+/*
+ * A TCP socket that a channel will be on: sends at once, and is given up within
+ * some 4 s when the other host no longer answers. What comes is always read at
+ * once, so that a window that stays shut means the same.
+ */
+void control_tune_socket(int fd);
+
 /* Takes over fd, makes it non-blocking and close-on-exec. */
 int control_channel_init(struct control_channel *channel, int fd,
 			 size_t limit_bytes, size_t queue_bytes,

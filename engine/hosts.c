@@ -367,15 +367,6 @@ bool hosts_is_local(const struct hosts *hosts, unsigned rank)
 	return hosts->guest_of[rank] == HOSTS_LOCAL;
 }
 
-unsigned hosts_local_count(const struct hosts *hosts)
-{
-	unsigned count = 0;
-
-	for (unsigned i = 0; i < hosts->size; i++)
-		count += hosts_is_local(hosts, i);
-	return count;
-}
-
 unsigned hosts_neighbours(const struct hosts *hosts)
 {
 	unsigned count = 0;

@@ -62,7 +62,6 @@ void hosts_close(struct hosts *hosts, int status, const char *reason);
 
 unsigned hosts_size(const struct hosts *hosts); /* ranks, those here as well */
 bool hosts_is_local(const struct hosts *hosts, unsigned rank);
-unsigned hosts_local_count(const struct hosts *hosts);
 /* Ranks on the machine of rank 0's process, those of other agents as well. */
 unsigned hosts_neighbours(const struct hosts *hosts);
 

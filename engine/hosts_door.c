@@ -6,7 +6,6 @@
 #include "engine/hosts_internal.h"
 #include <errno.h>
 #include <inttypes.h>
-#include <netinet/tcp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -78,24 +77,6 @@ static PRINTF_LIKE(3, 4) void refuse(struct hosts *hosts,
 }
 
 /* ---- coming in ---- */
-
-static void tune(int fd)
-{
-	static const struct {
-		int level, name, value;
-	} options[] = {
-		{IPPROTO_TCP, TCP_NODELAY, 1},
-		{SOL_SOCKET, SO_KEEPALIVE, 1},
-		{IPPROTO_TCP, TCP_KEEPIDLE, 1},
-		{IPPROTO_TCP, TCP_KEEPINTVL, 1},
-		{IPPROTO_TCP, TCP_KEEPCNT, 3},
-		{IPPROTO_TCP, TCP_USER_TIMEOUT, 4000},
-	};
-
-	for (size_t i = 0; i < ARRAY_SIZE(options); i++)
-		setsockopt(fd, options[i].level, options[i].name,
-			   &options[i].value, sizeof(options[i].value));
-}
 
 /*
  * A free place; if there is none, that of whoever has had one longest, and
@@ -198,7 +179,7 @@ void hosts_accept(struct hosts *hosts)
 		if (fd < 0)
 			return;
 		address_unmap(&peer);
-		tune(fd);
+		control_tune_socket(fd);
 		*visitor = (struct hosts_visitor){
 			.peer = peer,
 			.deadline_ns = clock_now_ns() + HOSTS_VISITOR_NS,

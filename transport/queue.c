@@ -49,6 +49,16 @@ transport_queue_reserve(struct transport_queue *queue, uint64_t tag,
 	return operation;
 }
 
+int transport_queue_acquire_own(struct transport_queue *queue, uint64_t tag,
+				size_t bytes, void *own, void **where)
+{
+	if (transport_queue_full(queue))
+		return -EAGAIN;
+	transport_queue_reserve(queue, tag, bytes, own);
+	*where = own;
+	return 0;
+}
+
 int transport_queue_post(struct transport_queue *queue, uint64_t tag,
 			 void *data, size_t bytes, void *cookie,
 			 struct transport_operation **out)

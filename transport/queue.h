@@ -61,6 +61,14 @@ transport_queue_reserve(struct transport_queue *queue, uint64_t tag,
 			size_t bytes, void *where);
 
 /*
+ * transport_acquire_send() of a transport whose sender writes into its own
+ * memory. -EAGAIN when full.
+ */
+int transport_queue_acquire_own(struct transport_queue *queue, uint64_t tag,
+				size_t bytes, void *own,
+				void **where) MUST_CHECK;
+
+/*
  * Posts: completes the oldest acquired place (which the caller has found to
  * agree) or appends. -EAGAIN when full.
  */

@@ -88,9 +88,9 @@ struct transport_config {
 	enum transport_wire wire; /* both ends must agree */
 
 	unsigned depth; /* operations per link and direction, posted at once */
-	unsigned spin_ns; /* wait spins at most this long; 0: default */
-	bool no_spin;     /* wait goes to sleep at once */
-	const char *host; /* auto: what names this host (NULL: found out) */
+	unsigned spin_ns;    /* wait spins at most this long; 0: default */
+	bool no_spin;        /* wait goes to sleep at once */
+	const char *host;    /* auto: what names this host (NULL: found out) */
 	const char *wrapped; /* set by open: what a kind "fault:..." wraps */
 
 	/*

@@ -1,7 +1,6 @@
 /* Waits for several endpoints at once: a spin over all, then one poll. */
 #include <errno.h>
 #include <poll.h>
-#include <time.h>
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -86,20 +85,6 @@ static int begin_sleeps(struct auto_endpoint *endpoint)
 	return (int)used;
 }
 
-static int sleep_on(struct pollfd *fds, unsigned count, int64_t deadline_ns)
-{
-	int64_t left = MAX(deadline_ns - clock_now_ns(), 0);
-	struct timespec timeout = {
-		.tv_sec = left / NS_PER_SECOND,
-		.tv_nsec = left % NS_PER_SECOND,
-	};
-	int ready = ppoll(fds, count, &timeout, NULL);
-
-	if (ready < 0)
-		return errno == EINTR ? 0 : -errno;
-	return ready ? 0 : -ETIMEDOUT;
-}
-
 static int sleep_all(struct auto_endpoint *endpoint, int64_t deadline_ns,
 		     int wake_fd)
 {
@@ -109,9 +94,10 @@ static int sleep_all(struct auto_endpoint *endpoint, int64_t deadline_ns,
 	if (count <= 0)
 		return count;
 	endpoint->polls[0] = (struct pollfd){.fd = wake_fd, .events = POLLIN};
-	status = sleep_on(endpoint->polls, (unsigned)count, deadline_ns);
+	status = transport_sleep(endpoint->polls, (unsigned)count,
+				 deadline_ns - clock_now_ns());
 	end_sleeps(endpoint);
-	return status;
+	return MIN(status, 0);
 }
 
 int auto_wait(struct transport_endpoint *base, int64_t deadline_ns, int wake_fd)
@@ -128,7 +114,9 @@ int auto_wait(struct transport_endpoint *base, int64_t deadline_ns, int wake_fd)
 	if (!active) {
 		struct pollfd wake = {.fd = wake_fd, .events = POLLIN};
 
-		return sleep_on(&wake, 1, deadline_ns);
+		status =
+			transport_sleep(&wake, 1, deadline_ns - clock_now_ns());
+		return MIN(status, 0);
 	}
 	status = spin(endpoint,
 		      MIN(deadline_ns, begin_ns + endpoint->spin.budget_ns));

@@ -2,7 +2,6 @@
 #include <poll.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -48,24 +47,17 @@ static int sleep_on(struct inproc_bell *bell, int64_t deadline_ns, int wake_fd,
 		{.fd = bell->fd, .events = POLLIN},
 		{.fd = wake_fd, .events = POLLIN},
 	};
-	int64_t left = MAX(deadline_ns - clock_now_ns(), 0);
-	struct timespec timeout = {
-		.tv_sec = left / NS_PER_SECOND,
-		.tv_nsec = left % NS_PER_SECOND,
-	};
 	uint64_t count;
 	ssize_t got;
 	int ready;
 
-	ready = ppoll(fds, 2, &timeout, NULL);
-	if (ready < 0)
-		return errno == EINTR ? 0 : -errno;
+	ready = transport_sleep(fds, 2, deadline_ns - clock_now_ns());
 	if (fds[0].revents) {
 		got = read(bell->fd, &count, sizeof(count));
 		(void)got;
 	}
 	*woken = fds[1].revents != 0;
-	return ready ? 0 : -ETIMEDOUT;
+	return MIN(ready, 0);
 }
 
 int inproc_bell_wait(struct inproc_bell *bell, uint64_t seen,

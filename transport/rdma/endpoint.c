@@ -356,11 +356,7 @@ static int endpoint_acquire_send(struct transport_endpoint *base, unsigned peer,
 
 	if (status)
 		return status;
-	if (transport_queue_full(&link->send))
-		return -EAGAIN;
-	transport_queue_reserve(&link->send, tag, bytes, own);
-	*where = own;
-	return 0;
+	return transport_queue_acquire_own(&link->send, tag, bytes, own, where);
 }
 
 static int endpoint_release_send(struct transport_endpoint *base, unsigned peer)

@@ -154,7 +154,8 @@ int rdma_link_create_qp(struct rdma_link *link)
 
 /* ---- the end ---- */
 
-void rdma_link_hang_up(struct rdma_link *link)
+/* Tells the other end that it is over, and stops the device. */
+static void hang_up(struct rdma_link *link)
 {
 	struct ibv_qp_attr attributes = {.qp_state = IBV_QPS_ERR};
 
@@ -173,7 +174,7 @@ void rdma_link_over(struct rdma_link *link, int status)
 {
 	link->status = status;
 	if (!link->fault_sent)
-		rdma_link_hang_up(link);
+		hang_up(link);
 }
 
 static void drain(struct rdma_link *link, int64_t deadline_ns)
@@ -202,7 +203,7 @@ void rdma_link_destroy_qp(struct rdma_link *link, int64_t deadline_ns)
 		rdma_link_poll(link);
 		clock_sleep_ns(50 * NS_PER_US);
 	}
-	rdma_link_hang_up(link);
+	hang_up(link);
 	if (link->id->qp) {
 		drain(link, MIN(deadline_ns, clock_now_ns() + FLUSH_NS));
 		rdma_destroy_qp(link->id);
@@ -428,7 +429,7 @@ static void send_fault(struct rdma_link *link,
 	link->fault_sent = true;
 	rdma_link_over(link, -EPROTO);
 	if (!send_control(link, &control, WORK_FAULT))
-		rdma_link_hang_up(link);
+		hang_up(link);
 }
 
 static bool send_done(struct rdma_link *link)
@@ -622,7 +623,7 @@ static void send_completed(struct rdma_link *link, const struct ibv_wc *done)
 {
 	link->sends_posted--;
 	if (done->wr_id == WORK_FAULT)
-		rdma_link_hang_up(link);
+		hang_up(link);
 	else if (done->status != IBV_WC_SUCCESS)
 		work_failed(link, done->status);
 	else if (done->wr_id == WORK_LAST && rdma_link_live(link))

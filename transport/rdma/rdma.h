@@ -149,8 +149,6 @@ void rdma_link_poll(struct rdma_link *link);
 void rdma_link_check_gone(struct rdma_link *link);
 /* Logs nothing: the caller has. */
 void rdma_link_over(struct rdma_link *link, int status);
-/* Tells the other end that it is over, and stops the device. */
-void rdma_link_hang_up(struct rdma_link *link);
 /*
  * Queue pair to error, drained until deadline_ns, destroyed: after it the
  * device touches no memory of this link.
@@ -164,7 +162,6 @@ bool rdma_link_has_news(const struct rdma_link *link);
 
 /* Polls all links; looks at the descriptors when that is due, or `now`. */
 void rdma_endpoint_poll(struct rdma_endpoint *endpoint, bool now);
-bool rdma_endpoint_has_news(const struct rdma_endpoint *endpoint);
 int rdma_endpoint_begin_sleep(struct transport_endpoint *base,
 			      struct pollfd *fds, unsigned capacity);
 void rdma_endpoint_end_sleep(struct transport_endpoint *base);

@@ -2,7 +2,6 @@
 #include <errno.h>
 #include <poll.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -12,7 +11,7 @@
 /* A poll that never sleeps asks the kernel for bad news this often. */
 #define LOOK_NS (2 * NS_PER_MS)
 
-bool rdma_endpoint_has_news(const struct rdma_endpoint *endpoint)
+static bool has_news(const struct rdma_endpoint *endpoint)
 {
 	for (unsigned i = 0; i < endpoint->link_count; i++) {
 		if (rdma_link_has_news(&endpoint->links[i]))
@@ -104,13 +103,13 @@ int rdma_endpoint_begin_sleep(struct transport_endpoint *base,
 	unsigned count = 0;
 
 	rdma_endpoint_poll(endpoint, false);
-	if (rdma_endpoint_has_news(endpoint))
+	if (has_news(endpoint))
 		return 0;
 	for (unsigned i = 0; i < endpoint->link_count; i++)
 		arm(&endpoint->links[i]);
 	/* What came before a queue was armed raises no event. */
 	rdma_endpoint_poll(endpoint, false);
-	if (rdma_endpoint_has_news(endpoint))
+	if (has_news(endpoint))
 		return 0;
 	ASSERT(capacity >= endpoint->link_count + 2);
 	fds[count++] = (struct pollfd){
@@ -172,8 +171,6 @@ static int sleep_once(struct rdma_endpoint *endpoint, int64_t deadline_ns,
 		      int wake_fd)
 {
 	struct pollfd *fds = endpoint->polls;
-	int64_t left;
-	struct timespec timeout;
 	int count;
 	int ready;
 
@@ -182,19 +179,17 @@ static int sleep_once(struct rdma_endpoint *endpoint, int64_t deadline_ns,
 	if (count <= 0)
 		return count;
 	fds[0] = (struct pollfd){.fd = wake_fd, .events = POLLIN};
-	left = MAX(deadline_ns - clock_now_ns(), 0);
-	timeout.tv_sec = left / NS_PER_SECOND;
-	timeout.tv_nsec = left % NS_PER_SECOND;
-	ready = ppoll(fds, (nfds_t)count + 1, &timeout, NULL);
-	if (ready < 0 && errno != EINTR)
-		return fail(-errno, "rdma: poll: %s", strerror(errno));
+	ready = transport_sleep(fds, (unsigned)count + 1,
+				deadline_ns - clock_now_ns());
+	if (ready < 0 && ready != -ETIMEDOUT)
+		return fail(ready, "rdma: poll: %s", strerror(-ready));
 	if (fds[1].revents)
 		take_notifications(endpoint);
 	if (is_bad_news(fds + 2, (unsigned)count - 1))
 		endpoint->looked_ns = 0;
-	if (!ready)
-		return -ETIMEDOUT;
-	return ready < 0 || fds[0].revents;
+	if (ready < 0)
+		return ready;
+	return !ready || fds[0].revents;
 }
 
 static int wait_until(struct rdma_endpoint *endpoint, int64_t start_ns,
@@ -205,7 +200,7 @@ static int wait_until(struct rdma_endpoint *endpoint, int64_t start_ns,
 
 	do {
 		rdma_endpoint_poll(endpoint, false);
-		if (rdma_endpoint_has_news(endpoint))
+		if (has_news(endpoint))
 			return 0;
 		transport_spin_pause();
 	} while (clock_now_ns() < spin_ns);
@@ -215,7 +210,7 @@ static int wait_until(struct rdma_endpoint *endpoint, int64_t start_ns,
 			return status > 0 ? 0 : status;
 		/* A credit, or the end of a link nobody waits on: no news. */
 		rdma_endpoint_poll(endpoint, false);
-		if (rdma_endpoint_has_news(endpoint))
+		if (has_news(endpoint))
 			return 0;
 		if (clock_now_ns() >= deadline_ns)
 			return -ETIMEDOUT;

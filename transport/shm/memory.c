@@ -14,7 +14,8 @@
 
 #define SEALS (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
 
-size_t shm_memory_round(size_t bytes)
+/* Up to whole pages; bytes at most SIZE_MAX / 2. */
+static size_t round_up(size_t bytes)
 {
 	size_t page = (size_t)sysconf(_SC_PAGESIZE);
 
@@ -39,7 +40,7 @@ int shm_memory_create(size_t bytes, int *fd, void **out)
 
 	if (bytes > SIZE_MAX / 2)
 		return fail(-ENOMEM, "shm: a region of %zu bytes", bytes);
-	bytes = shm_memory_round(bytes);
+	bytes = round_up(bytes);
 	*fd = memfd_create("stagecoach", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	if (*fd < 0)
 		return fail(-errno, "shm: memfd_create: %s", strerror(errno));
@@ -68,15 +69,15 @@ int shm_memory_map(int fd, size_t bytes, void **out)
 		return -EPROTO;
 	/* Nor shall mapping it make us take pages that its maker has not. */
 	if (!bytes || bytes > SIZE_MAX / 2 || file.st_size < 0 ||
-	    shm_memory_round(bytes) > (size_t)file.st_size ||
+	    round_up(bytes) > (size_t)file.st_size ||
 	    file.st_blocks < file.st_size / 512)
 		return -EPROTO;
-	return map(fd, shm_memory_round(bytes), out);
+	return map(fd, round_up(bytes), out);
 }
 
 void shm_memory_unmap(void *base, size_t bytes)
 {
-	munmap(base, shm_memory_round(bytes));
+	munmap(base, round_up(bytes));
 }
 
 /* Whole cache lines throughout, since an entry is one. */

@@ -102,8 +102,6 @@ struct shm_endpoint {
 
 /* ---- memory.c ---- */
 
-/* Up to whole pages; bytes at most SIZE_MAX / 2. */
-size_t shm_memory_round(size_t bytes);
 /* Zeroed, with all its pages; logged. The caller closes fd, and unmaps. */
 int shm_memory_create(size_t bytes, int *fd, void **out) MUST_CHECK;
 /*

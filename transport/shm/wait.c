@@ -1,6 +1,5 @@
 /* Spins over the rings, then sleeps on the sockets. */
 #include <errno.h>
-#include <time.h>
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -81,24 +80,19 @@ static int sleep_on(struct shm_endpoint *endpoint, int64_t deadline_ns,
 		    int wake_fd, bool *woken)
 {
 	struct pollfd *polls = endpoint->polls;
-	int64_t left = MAX(deadline_ns - clock_now_ns(), 0);
-	struct timespec timeout = {
-		.tv_sec = left / NS_PER_SECOND,
-		.tv_nsec = left % NS_PER_SECOND,
-	};
 	int count = collect(endpoint, polls + 1, endpoint->base.config.size);
 	int ready;
 
 	if (count < 0)
 		return count;
 	polls[0] = (struct pollfd){.fd = wake_fd, .events = POLLIN};
-	ready = ppoll(polls, (nfds_t)count + 1, &timeout, NULL);
-	if (ready < 0)
-		return errno == EINTR ? 0 : -errno;
+	ready = transport_sleep(polls, (unsigned)count + 1,
+				deadline_ns - clock_now_ns());
+	if (ready <= 0)
+		return ready;
 	*woken = polls[0].revents != 0;
-	if (ready)
-		hear(endpoint, polls + 1);
-	return ready ? 0 : -ETIMEDOUT;
+	hear(endpoint, polls + 1);
+	return 0;
 }
 
 static bool spin(struct shm_endpoint *endpoint, int64_t until_ns)

@@ -6,7 +6,6 @@
 #include <errno.h>
 #include <poll.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -194,18 +193,11 @@ bool tcp_sleep_in_receive(struct tcp_endpoint *endpoint, int64_t deadline_ns,
 
 int tcp_poll_for(struct pollfd *polls, unsigned count, int64_t timeout_ns)
 {
-	struct timespec timeout = {
-		.tv_sec = MAX(timeout_ns, 0) / NS_PER_SECOND,
-		.tv_nsec = MAX(timeout_ns, 0) % NS_PER_SECOND,
-	};
-	int ready;
+	int ready = transport_sleep(polls, count, timeout_ns);
 
-	ready = ppoll(polls, count, &timeout, NULL);
-	if (ready < 0)
-		return errno == EINTR
-			       ? 0
-			       : fail(-errno, "tcp: poll: %s", strerror(errno));
-	return ready ? 0 : -ETIMEDOUT;
+	if (ready < 0 && ready != -ETIMEDOUT)
+		return fail(ready, "tcp: poll: %s", strerror(-ready));
+	return MIN(ready, 0);
 }
 
 /*
