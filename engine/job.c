@@ -68,11 +68,14 @@ static const struct field fields[] = {
 	FIELD(FIELD_INT, config.bos_id, true),
 	FIELD(FIELD_INT, config.eos_id, true),
 	FIELD(FIELD_UNSIGNED, ranks, false),
+	FIELD(FIELD_UNSIGNED, replicas, false),
+	FIELD(FIELD_UNSIGNED, slices, true),
 	FIELD(FIELD_UNSIGNED, chunks, false),
 	FIELD(FIELD_UNSIGNED, micro_batches, true),
 	FIELD(FIELD_UNSIGNED, micro_batch_size, true),
 	FIELD(FIELD_UNSIGNED, context, true),
 	FIELD(FIELD_UNSIGNED, gradient_groups, true),
+	FIELD(FIELD_BOOL, shard_optimizer, false),
 	FIELD(FIELD_BOOL, recompute, false),
 	FIELD(FIELD_HEX, seed, true),
 	FIELD(FIELD_HEX, data_fingerprint, true),
@@ -234,6 +237,71 @@ static json_t *rehearsal_to_json(const struct model_rehearsal *given)
 				 (json_int_t)given->tied_bytes);
 	json_decref(times);
 	return NULL;
+}
+
+struct grid job_grid(const struct job *job)
+{
+	return (struct grid){
+		.replicas = MAX(job->replicas, 1u),
+		.positions = job->ranks,
+		.slices = MAX(job->slices, 1u),
+	};
+}
+
+unsigned job_share(const struct job *job)
+{
+	return job->micro_batches / MAX(job->replicas, 1u);
+}
+
+static bool is_power_of_two(unsigned value)
+{
+	return value && !(value & (value - 1));
+}
+
+/* M a multiple of `unit`: the two nearest, said in words. */
+static int refuse_micro_batches(const struct job *job, unsigned unit,
+				const char *why)
+{
+	unsigned below = job->micro_batches / unit * unit;
+
+	if (below == 0)
+		return fail(
+			-EINVAL,
+			"--micro-batches %u: %s; the smallest that works is %u",
+			job->micro_batches, why, unit);
+	return fail(
+		-EINVAL,
+		"--micro-batches %u: %s; the nearest that work are %u and %u",
+		job->micro_batches, why, below, below + unit);
+}
+
+int job_check_shares(const struct job *job)
+{
+	unsigned replicas = MAX(job->replicas, 1u);
+	unsigned groups = MAX(job->gradient_groups, 1u);
+	char why[128];
+
+	if (groups % replicas || !is_power_of_two(groups / replicas))
+		return fail(
+			-EINVAL,
+			"--gradient-groups %u: each of %u replicas must have 1, 2, 4, ... groups, so G is %u, %u, %u, ...",
+			groups, replicas, replicas, 2 * replicas, 4 * replicas);
+	if (job->micro_batches % replicas) {
+		snprintf(why, sizeof(why),
+			 "they cannot be shared evenly by --replicas %u",
+			 replicas);
+		return refuse_micro_batches(job, replicas, why);
+	}
+	if (job->micro_batches % groups) {
+		snprintf(why, sizeof(why),
+			 "--gradient-groups %u does not divide them", groups);
+		return refuse_micro_batches(job, groups, why);
+	}
+	if (job->shard_optimizer && replicas == 1)
+		return fail(
+			-EINVAL,
+			"--shard-optimizer shares the optimizer's state between replicas: give --replicas of 2 or more");
+	return 0;
 }
 
 json_t *job_to_json(const struct job *job)

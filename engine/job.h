@@ -10,6 +10,7 @@
 
 #include "base/files.h"
 #include "base/json.h"
+#include "engine/grid.h"
 #include "engine/learning_rate.h"
 #include "engine/optimizer.h"
 #include "engine/partition.h"
@@ -43,8 +44,10 @@ struct job {
 
 	struct model_config config;
 	struct model_rehearsal rehearsal; /* config.rehearsal, if that is set */
-	unsigned ranks;                   /* P */
-	unsigned chunks;                  /* stages a rank */
+	unsigned ranks;                   /* P, of one pipeline */
+	unsigned replicas;                /* D */
+	unsigned slices; /* T; the model's config has it, too */
+	unsigned chunks; /* stages a rank */
 	struct partition partition;
 	char schedule[FILES_PATH_BYTES]; /* name or file */
 	char *schedule_text; /* of the file, or NULL; job_fini() frees it */
@@ -53,7 +56,8 @@ struct job {
 	unsigned micro_batches;    /* M, global */
 	unsigned micro_batch_size; /* B */
 	unsigned context;          /* T */
-	unsigned gradient_groups;  /* G */
+	unsigned gradient_groups;  /* G, over all replicas */
+	bool shard_optimizer;      /* each replica keeps 1/D of the state */
 	bool recompute;
 	uint64_t seed;
 
@@ -83,6 +87,18 @@ struct job {
 	int32_t *prompt;
 	unsigned prompt_count;
 };
+
+/* D, P, T of the job; what it leaves 0 is 1. */
+struct grid job_grid(const struct job *job);
+
+/* Micro-batches of one replica: those of its schedule. */
+unsigned job_share(const struct job *job);
+
+/*
+ * Whether the batch divides evenly over the replicas and the gradient groups:
+ * 0, or -EINVAL with the nearest sizes that do, logged.
+ */
+int job_check_shares(const struct job *job) MUST_CHECK;
 
 json_t *job_to_json(const struct job *job); /* NULL: no memory */
 

@@ -15,6 +15,7 @@ engine_libengine_a_SOURCES = \
 	engine/findings.c engine/findings.h \
 	engine/flights.c engine/flights.h \
 	engine/generate.c \
+	engine/grid.h \
 	engine/host.c engine/host.h \
 	engine/interpreter.c engine/interpreter.h \
 	engine/job.c engine/job.h \

@@ -42,6 +42,12 @@ struct model_config {
 	double initializer_range;
 	int bos_id; /* -1: none */
 	int eos_id;
+	/*
+	 * Tensor parallelism: this model is slice `slice` of `slices` that
+	 * compute each layer together. 0 slices: as 1, whole layers.
+	 */
+	unsigned slices;
+	unsigned slice;
 	const struct model_rehearsal *rehearsal; /* NULL: a real model */
 };
 

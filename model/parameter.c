@@ -21,3 +21,66 @@ const char *element_type_name(enum element_type type)
 	ASSERT((size_t)type < ARRAY_SIZE(element_types));
 	return element_types[type].name;
 }
+
+/* Elements of the whole tensor in one index of the split axis. */
+static size_t elements_behind(const struct parameter *parameter)
+{
+	size_t elements = 1;
+
+	for (unsigned i = (unsigned)parameter->split_axis + 1;
+	     i < parameter->dimensions; i++)
+		elements *= parameter->whole_shape[i];
+	return elements;
+}
+
+static bool is_whole(const struct parameter *parameter)
+{
+	return parameter->split_axis == PARAMETER_NOT_SPLIT ||
+	       parameter->slices <= 1;
+}
+
+size_t parameter_run_count(const struct parameter *parameter)
+{
+	size_t runs = parameter->split_parts;
+
+	if (is_whole(parameter))
+		return 1;
+	for (int i = 0; i < parameter->split_axis; i++)
+		runs *= parameter->whole_shape[i];
+	return runs;
+}
+
+struct parameter_run parameter_run(const struct parameter *parameter,
+				   size_t index)
+{
+	size_t part, length;
+
+	ASSERT(index < parameter_run_count(parameter));
+	if (is_whole(parameter))
+		return (struct parameter_run){.count = parameter->whole_count};
+	part = parameter->whole_shape[parameter->split_axis] /
+	       parameter->split_parts * elements_behind(parameter);
+	length = part / parameter->slices;
+	return (struct parameter_run){
+		.local = index * length,
+		.whole = index * part + parameter->slice * length,
+		.count = length,
+	};
+}
+
+bool parameter_cut(struct parameter *parameter, unsigned slices, unsigned slice)
+{
+	size_t *axis;
+
+	ASSERT(slice < slices);
+	if (parameter->split_axis == PARAMETER_NOT_SPLIT)
+		return true;
+	axis = &parameter->shape[parameter->split_axis];
+	if (*axis % ((size_t)parameter->split_parts * slices))
+		return false;
+	*axis /= slices;
+	parameter->count /= slices;
+	parameter->slices = slices;
+	parameter->slice = slice;
+	return true;
+}

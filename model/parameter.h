@@ -40,9 +40,12 @@ struct parameter {
 	unsigned id;                     /* its place in the table */
 	char name[PARAMETER_NAME_BYTES]; /* Hugging Face tensor name */
 	unsigned dimensions;
-	size_t shape[PARAMETER_DIMENSIONS_MAX]; /* row-major, as on disk */
+	size_t shape[PARAMETER_DIMENSIONS_MAX]; /* row-major; what is here */
 	size_t count;                           /* product of shape */
-	unsigned layer;                         /* global layer index */
+	/* All slices together, as on disk; the same where nothing is split. */
+	size_t whole_shape[PARAMETER_DIMENSIONS_MAX];
+	size_t whole_count;
+	unsigned layer; /* global layer index */
 	bool trainable; /* false: no accumulator, no optimizer state */
 	/* Its gradient is added in F (the loss layer's head), not in W. */
 	bool accumulates_in_forward;
@@ -61,11 +64,37 @@ struct parameter {
 	 */
 	int split_axis;
 	unsigned split_parts;
+	unsigned slices; /* the axis is divided among; 1: it is whole here */
+	unsigned slice;  /* the one that is here */
 	enum element_type compute_type;
 	enum element_type master_type;
 	enum element_type save_type;
 	enum parameter_initialiser initialiser;
 	float init_deviation;
 };
+
+/*
+ * Where the elements that are here stand in the whole tensor: elements
+ * [local, local + count) are [whole, whole + count) of it. Runs are numbered by
+ * ascending `local`, which is ascending `whole`, too; one run where nothing
+ * is split.
+ */
+struct parameter_run {
+	size_t local;
+	size_t whole;
+	size_t count;
+};
+
+size_t parameter_run_count(const struct parameter *parameter);
+struct parameter_run parameter_run(const struct parameter *parameter,
+				   size_t index);
+
+/*
+ * Cuts a table's row to slice `slice` of `slices`: shape and count become the
+ * slice's, by split_axis and split_parts. False, and nothing is changed, where a
+ * part of the axis does not divide evenly.
+ */
+bool parameter_cut(struct parameter *parameter, unsigned slices,
+		   unsigned slice);
 
 #endif

@@ -41,6 +41,7 @@ static const struct option_spec table[] = {
 	TRAIN_OPTIONS_BALANCE,
 	TRAIN_OPTIONS_MODEL,
 	TRAIN_OPTIONS_BATCH,
+	TRAIN_OPTIONS_GRID,
 	TRAIN_OPTION_OPTIMIZER,
 	TRAIN_OPTION_MOMENTUM,
 	{.name = "json",
@@ -128,7 +129,9 @@ static int make_plan(struct planning *p)
 	*optimizer = (struct optimizer_config){
 		.beta1 = 0.9, .beta2 = 0.95, .epsilon = 1e-8};
 	train_options_optimizer(p->options, optimizer);
-	rc = train_options_batch(p->options, &p->job);
+	rc = train_options_grid(p->options, &p->job);
+	if (!rc)
+		rc = train_options_batch(p->options, &p->job);
 	if (!rc)
 		rc = auto_schedule_wanted(p->options)
 			     ? auto_schedule_choose(p->options, p->model,

@@ -47,6 +47,7 @@ static const struct option_spec table[] = {
 	HOSTS_OPTIONS,
 	TRAIN_OPTIONS_MODEL,
 	TRAIN_OPTIONS_BATCH,
+	TRAIN_OPTIONS_GRID,
 	{.name = "seed",
 	 .kind = OPTION_INTEGER,
 	 .argument = "S",
@@ -192,6 +193,8 @@ static const char *const resume_may_change[] = {
 	"resume",
 	"data",
 	"stages",
+	"replicas",
+	"shard-optimizer",
 	"chunks",
 	"split",
 	"transport",
@@ -581,7 +584,9 @@ static int plan(struct train *t)
 		return rc;
 	t->job.kind = JOB_TRAIN;
 	job_options_pipeline(t->options, &t->job);
-	rc = fill_batch(t);
+	rc = train_options_grid(t->options, &t->job);
+	if (!rc)
+		rc = fill_batch(t);
 	if (rc)
 		return rc;
 	fill_optimizer(t);

@@ -79,7 +79,27 @@ void train_options_dropout(const struct options *options,
 	config->attention_dropout = config->embedding_dropout;
 }
 
-/* ---- the batch, the optimizer, the schedule ---- */
+/* ---- the grid, the batch, the optimizer, the schedule ---- */
+
+int train_options_grid(const struct options *o, struct job *job)
+{
+	unsigned size = job->ranks, pipelines;
+
+	job->replicas = (unsigned)options_integer(o, "replicas");
+	job->slices = (unsigned)options_integer(o, "tensor");
+	job->shard_optimizer = options_flag(o, "shard-optimizer");
+	pipelines = job->replicas * job->slices;
+	if (!hosts_options_current())
+		return 0;
+	/* Who started the ranks has decided how many there are in all. */
+	if (size % pipelines)
+		return fail(
+			-EINVAL,
+			"%u ranks were started: they make no %u replicas of %u slices; start a multiple of %u",
+			size, job->replicas, job->slices, pipelines);
+	job->ranks = size / pipelines;
+	return 0;
+}
 
 int train_options_batch(const struct options *o, struct job *job)
 {
@@ -89,7 +109,10 @@ int train_options_batch(const struct options *o, struct job *job)
 	job->micro_batches = (unsigned)options_integer(o, "micro-batches");
 	job->micro_batch_size =
 		(unsigned)options_integer(o, "micro-batch-size");
-	job->gradient_groups = (unsigned)options_integer(o, "gradient-groups");
+	job->gradient_groups = job->replicas;
+	if (options_is_set(o, "gradient-groups"))
+		job->gradient_groups =
+			(unsigned)options_integer(o, "gradient-groups");
 	job->recompute = options_flag(o, "recompute");
 	if (job->context > job->config.context)
 		return fail(
@@ -129,17 +152,14 @@ static int check_schedule(const struct schedule *schedule)
 
 int train_options_schedule(const struct options *options, struct job *job)
 {
-	struct accumulation accumulation = {.micro_batches = job->micro_batches,
-					    .groups = job->gradient_groups};
 	struct schedule *schedule;
-	int rc = accumulation_check(&accumulation);
+	int rc = job_check_shares(job);
 
 	if (!rc)
 		rc = job_options_path(job->schedule,
 				      options_string(options, "schedule"));
 	if (!rc)
-		rc = schedule_open(job->schedule, job->ranks,
-				   job->micro_batches,
+		rc = schedule_open(job->schedule, job->ranks, job_share(job),
 				   (unsigned)options_integer(options, "chunks"),
 				   SCHEDULE_DIALECT_AUTO, &schedule);
 	if (rc)

@@ -101,10 +101,35 @@
 		 .help = "sequences a micro-batch"},                                                                       \
 	{                                                                                                                  \
 		.name = "gradient-groups", .kind = OPTION_INTEGER,                                                         \
-		.argument = "G", .fallback = "1", .minimum = 1,                                                            \
+		.argument = "G", .minimum = 1,                                                                             \
 		.maximum = 65536,                                                                                          \
-		.help = "sum micro-batches in G groups, and those as a binary tree; a power of two; changes the last bits" \
+		.help = "sum micro-batches in G groups, and those as a binary tree; a power of two; changes the last bits (default: D)" \
 	}
+
+/* clang-format off */
+#define TRAIN_OPTIONS_GRID                                                     \
+	{.name = "replicas",                                                   \
+	 .letter = 'D',                                                        \
+	 .kind = OPTION_INTEGER,                                               \
+	 .argument = "D",                                                      \
+	 .fallback = "1",                                                      \
+	 .minimum = 1,                                                         \
+	 .maximum = 1024,                                                      \
+	 .group = "Replicas",                                                  \
+	 .help = "copies of the pipeline, each with its share of the micro-"   \
+		 "batches; their gradients are summed"},                       \
+	{.name = "shard-optimizer",                                            \
+	 .kind = OPTION_FLAG,                                                  \
+	 .help = "each replica keeps and updates 1/D of the optimizer state"}, \
+	{.name = "tensor",                                                     \
+	 .kind = OPTION_INTEGER,                                               \
+	 .argument = "T",                                                      \
+	 .fallback = "1",                                                      \
+	 .minimum = 1,                                                         \
+	 .maximum = 256,                                                       \
+	 .help = "ranks that share each layer (attention heads, inner width, " \
+		 "vocabulary); changes the last bits"}
+/* clang-format on */
 
 #define TRAIN_OPTION_OPTIMIZER                                                 \
 	{                                                                      \
@@ -146,6 +171,13 @@ int train_options_model(const struct options *options, size_t vocab_size,
 /* --dropout at all sites, where it is given. */
 void train_options_dropout(const struct options *options,
 			   struct model_config *config);
+
+/*
+ * --replicas, --tensor, --shard-optimizer; behind job_options_pipeline(), whose
+ * number of ranks it divides where someone else has started them. -EINVAL.
+ */
+int train_options_grid(const struct options *options,
+		       struct job *job) MUST_CHECK;
 
 /* Micro-batches, context, groups, recompute; checks the context. */
 int train_options_batch(const struct options *options,

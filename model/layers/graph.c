@@ -18,6 +18,7 @@ static void parameter_common(struct parameter *row, const char *name,
 	row->tied_to = PARAMETER_NOT_TIED;
 	row->split_axis = PARAMETER_NOT_SPLIT;
 	row->split_parts = 1;
+	row->slices = 1;
 	row->compute_type = ELEMENT_F32;
 	row->master_type = ELEMENT_F32;
 	row->save_type = ELEMENT_F32;
@@ -28,8 +29,8 @@ void parameter_vector(struct parameter *row, const char *name,
 {
 	parameter_common(row, name, suffix);
 	row->dimensions = 1;
-	row->shape[0] = length;
-	row->count = length;
+	row->shape[0] = row->whole_shape[0] = length;
+	row->count = row->whole_count = length;
 	row->decay_group = DECAY_NONE;
 	row->initialiser = INITIALISE_ZEROS;
 }
@@ -40,9 +41,9 @@ void parameter_matrix(struct parameter *row, const char *name,
 {
 	parameter_common(row, name, suffix);
 	row->dimensions = 2;
-	row->shape[0] = first;
-	row->shape[1] = second;
-	row->count = first * second;
+	row->shape[0] = row->whole_shape[0] = first;
+	row->shape[1] = row->whole_shape[1] = second;
+	row->count = row->whole_count = first * second;
 	row->decay_group = DECAY_WEIGHT;
 	row->initialiser = INITIALISE_NORMAL;
 	row->init_deviation = deviation;

@@ -82,11 +82,17 @@ struct layer {
 
 /*
  * Exchanges with the ranks that share a layer under tensor parallelism; NULL
- * in the context when there are none. Sums `count` floats elementwise over
- * those ranks, in rank order, in place.
+ * in the context when there are none. Each combines `count` floats elementwise
+ * over those ranks, in place, in an order that depends on `slices` alone: all end
+ * with the same bits. All slices make the same calls in the same order. They
+ * cannot fail here: after a failure they return at once, the values mean
+ * nothing, and the engine finds out when the layer is done.
  */
 struct layer_collectives {
+	unsigned slices; /* T */
+	unsigned slice;
 	void (*sum)(void *argument, float *values, size_t count);
+	void (*maximum)(void *argument, float *values, size_t count);
 	void *argument;
 };
 
