@@ -617,6 +617,7 @@ static void dress_message(const struct pipeline *p, struct message *message)
 		message->data = p->token;
 		break;
 	case MESSAGE_PIECE: /* no part of any pass */
+	case MESSAGE_REDUCE:
 		break;
 	}
 }

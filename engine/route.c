@@ -16,6 +16,7 @@ const char *message_kind_name(enum message_kind kind)
 		[MESSAGE_RESULT] = "result",
 		[MESSAGE_TOKEN] = "token",
 		[MESSAGE_PIECE] = "piece of tensors",
+		[MESSAGE_REDUCE] = "sum of gradients",
 	};
 
 	return names[kind];

@@ -31,6 +31,7 @@ enum message_kind {
 	MESSAGE_RESULT,   /* evaluation: losses, loss rank to root */
 	MESSAGE_TOKEN,    /* generation: chosen token, loss rank to root */
 	MESSAGE_PIECE,    /* between passes: piece of tensors, see ferry.h */
+	MESSAGE_REDUCE,   /* between replicas of a position: reduction.h */
 };
 
 const char *message_kind_name(enum message_kind kind);
