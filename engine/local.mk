@@ -8,6 +8,7 @@ engine_libengine_a_SOURCES = \
 	engine/calibrate_rig.c engine/calibrate_rig.h \
 	engine/checkpoint.c engine/checkpoint.h \
 	engine/checkpoint_tensors.c engine/checkpoint_tensors.h \
+	engine/collective.c engine/collective.h \
 	engine/costs.c engine/costs.h engine/costs_model.c \
 	engine/evaluate.c \
 	engine/exchange.c engine/exchange.h \
