@@ -2,6 +2,7 @@
 noinst_LIBRARIES += engine/libengine.a
 engine_libengine_a_SOURCES = \
 	engine/accumulator.c engine/accumulator.h \
+	engine/agreement.c engine/agreement.h \
 	engine/ahead.c engine/ahead.h \
 	engine/calibrate.c engine/calibrate.h \
 	engine/calibrate_link.c \
