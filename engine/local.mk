@@ -9,6 +9,7 @@ engine_libengine_a_SOURCES = \
 	engine/calibrate_rig.c engine/calibrate_rig.h \
 	engine/checkpoint.c engine/checkpoint.h \
 	engine/checkpoint_tensors.c engine/checkpoint_tensors.h \
+	engine/collective.c engine/collective.h \
 	engine/costs.c engine/costs.h engine/costs_model.c \
 	engine/evaluate.c \
 	engine/exchange.c engine/exchange.h \
@@ -31,6 +32,7 @@ engine_libengine_a_SOURCES = \
 	engine/plan.c engine/plan.h \
 	engine/reach.c engine/reach.h engine/reach_find.c \
 	engine/reduce.c engine/reduce.h \
+	engine/reduction.c engine/reduction.h \
 	engine/route.c engine/route.h \
 	engine/run.c engine/run.h \
 	engine/slots.c engine/slots.h \

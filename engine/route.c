@@ -15,7 +15,9 @@ const char *message_kind_name(enum message_kind kind)
 		[MESSAGE_VERDICT] = "verdict",
 		[MESSAGE_RESULT] = "result",
 		[MESSAGE_TOKEN] = "token",
+		[MESSAGE_SLICE] = "values of a slice",
 		[MESSAGE_PIECE] = "piece of tensors",
+		[MESSAGE_REDUCE] = "sum of gradients",
 	};
 
 	return names[kind];

@@ -6,7 +6,7 @@
  * whose input needs no gradient); every stage is REHEARSAL_PIECES layers that
  * share its time, since messages move between the layers of a real stage too.
  * The source and the last layer hold the two ends of a tied parameter, if one
- * is to be exchanged.
+ * is to be exchanged. Slices are all alike: the times are those of one rank.
  */
 #include "base/log.h"
 #include "model/families/family.h"

@@ -150,8 +150,9 @@ static bool node_is_alike(const struct node *a, const struct node *b)
 		       0 &&
 	       x->output == y->output && a->output_width == b->output_width &&
 	       a->statistics_width == b->statistics_width &&
-	       a->weights == b->weights && x->bias == y->bias &&
-	       x->layout == y->layout && x->split_parts == y->split_parts &&
+	       a->slices == b->slices && a->weights == b->weights &&
+	       x->bias == y->bias && x->layout == y->layout &&
+	       x->split_parts == y->split_parts &&
 	       (x->dropout > 0) == (y->dropout > 0) && x->heads == y->heads &&
 	       x->kv_heads == y->kv_heads && x->head_size == y->head_size &&
 	       x->context == y->context;
