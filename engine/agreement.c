@@ -189,7 +189,7 @@ static int agreement_init(struct agreement *out, struct pipeline *p)
 	out->wanted[CLAIM_REPLICAS] = p->grid.replicas > 1;
 	out->wanted[CLAIM_SLICES] = p->grid.slices > 1;
 	out->wanted[CLAIM_TIE] = find_parted(&out->holders) != NULL;
-	out->copies = 1 + (out->holders.shards.range ? 0 : store->moments);
+	out->copies = 1 + (p->shards ? 0 : store->moments);
 	for (unsigned i = 0; i < store->count; i++)
 		blocks = MAX(blocks,
 			     block_count(store->rows[i].parameter->count));

@@ -37,9 +37,10 @@ struct pipeline_batch {
 	int32_t columns[]; /* labels, then tokens: [M / D * B, T] each */
 };
 
-struct ferry; /* engine/ferry.h */
-struct vote;  /* engine/vote.h */
-struct trace; /* engine/trace.h */
+struct ferry;  /* engine/ferry.h */
+struct shards; /* engine/shards.h */
+struct vote;   /* engine/vote.h */
+struct trace;  /* engine/trace.h */
 
 struct pipeline {
 	struct world *world;
@@ -64,8 +65,7 @@ struct pipeline {
 	struct ferry *ferry; /* takes tensors to those that do not */
 	void *ferry_memory;  /* NULL: nothing to take from or to this rank */
 
-	/* How replicas share the optimizer's state; range NULL: they do not. */
-	struct holding_shards shards;
+	struct shards *shards; /* of the optimizer's state; NULL: not shared */
 	struct store *store;
 	struct stage **stages; /* [stages]; NULL: on another rank */
 	struct pipeline_sender *forward_senders; /* [stages] */
