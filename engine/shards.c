@@ -8,8 +8,9 @@
 
 struct shards {
 	const struct pipeline *pipeline;
-	struct reduction **reductions; /* [positions][slices]; NULL: not yet */
-	struct model **models; /* [slices]; NULL: not yet, or the pipeline's */
+	/* Of other slices than this rank's; NULL: not needed so far. */
+	struct reduction **reductions; /* [slices][positions] */
+	struct model **models;         /* [slices] */
 };
 
 void shards_destroy(struct shards *shards)
@@ -32,41 +33,37 @@ void shards_destroy(struct shards *shards)
 static struct reduction **reduction_at(const struct shards *shards,
 				       const struct grid_place *place)
 {
-	return &shards->reductions[place->position *
-					   shards->pipeline->grid.slices +
-				   place->slice];
+	const struct pipeline *p = shards->pipeline;
+
+	if (place->slice == p->place.slice)
+		return &p->reductions[place->position];
+	return &shards->reductions[place->slice * p->grid.positions +
+				   place->position];
 }
 
-/* Slices need not be equally large: their tables are needed. */
-static int model_of_slice(struct shards *shards, unsigned slice,
-			  const struct model **out)
+/* Slices need not be equally large: another's has a table of its own. */
+static int model_of_slice(struct shards *shards, unsigned slice)
 {
-	const struct pipeline *p = shards->pipeline;
-	struct model_config config = *model_config(p->model);
-	int rc = 0;
+	struct model_config config = *model_config(shards->pipeline->model);
 
-	*out = p->model;
-	if (slice == p->place.slice)
-		return 0;
 	config.slice = slice;
-	if (!shards->models[slice])
-		rc = model_create(&config, &shards->models[slice]);
-	*out = shards->models[slice];
-	return rc;
+	return shards->models[slice]
+		       ? 0
+		       : model_create(&config, &shards->models[slice]);
 }
 
 static int prepare(struct shards *shards, const struct grid_place *place)
 {
 	const struct pipeline *p = shards->pipeline;
 	struct reduction **reduction = reduction_at(shards, place);
-	const struct model *model;
 	int rc;
 
 	if (*reduction)
 		return 0;
-	rc = model_of_slice(shards, place->slice, &model);
+	rc = model_of_slice(shards, place->slice);
 	return rc ? rc
-		  : reduction_create_at(model, p->partition, p->train_schedule,
+		  : reduction_create_at(shards->models[place->slice],
+					p->partition, p->train_schedule,
 					place->position, p->grid.replicas, true,
 					reduction);
 }

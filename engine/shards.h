@@ -1,8 +1,9 @@
 /*
  * Shards: which ranges of the optimizer's state each rank keeps, of any rank,
  * where the replicas share it (--shard-optimizer). The plans of reduction
- * (engine/reduction.h) say it, one for each position and slice: the root reads and
- * writes for ranks elsewhere that see no files (engine/checkpoint_tensors.h).
+ * (engine/reduction.h) say it, one for each position and slice, of which the
+ * pipeline has those of its own slice: the root reads and writes for ranks of
+ * other slices, too, that see no files (engine/checkpoint_tensors.h).
  */
 #ifndef STAGECOACH_ENGINE_SHARDS_H
 #define STAGECOACH_ENGINE_SHARDS_H
