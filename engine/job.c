@@ -380,6 +380,12 @@ json_t *job_identity(const struct job *job)
 			rc |= json_object_set_new(
 				json, fields[i].name,
 				field_to_json(job, &fields[i]));
+	/* Such replicas are summed in an order of their own. */
+	rc |= json_object_set_new(
+		json, "uneven_replicas",
+		json_integer(is_power_of_two(MAX(job->replicas, 1u))
+				     ? 0
+				     : job->replicas));
 	if (!rc)
 		return json;
 	json_decref(json);
