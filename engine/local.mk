@@ -17,6 +17,7 @@ engine_libengine_a_SOURCES = \
 	engine/flights.c engine/flights.h \
 	engine/generate.c \
 	engine/grid.h \
+	engine/holding.c engine/holding.h \
 	engine/host.c engine/host.h \
 	engine/interpreter.c engine/interpreter.h \
 	engine/job.c engine/job.h \

@@ -39,6 +39,16 @@ static unsigned stage_count(const struct pipeline *p)
 	return p->partition->stages;
 }
 
+void pipeline_holders(const struct pipeline *p, struct holders *out)
+{
+	*out = (struct holders){
+		.partition = p->partition,
+		.position_of_stage = p->forward_schedule->rank_of_stage,
+		.shards = p->shards,
+	};
+	out->parameters = model_parameters(p->model, &out->count);
+}
+
 bool pipeline_holds_loss(const struct pipeline *p)
 {
 	return pipeline_holds(p, stage_count(p) - 1);

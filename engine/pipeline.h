@@ -12,6 +12,7 @@
 #define STAGECOACH_ENGINE_PIPELINE_H
 
 #include "engine/exchange.h"
+#include "engine/holding.h"
 #include "engine/job.h"
 #include "engine/route.h"
 #include "engine/stage.h"
@@ -64,6 +65,8 @@ struct pipeline {
 	struct ferry *ferry; /* takes tensors to those that do not */
 	void *ferry_memory;  /* NULL: nothing to take from or to this rank */
 
+	/* How replicas share the optimizer's state; range NULL: they do not. */
+	struct holding_shards shards;
 	struct store *store;
 	struct stage **stages; /* [stages]; NULL: on another rank */
 	struct pipeline_sender *forward_senders; /* [stages] */
@@ -119,6 +122,9 @@ size_t pipeline_region_bytes(struct pipeline *pipeline);
 /* Neighbouring stages on different ranks; no stage (-1u, stages): false. */
 bool pipeline_has_link(const struct pipeline *pipeline, unsigned from,
 		       unsigned to);
+
+/* What decides which rank holds what (engine/holding.h). */
+void pipeline_holders(const struct pipeline *pipeline, struct holders *out);
 
 /* True on the rank that holds the last stage. */
 bool pipeline_holds_loss(const struct pipeline *pipeline);
