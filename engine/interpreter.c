@@ -293,6 +293,18 @@ static int send_batches(struct run *run)
 	return 0;
 }
 
+/* What has left since the totals were `before`. */
+static void note_traffic(const struct pipeline *p,
+			 const struct trace_traffic *before)
+{
+	struct trace_traffic now;
+
+	world_count_sent(p->world, &now.bytes, &now.messages);
+	now.bytes -= before->bytes;
+	now.messages -= before->messages;
+	trace_note_traffic(p->trace, &now);
+}
+
 int interpreter_run(struct pipeline *pipeline, const struct schedule *schedule,
 		    struct route *route)
 {
@@ -300,8 +312,10 @@ int interpreter_run(struct pipeline *pipeline, const struct schedule *schedule,
 		.pipeline = pipeline, .schedule = schedule, .route = route};
 	const struct schedule_row *row =
 		&schedule->rows[pipeline->place.position];
+	struct trace_traffic sent;
 	int rc;
 
+	world_count_sent(pipeline->world, &sent.bytes, &sent.messages);
 	pipeline->pass_begin_ns = clock_now_ns();
 	pipeline->pass.columns[COLUMN_LABELS] = pipeline_labels(pipeline, 0);
 	pipeline->pass.columns[COLUMN_TOKENS] = pipeline_tokens(pipeline, 0);
@@ -328,6 +342,8 @@ int interpreter_run(struct pipeline *pipeline, const struct schedule *schedule,
 	/* The root's next batch, too, needs this one to have left. */
 	if (!rc)
 		rc = exchange_flush(pipeline->exchange);
+	if (!rc)
+		note_traffic(pipeline, &sent);
 	world_note_between(pipeline->world);
 	return rc;
 }

@@ -658,6 +658,7 @@ static void dress_message(const struct pipeline *p, struct message *message)
 		message->bytes = sizeof(int32_t);
 		message->data = p->token;
 		break;
+	case MESSAGE_REDUCE:
 	case MESSAGE_SLICE: /* these are in no route */
 	case MESSAGE_PIECE:
 		break;

@@ -17,6 +17,7 @@ const char *message_kind_name(enum message_kind kind)
 		[MESSAGE_TOKEN] = "token",
 		[MESSAGE_SLICE] = "values of a slice",
 		[MESSAGE_PIECE] = "piece of tensors",
+		[MESSAGE_REDUCE] = "sum of gradients",
 	};
 
 	return names[kind];

@@ -32,6 +32,7 @@ enum message_kind {
 	MESSAGE_TOKEN,    /* generation: chosen token, loss rank to root */
 	MESSAGE_SLICE,    /* within a tensor group, see collective.h */
 	MESSAGE_PIECE,    /* between passes: piece of tensors, see ferry.h */
+	MESSAGE_REDUCE,   /* between replicas of a position: reduction.h */
 };
 
 const char *message_kind_name(enum message_kind kind);

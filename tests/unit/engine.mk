@@ -70,6 +70,13 @@ tests_unit_test_stores_LDFLAGS = $(AM_LDFLAGS) \
 	-Wl,--wrap=ferry_send -Wl,--wrap=safetensors_writer_write
 tests_unit_test_stores_LDADD = $(ENGINE_TEST_LIBS) $(CMOCKA_LIBS)
 
+check_PROGRAMS += tests/unit/test-reduction
+TESTS += tests/unit/test-reduction
+tests_unit_test_reduction_SOURCES = tests/unit/test-reduction.c \
+	tests/unit/cmocka-tap.h
+tests_unit_test_reduction_CPPFLAGS = $(TEST_CPPFLAGS)
+tests_unit_test_reduction_LDADD = $(ENGINE_TEST_LIBS) $(CMOCKA_LIBS)
+
 check_PROGRAMS += tests/unit/test-partition
 TESTS += tests/unit/test-partition
 tests_unit_test_partition_SOURCES = tests/unit/test-partition.c
