@@ -53,7 +53,7 @@ static struct message forward_message(const struct run *run,
 		.kind = MESSAGE_FORWARD,
 		.stage = (uint16_t)to,
 		.micro_batch = action->micro_batch,
-		.peer = run->schedule->rank_of_stage[to],
+		.peer = pipeline_rank_with(p, to),
 		.bytes = edge_bytes(&layer->input, p->pass.batch, p->pass.time),
 	};
 }
@@ -70,16 +70,10 @@ static struct message backward_message(const struct run *run,
 		.kind = MESSAGE_BACKWARD,
 		.stage = (uint16_t)to,
 		.micro_batch = action->micro_batch,
-		.peer = run->schedule->rank_of_stage[to],
+		.peer = pipeline_rank_with(p, to),
 		.bytes = edge_gradient_bytes(&layer->input, p->pass.batch,
 					     p->pass.time),
 	};
-}
-
-static bool is_here(const struct run *run, unsigned stage)
-{
-	return run->schedule->rank_of_stage[stage] ==
-	       run->pipeline->world->rank;
 }
 
 /* Waits for what an action uses; the slot it lies in stays until W. */
@@ -121,7 +115,7 @@ static int receive_batch(struct run *run, const struct action *action)
 	struct pipeline *p = run->pipeline;
 	struct message *message;
 
-	if (p->world->rank == ROUTE_ROOT || !p->needs_batch[p->world->rank])
+	if (p->world->rank == ROUTE_ROOT || !p->needs_batch[p->place.position])
 		return 0;
 	message = route_find(run->route, ROUTE_ROOT, MESSAGE_BATCH);
 	if (!message->taken) {
@@ -149,7 +143,7 @@ static int run_forward(struct run *run, const struct action *action)
 		return rc;
 	if (to == run->schedule->stages) {
 		output = p->pass.mode == LAYER_DECODE ? p->logits : NULL;
-	} else if (is_here(run, to)) {
+	} else if (pipeline_holds(p, to)) {
 		output = stage_claim_input(p->stages[to], m);
 	} else {
 		struct message message = forward_message(run, action);
@@ -180,7 +174,7 @@ static int run_backward(struct run *run, const struct action *action)
 
 	if (rc)
 		return rc;
-	if (action->stage > 0 && is_here(run, action->stage - 1u)) {
+	if (action->stage > 0 && pipeline_holds(p, action->stage - 1u)) {
 		gradient = stage_claim_output_gradient(
 			p->stages[action->stage - 1u], m);
 	} else if (action->stage > 0) {
@@ -272,16 +266,19 @@ static int send_batches(struct run *run)
 		return 0;
 	p->pass.loss_scale = 1.0 / (double)p->batch->supervised;
 	for (unsigned r = 0; r < p->world->size; r++) {
+		struct grid_place place = grid_place(&p->grid, r);
 		struct message message = {
 			.kind = MESSAGE_BATCH,
 			.peer = r,
-			.bytes = pipeline_batch_bytes(p, r),
+			.bytes = pipeline_batch_bytes(p, place.position),
 		};
 		int rc;
 
-		if (r == ROUTE_ROOT || !p->needs_batch[r])
+		if (r == ROUTE_ROOT || place.slice > 0 ||
+		    !p->needs_batch[place.position])
 			continue;
-		rc = exchange_send(p->exchange, &message, p->batch,
+		rc = exchange_send(p->exchange, &message,
+				   pipeline_batch(p, place.replica),
 				   &p->batch_busy[r]);
 		if (rc)
 			return rc;
@@ -294,12 +291,13 @@ int interpreter_run(struct pipeline *pipeline, const struct schedule *schedule,
 {
 	struct run run = {
 		.pipeline = pipeline, .schedule = schedule, .route = route};
-	const struct schedule_row *row = &schedule->rows[pipeline->world->rank];
+	const struct schedule_row *row =
+		&schedule->rows[pipeline->place.position];
 	int rc;
 
 	pipeline->pass_begin_ns = clock_now_ns();
-	pipeline->pass.columns[COLUMN_LABELS] = pipeline_labels(pipeline);
-	pipeline->pass.columns[COLUMN_TOKENS] = pipeline_tokens(pipeline);
+	pipeline->pass.columns[COLUMN_LABELS] = pipeline_labels(pipeline, 0);
+	pipeline->pass.columns[COLUMN_TOKENS] = pipeline_tokens(pipeline, 0);
 	pipeline->pass.breathe = exchange_breathe;
 	pipeline->pass.argument = pipeline->exchange;
 	pipeline->pass.trace = pipeline->trace;

@@ -248,6 +248,13 @@ struct grid job_grid(const struct job *job)
 	};
 }
 
+unsigned job_ranks(const struct job *job)
+{
+	struct grid grid = job_grid(job);
+
+	return grid_size(&grid);
+}
+
 unsigned job_share(const struct job *job)
 {
 	return job->micro_batches / MAX(job->replicas, 1u);
@@ -281,6 +288,10 @@ int job_check_shares(const struct job *job)
 	unsigned groups = MAX(job->gradient_groups, 1u);
 	char why[128];
 
+	if (replicas == 1 && !is_power_of_two(groups))
+		return fail(-EINVAL,
+			    "--gradient-groups must be a power of two, not %u",
+			    groups);
 	if (groups % replicas || !is_power_of_two(groups / replicas))
 		return fail(
 			-EINVAL,

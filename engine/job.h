@@ -91,6 +91,9 @@ struct job {
 /* D, P, T of the job; what it leaves 0 is 1. */
 struct grid job_grid(const struct job *job);
 
+/* Ranks in all: D * P * T. */
+unsigned job_ranks(const struct job *job);
+
 /* Micro-batches of one replica: those of its schedule. */
 unsigned job_share(const struct job *job);
 

@@ -15,9 +15,16 @@
 
 #define AHEAD_MINIMUM 2
 
-static bool is_held(const struct pipeline *p, unsigned stage)
+bool pipeline_holds(const struct pipeline *p, unsigned stage)
 {
-	return p->forward_schedule->rank_of_stage[stage] == p->world->rank;
+	return p->forward_schedule->rank_of_stage[stage] == p->place.position;
+}
+
+unsigned pipeline_rank_with(const struct pipeline *p, unsigned stage)
+{
+	return grid_rank(&p->grid, p->place.replica,
+			 p->forward_schedule->rank_of_stage[stage],
+			 p->place.slice);
 }
 
 static unsigned stage_count(const struct pipeline *p)
@@ -27,23 +34,41 @@ static unsigned stage_count(const struct pipeline *p)
 
 bool pipeline_holds_loss(const struct pipeline *p)
 {
-	return is_held(p, stage_count(p) - 1);
+	return pipeline_holds(p, stage_count(p) - 1);
 }
 
-int32_t *pipeline_labels(const struct pipeline *p)
+uint64_t pipeline_share_samples(const struct pipeline *p)
 {
-	return p->batch->columns;
+	return (uint64_t)p->share * p->job->micro_batch_size;
 }
 
+/* Of one replica's column. */
 static size_t column_elements(const struct pipeline *p)
 {
-	return (size_t)p->job->micro_batches * p->job->micro_batch_size *
-	       p->job->context;
+	return (size_t)pipeline_share_samples(p) * p->job->context;
 }
 
-int32_t *pipeline_tokens(const struct pipeline *p)
+struct pipeline_batch *pipeline_batch(const struct pipeline *p,
+				      unsigned replica)
 {
-	return p->batch->columns + column_elements(p);
+	return (struct pipeline_batch *)((unsigned char *)p->batch +
+					 replica * p->batch_stride);
+}
+
+int32_t *pipeline_labels(const struct pipeline *p, unsigned replica)
+{
+	return pipeline_batch(p, replica)->columns;
+}
+
+int32_t *pipeline_tokens(const struct pipeline *p, unsigned replica)
+{
+	return pipeline_batch(p, replica)->columns + column_elements(p);
+}
+
+void pipeline_set_supervised(struct pipeline *p, uint64_t supervised)
+{
+	for (unsigned d = 0; d < p->grid.replicas; d++)
+		pipeline_batch(p, d)->supervised = supervised;
 }
 
 /* ---- schedules ---- */
@@ -115,11 +140,10 @@ static int open_schedule(const struct pipeline *p, const char *name,
 	const struct job *job = p->job;
 	struct schedule *schedule;
 	int rc = text ? schedule_open_text(text, strlen(text), name, job->ranks,
-					   job->micro_batches, job->chunks,
+					   p->share, job->chunks,
 					   SCHEDULE_DIALECT_AUTO, &schedule)
-		      : schedule_open(name, job->ranks, job->micro_batches,
-				      job->chunks, SCHEDULE_DIALECT_AUTO,
-				      &schedule);
+		      : schedule_open(name, job->ranks, p->share, job->chunks,
+				      SCHEDULE_DIALECT_AUTO, &schedule);
 
 	if (rc)
 		return rc;
@@ -127,9 +151,14 @@ static int open_schedule(const struct pipeline *p, const char *name,
 		rc = fail(-EINVAL,
 			  "schedule %s has no backward: it cannot train",
 			  schedule->name);
-	else if (schedule->ranks != p->world->size)
+	else if (schedule->ranks != job->ranks)
 		rc = fail(-EINVAL, "schedule %s is for %u ranks, not for %u",
-			  schedule->name, schedule->ranks, p->world->size);
+			  schedule->name, schedule->ranks, job->ranks);
+	else if (schedule->micro_batches != p->share)
+		rc = fail(
+			-EINVAL,
+			"schedule %s is for %u micro-batches, each replica has %u",
+			schedule->name, schedule->micro_batches, p->share);
 	else if (schedule->stages != p->partition->stages)
 		rc = fail(
 			-EINVAL,
@@ -196,6 +225,7 @@ static void route_config(const struct pipeline *p, bool train,
 {
 	*out = (struct route_config){
 		.schedule = train ? p->train_schedule : p->forward_schedule,
+		.grid = p->grid,
 		.rank = p->world->rank,
 		.needs_batch = p->needs_batch,
 		.votes = train,
@@ -212,21 +242,21 @@ static int create_routes(struct pipeline *p)
 	struct route_config config;
 	int rc;
 
-	p->needs_batch = calloc(p->world->size, sizeof(bool));
-	p->needs_tokens = calloc(p->world->size, sizeof(bool));
+	p->needs_batch = calloc(p->grid.positions, sizeof(bool));
+	p->needs_tokens = calloc(p->grid.positions, sizeof(bool));
 	if (!p->needs_batch || !p->needs_tokens)
 		return fail(-ENOMEM, "no memory for the pipeline");
 	for (unsigned i = 0; i < model_layer_count(p->model); i++) {
 		unsigned stage = partition_stage_of(p->partition, i);
-		unsigned rank = p->forward_schedule->rank_of_stage[stage];
+		unsigned position = p->forward_schedule->rank_of_stage[stage];
 		unsigned columns = model_layer(p->model, i)->columns;
 
-		p->needs_batch[rank] |= columns != 0;
-		p->needs_tokens[rank] |=
+		p->needs_batch[position] |= columns != 0;
+		p->needs_tokens[position] |=
 			(columns & COLUMN_BIT(COLUMN_TOKENS)) != 0;
 	}
 	/* In generation the batch also says when to stop. */
-	for (unsigned r = 0; r < p->world->size; r++)
+	for (unsigned r = 0; r < p->grid.positions; r++)
 		p->needs_batch[r] |= p->job->kind == JOB_GENERATE;
 	route_config(p, false, &config);
 	rc = ahead_find(&config, p->ahead, &p->ahead);
@@ -312,7 +342,8 @@ static int create_store(struct pipeline *p)
 	if (!holds)
 		return fail(-ENOMEM, "no memory for the parameter table");
 	for (unsigned i = 0; i < layers; i++)
-		holds[i] = is_held(p, partition_stage_of(p->partition, i));
+		holds[i] =
+			pipeline_holds(p, partition_stage_of(p->partition, i));
 	if (p->train_schedule) {
 		config.levels = accumulation_levels(&p->accumulation);
 		config.moments = optimizer_moments(&p->job->optimizer);
@@ -337,7 +368,7 @@ static unsigned message_slots(const struct pipeline *p, unsigned stage,
 {
 	unsigned ahead = pipeline_has_link(p, from, stage) ? p->ahead : 0;
 
-	return MIN(in_use + ahead, p->job->micro_batches);
+	return MIN(in_use + ahead, p->share);
 }
 
 void pipeline_stage_config(const struct pipeline *p, unsigned stage,
@@ -359,7 +390,7 @@ void pipeline_stage_config(const struct pipeline *p, unsigned stage,
 		.end_layer = p->partition->first[stage + 1],
 		.batch = job->micro_batch_size,
 		.time = job->context,
-		.micro_batches = job->micro_batches,
+		.micro_batches = p->share,
 		.threads = p->world->team,
 		.accumulation = p->accumulation,
 		.training = p->train_schedule != NULL,
@@ -401,7 +432,7 @@ static size_t tie_staging_bytes(const struct pipeline *p)
 	const unsigned *rank_of = p->train_schedule->rank_of_stage;
 	unsigned first = rank_of[p->tie.first_stage];
 	unsigned second = rank_of[p->tie.second_stage];
-	bool shares = p->world->rank == first || p->world->rank == second;
+	bool shares = p->place.position == first || p->place.position == second;
 
 	if (p->tie_count == 0 || first == second || !shares)
 		return 0;
@@ -422,18 +453,19 @@ static bool needs_ferry(const struct pipeline *p)
 /* Everything messages are read from or written to, but the accumulators. */
 static int cut_region(struct pipeline *p, struct cutter *cutter)
 {
-	size_t batch =
-		sizeof(*p->batch) + 2 * column_elements(p) * sizeof(int32_t);
+	unsigned batches = p->world->rank == ROUTE_ROOT ? p->grid.replicas : 1;
 	bool create = cutter->base != NULL;
 	int rc = 0;
 
-	p->batch = cut(cutter, batch);
+	p->batch_stride = arena_piece_bytes(
+		sizeof(*p->batch) + 2 * column_elements(p) * sizeof(int32_t));
+	p->batch = cut(cutter, batches * p->batch_stride);
 	for (unsigned s = 0; !rc && s < stage_count(p); s++) {
 		struct stage_config config;
 		struct stage_sizes sizes;
 		void *messages;
 
-		if (!is_held(p, s))
+		if (!pipeline_holds(p, s))
 			continue;
 		pipeline_stage_config(p, s, &config);
 		stage_sizes(&config, &sizes);
@@ -523,35 +555,42 @@ static int register_tied(struct pipeline *p)
 
 /* ---- the messages' sizes and fixed places ---- */
 
-size_t pipeline_batch_bytes(const struct pipeline *p, unsigned rank)
+size_t pipeline_batch_bytes(const struct pipeline *p, unsigned position)
 {
-	size_t columns = p->needs_tokens[rank] ? 2 : 1;
+	size_t columns = p->needs_tokens[position] ? 2 : 1;
 
 	return sizeof(*p->batch) +
 	       columns * column_elements(p) * sizeof(int32_t);
 }
 
+/* Of a replica's losses: where the root keeps them. */
+static double *result_of(const struct pipeline *p, unsigned rank)
+{
+	return p->result +
+	       (size_t)grid_place(&p->grid, rank).replica * p->share;
+}
+
 static void dress_message(const struct pipeline *p, struct message *message)
 {
 	const struct stage_pass *pass = &p->pass;
-	unsigned first = p->partition->first[message->stage];
-	unsigned end = p->partition->first[message->stage + 1];
+	const unsigned *first = p->partition->first;
 	size_t tied;
 
 	switch (message->kind) {
 	case MESSAGE_BATCH:
-		message->bytes = pipeline_batch_bytes(p, p->world->rank);
+		message->bytes = pipeline_batch_bytes(p, p->place.position);
 		message->data = p->batch;
 		break;
 	case MESSAGE_FORWARD:
-		message->bytes =
-			edge_bytes(&model_layer(p->model, first)->input,
-				   pass->batch, pass->time);
+		message->bytes = edge_bytes(
+			&model_layer(p->model, first[message->stage])->input,
+			pass->batch, pass->time);
 		break;
 	case MESSAGE_BACKWARD:
 		message->bytes = edge_gradient_bytes(
-			&model_layer(p->model, end - 1)->output, pass->batch,
-			pass->time);
+			&model_layer(p->model, first[message->stage + 1u] - 1)
+				 ->output,
+			pass->batch, pass->time);
 		break;
 	case MESSAGE_TIED:
 		tied = p->tied_floats * sizeof(float) -
@@ -570,8 +609,8 @@ static void dress_message(const struct pipeline *p, struct message *message)
 		message->data = vote_verdict_memory(p->vote);
 		break;
 	case MESSAGE_RESULT:
-		message->bytes = p->job->micro_batches * sizeof(double);
-		message->data = p->result;
+		message->bytes = p->share * sizeof(double);
+		message->data = result_of(p, message->peer);
 		break;
 	case MESSAGE_TOKEN:
 		message->bytes = sizeof(int32_t);
@@ -613,10 +652,11 @@ static int create_trace(struct pipeline *p)
 	if (!holds)
 		return fail(-ENOMEM, "no memory for the trace");
 	for (unsigned i = 0; i < layers; i++)
-		holds[i] = is_held(p, partition_stage_of(p->partition, i));
+		holds[i] =
+			pipeline_holds(p, partition_stage_of(p->partition, i));
 	rc = trace_create(p->job->trace_steps,
-			  p->train_schedule->rows[p->world->rank].count, layers,
-			  holds, &p->trace);
+			  p->train_schedule->rows[p->place.position].count,
+			  layers, holds, &p->trace);
 	free(holds);
 	return rc;
 }
@@ -642,10 +682,11 @@ static int check_job(const struct world *world, const struct job *job,
 {
 	const struct model_config *config = model_config(model);
 	uint64_t tokens = (uint64_t)job->micro_batch_size * job->context;
+	struct grid grid = job_grid(job);
 
-	if (job->ranks != world->size)
+	if (grid_size(&grid) != world->size)
 		return fail(-EINVAL, "the job is for %u ranks, here are %u",
-			    job->ranks, world->size);
+			    grid_size(&grid), world->size);
 	if (job->context == 0 || job->context > config->context)
 		return fail(-EINVAL,
 			    "--context %u: the model has positions for 1 to %u",
@@ -692,14 +733,19 @@ int pipeline_sketch(struct world *world, const struct job *job,
 	p->job = job;
 	p->model = model;
 	p->partition = &job->partition;
+	p->grid = job_grid(job);
+	p->place = grid_place(&p->grid, world->rank);
+	p->share = job_share(job);
 	p->accumulation = (struct accumulation){
-		.micro_batches = job->micro_batches,
-		.groups = MAX(job->gradient_groups, 1),
+		.micro_batches = p->share,
+		.groups = MAX(job->gradient_groups, 1) / p->grid.replicas,
 	};
 	p->pass.batch = job->micro_batch_size;
 	p->pass.time = job->context;
 	measure_tied(p);
 	rc = check_job(world, job, model);
+	if (!rc)
+		rc = job_check_shares(job);
 	if (!rc)
 		rc = accumulation_check(&p->accumulation);
 	if (!rc)
@@ -715,6 +761,12 @@ int pipeline_sketch(struct world *world, const struct job *job,
 	else
 		*out = p;
 	return rc;
+}
+
+void pipeline_stand_at(struct pipeline *p, unsigned rank)
+{
+	p->world->rank = rank;
+	p->place = grid_place(&p->grid, rank);
 }
 
 int pipeline_create(struct world *world, const struct job *job,
@@ -809,7 +861,8 @@ int pipeline_train_step(struct pipeline *p, uint64_t step,
 	p->pass.mode = LAYER_TRAIN;
 	p->pass.seed = p->job->seed;
 	p->pass.step = step;
-	p->pass.first_sample = first_sample;
+	p->pass.first_sample =
+		first_sample + p->place.replica * pipeline_share_samples(p);
 	p->learning_rate = learning_rate;
 	rc = interpreter_run(p, p->train_schedule, p->train_route);
 	if (!rc)
@@ -817,35 +870,46 @@ int pipeline_train_step(struct pipeline *p, uint64_t step,
 	return rc;
 }
 
-/* The loss rank's findings, made known to the root. */
+/* The root, from the loss rank of each replica but where it is that itself. */
+static int hear_of(struct pipeline *p, enum message_kind kind)
+{
+	unsigned position =
+		p->forward_schedule->rank_of_stage[stage_count(p) - 1];
+	int rc = 0;
+
+	for (unsigned d = 0; !rc && d < p->grid.replicas; d++) {
+		unsigned loss_rank = grid_rank(&p->grid, d, position, 0);
+		struct message *expected;
+
+		if (loss_rank == ROUTE_ROOT)
+			continue;
+		expected = route_find(p->forward_route, loss_rank, kind);
+		rc = exchange_await(p->exchange, expected);
+		if (!rc)
+			rc = exchange_take(p->exchange, expected);
+	}
+	return rc;
+}
+
+/* The loss ranks' findings, made known to the root. */
 static int tell_root(struct pipeline *p, enum message_kind kind,
 		     const void *data, size_t bytes)
 {
-	unsigned loss_rank =
-		p->forward_schedule->rank_of_stage[stage_count(p) - 1];
 	struct message message = {
 		.kind = (uint8_t)kind, .peer = ROUTE_ROOT, .bytes = bytes};
-	struct message *expected;
 	int rc;
 
-	if (loss_rank == ROUTE_ROOT)
+	if (p->world->rank == ROUTE_ROOT)
+		return hear_of(p, kind);
+	if (!pipeline_holds_loss(p) || p->place.slice != 0)
 		return 0;
-	if (p->world->rank == loss_rank) {
-		rc = exchange_send(p->exchange, &message, data,
-				   &p->result_busy);
-		return rc ? rc
-			  : exchange_await_sent(p->exchange, &p->result_busy);
-	}
-	if (p->world->rank != ROUTE_ROOT)
-		return 0;
-	expected = route_find(p->forward_route, loss_rank, kind);
-	rc = exchange_await(p->exchange, expected);
-	return rc ? rc : exchange_take(p->exchange, expected);
+	rc = exchange_send(p->exchange, &message, data, &p->result_busy);
+	return rc ? rc : exchange_await_sent(p->exchange, &p->result_busy);
 }
 
 int pipeline_evaluate(struct pipeline *p, double *losses)
 {
-	size_t bytes = p->job->micro_batches * sizeof(double);
+	size_t bytes = p->share * sizeof(double);
 	int rc;
 
 	p->pass.mode = LAYER_EVAL;
@@ -853,7 +917,8 @@ int pipeline_evaluate(struct pipeline *p, double *losses)
 	if (!rc)
 		rc = tell_root(p, MESSAGE_RESULT, p->result, bytes);
 	if (!rc)
-		memcpy(losses, p->result, bytes);
+		memcpy(losses, p->result,
+		       p->job->micro_batches * sizeof(double));
 	return rc;
 }
 

@@ -28,12 +28,12 @@ struct pipeline_sender {
 	unsigned current;
 };
 
-/* The columns of all micro-batches of a pass, as one message. */
+/* The columns of one replica's micro-batches of a pass, as one message. */
 struct pipeline_batch {
-	uint64_t supervised; /* labels that count, in the whole pass */
+	uint64_t supervised; /* labels that count, in all replicas' */
 	uint64_t stop;       /* generation: this is the last pass */
 	uint64_t reserved[6];
-	int32_t columns[]; /* labels, then tokens: [M * B, T] each */
+	int32_t columns[]; /* labels, then tokens: [M / D * B, T] each */
 };
 
 struct ferry; /* engine/ferry.h */
@@ -45,6 +45,9 @@ struct pipeline {
 	const struct job *job;
 	const struct model *model;
 	const struct partition *partition;
+	struct grid grid;
+	struct grid_place place; /* this rank's in it */
+	unsigned share;          /* micro-batches of a replica: M / D */
 	struct accumulation accumulation;
 
 	struct schedule *forward_schedule; /* lowered */
@@ -65,17 +68,18 @@ struct pipeline {
 	struct pipeline_sender *forward_senders; /* [stages] */
 	struct pipeline_sender *backward_senders;
 	struct exchange *exchange;
-	bool *needs_batch;  /* [ranks], and the columns themselves: */
-	bool *needs_tokens; /* [ranks] */
-	struct pipeline_batch *batch;
-	bool *batch_busy;      /* [ranks] */
-	unsigned char *region; /* messages, all in one piece */
+	bool *needs_batch;  /* [positions], and the columns themselves: */
+	bool *needs_tokens; /* [positions] */
+	struct pipeline_batch *batch; /* this replica's; the root has all */
+	size_t batch_stride;          /* bytes from one replica's to the next */
+	bool *batch_busy;             /* [ranks] */
+	unsigned char *region;        /* messages, all in one piece */
 	unsigned char *tie_staging;
-	float *logits;    /* generation, on the loss rank: [V] */
-	double *result;   /* [micro_batches] losses, on the loss rank first */
-	double *losses;   /* [micro_batches] room for a caller's copy of them */
-	int32_t *token;   /* the one generated last */
-	bool result_busy; /* either is on its way to the root */
+	float *logits;      /* generation, on the loss rank: [V] */
+	double *result;     /* [M] losses, root; own [share] on the loss rank */
+	double *losses;     /* [M] room for a caller's copy of them */
+	int32_t *token;     /* the one generated last */
+	bool result_busy;   /* either is on its way to the root */
 	size_t tied_floats; /* elements of the tied parameter; 0: none */
 	float *registered;  /* its accumulators, where it has a remote twin */
 	struct vote *vote;
@@ -98,12 +102,13 @@ void pipeline_destroy(struct pipeline *pipeline);
 
 /*
  * The same without links and memory: schedules, routes and sizes, for `plan`.
- * Of the world only rank, size and team are looked at; the rank may be changed
- * between the two questions below.
+ * Of the world only rank, size and team are looked at. The questions below are
+ * about one rank; pipeline_stand_at() changes which.
  */
 int pipeline_sketch(struct world *world, const struct job *job,
 		    const struct model *model,
 		    struct pipeline **out) MUST_CHECK;
+void pipeline_stand_at(struct pipeline *sketch, unsigned rank);
 /* How a stage is made (store NULL in a sketch); the rank's message region. */
 void pipeline_stage_config(const struct pipeline *pipeline, unsigned stage,
 			   struct stage_config *out);
@@ -115,9 +120,16 @@ bool pipeline_has_link(const struct pipeline *pipeline, unsigned from,
 /* True on the rank that holds the last stage. */
 bool pipeline_holds_loss(const struct pipeline *pipeline);
 
-/* The batch that the root fills before a pass: [M * B, T] each. */
-int32_t *pipeline_labels(const struct pipeline *pipeline);
-int32_t *pipeline_tokens(const struct pipeline *pipeline);
+/*
+ * What the root fills before a pass: of each replica [M / D * B, T] labels and
+ * tokens, and how many labels count in all of them.
+ */
+int32_t *pipeline_labels(const struct pipeline *pipeline, unsigned replica);
+int32_t *pipeline_tokens(const struct pipeline *pipeline, unsigned replica);
+void pipeline_set_supervised(struct pipeline *pipeline, uint64_t supervised);
+
+/* Samples of one replica's share of a pass. */
+uint64_t pipeline_share_samples(const struct pipeline *pipeline);
 
 /*
  * One training step: forward, backward, vote, update. `step` counts from 0;
@@ -131,7 +143,7 @@ int pipeline_train_step(struct pipeline *pipeline, uint64_t step,
 
 /*
  * A forward pass over the batch. losses[M]: sums over each micro-batch's
- * supervised tokens; right on the root and on the loss rank.
+ * supervised tokens; right on the root alone.
  */
 int pipeline_evaluate(struct pipeline *pipeline, double *losses) MUST_CHECK;
 
@@ -149,9 +161,15 @@ int pipeline_decode(struct pipeline *pipeline, size_t offset, size_t time,
 
 /*
  * For the interpreter: sizes and fixed places of a route's messages for the
- * pass under way, and the bytes of the batch as `rank` gets it.
+ * pass under way, and the bytes of a batch as ranks at `position` get it.
  */
 void pipeline_dress(struct pipeline *pipeline, struct route *route);
-size_t pipeline_batch_bytes(const struct pipeline *pipeline, unsigned rank);
+size_t pipeline_batch_bytes(const struct pipeline *pipeline, unsigned position);
+struct pipeline_batch *pipeline_batch(const struct pipeline *pipeline,
+				      unsigned replica);
+
+/* Does this rank hold a stage; and which one of its replica and slice does. */
+bool pipeline_holds(const struct pipeline *pipeline, unsigned stage);
+unsigned pipeline_rank_with(const struct pipeline *pipeline, unsigned stage);
 
 #endif

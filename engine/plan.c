@@ -22,6 +22,7 @@ struct plan_sketch {
 	const struct job *job;
 	const struct model *model;
 	struct world world; /* of which only rank, size and team mean anything*/
+	struct grid grid;
 	struct pipeline *pipeline;
 	bool *holds;   /* [layers] */
 	double *fixed; /* [ranks] or NULL */
@@ -118,7 +119,9 @@ static void measure_rank(struct plan *plan, unsigned number)
 	struct store_sizes store;
 	size_t vote_scratch;
 
-	sketch->world.rank = number;
+	/* All replicas and slices of a position are alike; the root has more. */
+	sketch->world.rank = grid_rank(&sketch->grid, 0, number, 0);
+	pipeline_stand_at(sketch->pipeline, sketch->world.rank);
 	hold_layers(sketch, 0, model_layer_count(sketch->model), false);
 	for (unsigned s = 0; s < plan->stages; s++)
 		if (plan->stage[s].rank == number)
@@ -167,7 +170,8 @@ static int create_sketch(struct plan *plan, const struct job *job,
 	plan->sketch = sketch;
 	sketch->job = job;
 	sketch->model = model;
-	sketch->world.size = job->ranks;
+	sketch->grid = job_grid(job);
+	sketch->world.size = grid_size(&sketch->grid);
 	sketch->holds = calloc(model_layer_count(model), sizeof(bool));
 	if (!sketch->holds)
 		return fail(-ENOMEM, "no memory for a plan");

@@ -77,13 +77,14 @@ static int add_piece(const struct exchange_pieces *pieces,
 
 static int reduce_remote(struct pipeline *pipeline, struct store_row *row)
 {
-	const unsigned *rank_of = pipeline->train_schedule->rank_of_stage;
-	unsigned first_rank = rank_of[pipeline->tie.first_stage];
+	unsigned first_rank =
+		pipeline_rank_with(pipeline, pipeline->tie.first_stage);
 	struct exchange_pieces pieces = {
 		.pipeline = pipeline,
 		.row = row,
 		.peer = first_rank == pipeline->world->rank
-				? rank_of[pipeline->tie.second_stage]
+				? pipeline_rank_with(pipeline,
+						     pipeline->tie.second_stage)
 				: first_rank,
 		.piece_floats = PIPELINE_TIE_PIECE_BYTES / sizeof(float),
 	};

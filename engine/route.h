@@ -5,10 +5,16 @@
  * Links are FIFOs, so both ends must derive the same order on their own: it is
  * the order of the sender's row of the lowered schedule, between what every pass
  * begins with (the batch) and ends with (the evaluation's result).
+ *
+ * Ranks are those of the grid (engine/grid.h): each carries out the row of its
+ * position, and its activations stay within its replica and slice. With the
+ * root deal the first slices only; the others of a tensor group hear from
+ * theirs, by other means than a route.
  */
 #ifndef STAGECOACH_ENGINE_ROUTE_H
 #define STAGECOACH_ENGINE_ROUTE_H
 
+#include "engine/grid.h"
 #include "schedules/schedule.h"
 
 /* The rank that reads the data, decides the vote and writes the metrics. */
@@ -62,8 +68,9 @@ struct route {
 /* What the lists need to know beside the schedule. */
 struct route_config {
 	const struct schedule *schedule; /* lowered */
+	struct grid grid;
 	unsigned rank;
-	const bool *needs_batch; /* [ranks]: the root sends it the columns */
+	const bool *needs_batch; /* [positions]: the root sends it columns */
 	bool votes;              /* training */
 	bool result;             /* evaluation */
 	bool token;              /* generation */
@@ -97,8 +104,8 @@ void route_emit(const struct route_config *config, unsigned from,
 		route_emit_fn *emit, void *argument);
 
 /*
- * peers[r] |= true for every rank that sends to or receives from `rank` in
- * this schedule; the root and everyone else among them.
+ * peers[r] |= true for every rank of the grid that sends to or receives from
+ * `rank` in this schedule; the root and everyone else among them.
  */
 void route_mark_peers(const struct route_config *config, bool *peers);
 

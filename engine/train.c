@@ -104,6 +104,25 @@ static uint64_t count_supervised(const int32_t *labels, uint64_t count)
 	return supervised;
 }
 
+/* The root: each replica's share of the step's samples. */
+static int fill_batch(struct training *t, uint64_t first)
+{
+	struct pipeline *p = t->pipeline;
+	uint64_t samples = pipeline_share_samples(p), supervised = 0;
+	int rc = 0;
+
+	for (unsigned d = 0; !rc && d < p->grid.replicas; d++) {
+		int32_t *labels = pipeline_labels(p, d);
+
+		rc = sampler_fill(&t->train, first + d * samples, samples,
+				  pipeline_tokens(p, d), labels);
+		supervised +=
+			count_supervised(labels, samples * t->job->context);
+	}
+	pipeline_set_supervised(p, supervised);
+	return rc;
+}
+
 /* ---- the trace ---- */
 
 /* One recorded step into trace.json, which the root has open. */
@@ -224,12 +243,8 @@ static int train_step(struct training *t, uint64_t step,
 	int64_t begin_ns = clock_now_ns();
 	int rc = begin_trace_step(t, step);
 
-	if (!rc && t->root) {
-		rc = sampler_fill(&t->train, first, t->samples_per_step,
-				  pipeline_tokens(p), pipeline_labels(p));
-		p->batch->supervised = count_supervised(pipeline_labels(p),
-							t->tokens_per_step);
-	}
+	if (!rc && t->root)
+		rc = fill_batch(t, first);
 	if (!rc)
 		rc = pipeline_train_step(p, step, first, rate, verdict);
 	if (rc || !t->root)

@@ -633,6 +633,32 @@ static int write_run_json(const struct train *t)
 	return rc;
 }
 
+static void introduce_grid(const struct job *job)
+{
+	unsigned share = job_share(job);
+
+	if (job->replicas > 1)
+		log_info(
+			"replicas: %u of the pipeline, %u micro-batches each%s; the same bits for %s",
+			job->replicas, share,
+			job->shard_optimizer
+				? ", each keeping its part of the optimizer's state"
+				: "",
+			job->replicas & (job->replicas - 1)
+				? "this number of replicas only (no power of two)"
+				: "any number of replicas with these --gradient-groups");
+	if (job->slices > 1)
+		log_info(
+			"tensor parallel: %u ranks share each layer; the bits are those of --tensor %u",
+			job->slices, job->slices);
+	if (job->gradient_groups > 1)
+		log_info(
+			"gradient groups: %u, of %u micro-batches each, summed as a binary tree: the bits of --gradient-groups %u",
+			job->gradient_groups,
+			job->micro_batches / job->gradient_groups,
+			job->gradient_groups);
+}
+
 static void introduce(const struct train *t)
 {
 	const struct job *job = &t->job;
@@ -656,6 +682,7 @@ static void introduce(const struct train *t)
 			 partition_text(&job->partition, split, 8192),
 			 job->schedule,
 			 job->recompute ? ", recomputing activations" : "");
+	introduce_grid(job);
 	if (t->chosen.words[0])
 		log_info("schedule: %s", t->chosen.words);
 	if (split && job->partition.stages > 1)

@@ -178,7 +178,7 @@ void train_options_place(const struct options *options, const struct job *job,
 		.context = job->context,
 		.recompute = job->recompute,
 	};
-	calibration_place(out, hosts_options_neighbours(job->ranks),
+	calibration_place(out, hosts_options_neighbours(job_ranks(job)),
 			  (unsigned)options_integer(options, "threads"),
 			  !options_flag(options, "no-pin"));
 }
@@ -235,7 +235,7 @@ static int read_costs(struct splitting *s, const char *text)
 static const char *link_to_measure(const struct splitting *s)
 {
 	const char *transport =
-		job_options_transport(s->options, s->job->ranks);
+		job_options_transport(s->options, job_ranks(s->job));
 
 	if (strcmp(transport, "auto") != 0)
 		return transport;
@@ -325,7 +325,7 @@ static int balance_under(const struct options *options,
 
 static int open_placement(const struct job *job, struct schedule **out)
 {
-	return schedule_open(job->schedule, job->ranks, job->micro_batches,
+	return schedule_open(job->schedule, job->ranks, job_share(job),
 			     job->chunks, SCHEDULE_DIALECT_AUTO, out);
 }
 
@@ -360,8 +360,8 @@ static bool go_way(enum way way, const struct splitting *s, struct job *job,
 		return kind && job->ranks <= 1024 &&
 		       job->ranks * job->chunks <=
 			       model_layer_count(s->model) &&
-		       kind->check(job->ranks, job->micro_batches, job->chunks,
-				   why, sizeof(why)) == 0;
+		       kind->check(job->ranks, job_share(job), job->chunks, why,
+				   sizeof(why)) == 0;
 	case WAY_BATCH:
 		job->micro_batch_size /= 2;
 		snprintf(text, size, "--micro-batch-size %u",
