@@ -14,16 +14,15 @@
  * caller's choice (seconds, or the cost of an F).
  *
  * Replicas of the pipeline run the same rows at the same times, so one of them
- * is walked. REDUCE_GRAD then begins the sum of its stage's gradients over the
- * replicas: that takes the rank's network for replica_latency a round and for
- * its bytes, beside whatever the row goes on with, and one sum of a rank waits
- * for the one before. A layer's gradients are complete before its stage's are: a
- * sum may begin so early within the last W that `replica_early` of that is
- * still to come, and cannot end before 1 - replica_early of its bytes have
- * passed after it. REDUCE_TIED and VOTE wait until the rank's sums are done;
- * what the tie has summed up is then told to the replicas before VOTE
- * (tied_gather_bytes), and the weights of a sharded optimizer behind STEP
- * (gather_bytes).
+ * is walked. The sum of a stage's gradients over the replicas, which
+ * REDUCE_GRAD stands for, takes the rank's network for replica_latency a round
+ * and for its bytes, beside whatever the row goes on with; a sum of a rank waits
+ * for the one before. It begins when the last W (or B) of the stage ends, or
+ * reduce_lead earlier, when the first layer's gradients are complete, and ends no
+ * earlier than reduce_tail after that W: what the last layers take.
+ * REDUCE_TIED and VOTE wait until the rank's sums are done; what the tie has
+ * summed up is then told to the replicas before VOTE (tied_gather_bytes), and
+ * the weights of a sharded optimizer behind STEP (gather_bytes).
  *
  * Links are directed and numbered by the stage they lead to: link 2s brings
  * stage s its input from stage s - 1, link 2s + 1 brings stage s its gradient
@@ -70,9 +69,10 @@ struct schedule_costs {
 	 * one rank sends, and it receives as many meanwhile. */
 	const double *reduce_bytes; /* [stages], of the sum of a stage */
 	double reduce_rounds;       /* messages of a sum, one after another */
+	const double *reduce_lead;  /* [stages], times; NULL: 0 */
+	const double *reduce_tail;  /* [stages], times; NULL: 0 */
 	double replica_latency;
 	double replica_bandwidth; /* bytes per unit of time; 0: no limit */
-	double replica_early;     /* 0 to 1 */
 	double tied_gather_bytes;
 	const double *gather_bytes; /* [ranks]; NULL: 0 */
 	double gather_rounds;       /* of either gather */

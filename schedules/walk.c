@@ -365,25 +365,18 @@ static double network_time(const struct schedule_costs *costs, double bytes,
 	return wire + rounds * costs->replica_latency;
 }
 
-/*
- * The rank comes to a REDUCE_GRAD: how long ago the last W (or B) of that stage
- * ended, and what it took. *cost 0: other work came between, and all is ready.
- */
-static double since_last_weight(const struct walk *walk,
-				const struct walk_rank *rank,
-				const struct action *action, double *cost)
+/* Stands the rank at a REDUCE_GRAD behind the last W (or B) of its stage? */
+static bool follows_weight(const struct walk_rank *rank,
+			   const struct action *action)
 {
 	const struct action *before = action;
 	size_t left = rank->position;
 
-	while (left > 0 && !action_is_compute((--before)->op))
-		left--;
-	*cost = 0;
-	if (left == 0 || before->stage != action->stage ||
-	    before->op < ACTION_BACKWARD_WEIGHT)
-		return 0;
-	*cost = walk->prices[COMPUTE_OPS * (size_t)before->stage + before->op];
-	return rank->now - rank->last;
+	for (; left > 0; left--)
+		if (action_is_compute((--before)->op))
+			break;
+	return left > 0 && before->stage == action->stage &&
+	       before->op >= ACTION_BACKWARD_WEIGHT;
 }
 
 /* Begins the sum of a stage over the replicas: see simulate.h. */
@@ -391,15 +384,20 @@ static void sum_stage(const struct walk *walk, struct walk_rank *rank,
 		      const struct action *action, struct schedule_time *time)
 {
 	const struct schedule_costs *costs = walk->costs;
-	double bytes = costs->reduce_bytes[action->stage];
-	double whole = network_time(costs, bytes, costs->reduce_rounds);
-	double early = costs->replica_early, weight, begin, least;
-	double ago = since_last_weight(walk, rank, action, &weight);
+	unsigned stage = action->stage;
+	double whole, begin = time->start, least = 0;
 
-	if (bytes <= 0)
+	if (costs->reduce_bytes[stage] <= 0)
 		return;
-	begin = time->start - (early > 0 ? ago + early * weight : 0);
-	least = time->start - (early > 0 ? ago : 0) + (1 - early) * whole;
+	whole = network_time(costs, costs->reduce_bytes[stage],
+			     costs->reduce_rounds);
+	if (follows_weight(rank, action)) {
+		begin = rank->last;
+		if (costs->reduce_tail)
+			least = begin + costs->reduce_tail[stage];
+		if (costs->reduce_lead)
+			begin -= costs->reduce_lead[stage];
+	}
 	begin = MAX(begin, rank->summed);
 	rank->summed = MAX(begin + whole, least);
 	rank->reducing += whole;

@@ -164,6 +164,7 @@ static void test_early(void **state)
 	for (unsigned share = 0; share <= 4; share++)
 		for (unsigned amount = 0; amount < 12; amount++) {
 			double bytes[] = {amount}, early = share / 4.0;
+			double lead = early * 5, tail = (1 - early) * amount;
 			struct schedule_costs costs = unit_costs(bytes);
 			double compute = 3 * (1 + 1 + 4);
 			/* 1f1b has B: I and W of each layer in turn. */
@@ -171,23 +172,25 @@ static void test_early(void **state)
 				fmax((1 - early) * amount, amount - early * 5);
 
 			costs.weight = weight;
-			costs.replica_early = early;
+			costs.reduce_lead = &lead;
+			costs.reduce_tail = &tail;
 			assert_true(makespan_of("1f1b", 1, 3, 1, &costs) ==
 				    compute + late);
 		}
 }
 
-/* Where I and W are apart it is the W that gradients are complete within. */
+/* Where I and W are apart it counts from the end of the last W. */
 static void test_early_weight(void **state)
 {
-	const double bytes[] = {3, 0};
+	const double bytes[] = {3, 0}, lead[] = {0.5, 0}, tail[] = {1.5, 0};
 	struct schedule_costs costs = unit_costs(bytes);
 	struct schedule *schedule = schedule_from(
 		"0F0,0F1,,,0I0,0I1,0W0,0W1\n,1F0,1I0,1W0,1F1,1I1,1W1\n");
 	struct run run;
 
 	(void)state;
-	costs.replica_early = 0.5;
+	costs.reduce_lead = lead;
+	costs.reduce_tail = tail;
 	run_init(&run, schedule, false, &costs);
 	/* 0I1 waits for 1I1, which ends at 6: 7, and two W: 9. */
 	assert_true(time_of(&run, 0, ACTION_REDUCE_GRAD, 0)->start == 9);
