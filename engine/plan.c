@@ -419,8 +419,10 @@ static double tie_seconds(const struct plan *plan, const struct costs *costs,
 	return costs->latency + MAX(wire, own + adding);
 }
 
-/* Each replica squares what it ends up with the sums of, and if it holds no more
- * of the optimizer's state than that, updates it. */
+/*
+ * Each replica squares the part it ends up with the sums of; and where it holds
+ * no more of the optimizer's state than that, updates no more.
+ */
 static void complete_costs(const struct plan *plan,
 			   const struct calibration_rates *rates,
 			   struct costs *costs)
