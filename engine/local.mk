@@ -33,6 +33,7 @@ engine_libengine_a_SOURCES = \
 	engine/plan.c engine/plan.h \
 	engine/reach.c engine/reach.h engine/reach_find.c \
 	engine/reduce.c engine/reduce.h \
+	engine/reducer.c engine/reducer.h \
 	engine/reduction.c engine/reduction.h \
 	engine/route.c engine/route.h \
 	engine/run.c engine/run.h \

@@ -7,7 +7,7 @@
 #include "engine/ferry.h"
 #include "engine/flights.h"
 #include "engine/interpreter.h"
-#include "engine/reduction.h"
+#include "engine/reducer.h"
 #include "engine/shards.h"
 #include "engine/trace.h"
 #include "engine/vote.h"
@@ -93,7 +93,37 @@ void pipeline_set_supervised(struct pipeline *p, uint64_t supervised)
 
 /* ---- schedules ---- */
 
-static void find_tie(struct pipeline *p)
+/*
+ * What the tie's ends exchange for this replica: both cut a tied parameter
+ * alike, so that the plan of the first one's stage tells.
+ */
+static int cut_tie(struct pipeline *p, unsigned target)
+{
+	unsigned stage = p->tie.first_stage;
+	struct reduction_config config = {
+		.model = p->model,
+		.partition = p->partition,
+		.stages = &stage,
+		.stage_count = 1,
+		.replicas = p->grid.replicas,
+	};
+	unsigned replica = p->place.replica;
+	struct reduction *reduction;
+	int rc = reduction_create(&config, &reduction);
+
+	if (rc)
+		return rc;
+	p->tie_pieces = reduction_tie_count(reduction, replica, target);
+	p->tie_runs = calloc(MAX(p->tie_pieces, 1), sizeof(*p->tie_runs));
+	if (p->tie_runs)
+		reduction_tie_pieces(reduction, replica, target, p->tie_runs);
+	else
+		rc = fail(-ENOMEM, "no memory for the pipeline");
+	reduction_destroy(reduction);
+	return rc;
+}
+
+static int find_tie(struct pipeline *p)
 {
 	unsigned count;
 	const struct parameter *all = model_parameters(p->model, &count);
@@ -111,10 +141,9 @@ static void find_tie(struct pipeline *p)
 				p->partition, all[i].layer),
 		};
 		p->tie_count = 1;
-		p->tie_pieces = (unsigned)((all[i].count * sizeof(float) +
-					    PIPELINE_TIE_PIECE_BYTES - 1) /
-					   PIPELINE_TIE_PIECE_BYTES);
+		return cut_tie(p, target->id);
 	}
+	return 0;
 }
 
 /*
@@ -223,10 +252,11 @@ static int open_schedules(struct pipeline *p)
 {
 	bool train = job_kind_trains(p->job->kind);
 	struct schedule *schedule;
-	int rc;
+	int rc = find_tie(p);
 
+	if (rc)
+		return rc;
 	p->ahead = AHEAD_MINIMUM;
-	find_tie(p);
 	rc = open_schedule(p, train ? p->job->schedule : "forward",
 			   train ? p->job->schedule_text : NULL, &schedule);
 	if (rc)
@@ -410,6 +440,8 @@ static int create_store(struct pipeline *p)
 	if (p->train_schedule) {
 		config.levels = accumulation_levels(&p->accumulation);
 		config.moments = optimizer_moments(&p->job->optimizer);
+		config.reduction = pipeline_reduction(p);
+		config.replica = p->place.replica;
 	}
 	rc = store_create(&config, &p->store);
 	free(holds);
@@ -499,7 +531,7 @@ static size_t tie_staging_bytes(const struct pipeline *p)
 
 	if (p->tie_count == 0 || first == second || !shares)
 		return 0;
-	return p->ahead * PIPELINE_TIE_PIECE_BYTES;
+	return p->ahead * REDUCTION_TIE_PIECE_BYTES;
 }
 
 /* The root has one for all it serves, and each of those has one. */
@@ -554,6 +586,9 @@ static int cut_region(struct pipeline *p, struct cutter *cutter)
 	if (!p->train_schedule || rc)
 		return rc;
 	p->tie_staging = cut(cutter, tie_staging_bytes(p));
+	p->reducer_memory =
+		cut(cutter, reducer_region_bytes(pipeline_reduction(p),
+						 p->place.replica, p->ahead));
 	{
 		void *votes = cut(cutter, vote_region_bytes(p));
 
@@ -613,23 +648,69 @@ static int create_collective(struct pipeline *p)
 	return collective_create(&config, &p->collective);
 }
 
-/* A tied gradient leaves from the accumulator itself. */
-static int register_tied(struct pipeline *p)
+static int register_arena(struct pipeline *p, const struct arena *arena,
+			  size_t bytes)
 {
-	for (unsigned i = 0; p->train_schedule && i < p->store->count; i++) {
-		const struct store_row *row = &p->store->rows[i];
-		int rc;
+	int rc = 0;
 
-		if (!row->elsewhere || !row->parameter->trainable)
-			continue;
-		rc = transport_register(p->world->endpoint,
-					row->accumulators[0],
-					row->parameter->count * sizeof(float));
-		if (rc)
-			return rc;
-		p->registered = row->accumulators[0];
-	}
-	return 0;
+	if (bytes)
+		rc = transport_register(p->world->endpoint, arena->base, bytes);
+	if (!rc && bytes)
+		p->registered[p->registered_count++] = arena->base;
+	return rc;
+}
+
+/*
+ * Gradients leave from the accumulators themselves, and weights from where they
+ * are: those that other replicas, or the other end of a tie, have a part in.
+ */
+static int register_sums(struct pipeline *p)
+{
+	struct store *store = p->store;
+	bool shares = p->grid.replicas > 1;
+	int rc = 0;
+
+	if (!p->train_schedule)
+		return 0;
+	for (unsigned i = 0; i < store->count; i++)
+		shares |= store->rows[i].elsewhere &&
+			  store->rows[i].parameter->trainable;
+	if (shares)
+		rc = register_arena(p, &store->gradient_arena,
+				    store->level_bytes);
+	if (!rc && p->grid.replicas > 1 && p->job->shard_optimizer)
+		rc = register_arena(p, &store->weight_arena,
+				    store->weight_arena.used_bytes);
+	return rc;
+}
+
+static int create_reducer(struct pipeline *p)
+{
+	struct reducer_config config = {
+		.plan = pipeline_reduction(p),
+		.replica = p->place.replica,
+		.store = p->store,
+		.route = p->train_route,
+		.exchange = p->exchange,
+		.threads = p->world->team,
+		.ahead = p->ahead,
+		.memory = p->reducer_memory,
+	};
+	unsigned *ranks;
+	int rc;
+
+	if (!p->train_schedule)
+		return 0;
+	ranks = calloc(p->grid.replicas, sizeof(*ranks));
+	if (!ranks)
+		return fail(-ENOMEM, "no memory for the pipeline");
+	for (unsigned d = 0; d < p->grid.replicas; d++)
+		ranks[d] = grid_rank(&p->grid, d, p->place.position,
+				     p->place.slice);
+	config.ranks = ranks;
+	rc = reducer_create(&config, &p->reducer);
+	free(ranks);
+	return rc;
 }
 
 /* ---- the messages' sizes and fixed places ---- */
@@ -653,7 +734,6 @@ static void dress_message(const struct pipeline *p, struct message *message)
 {
 	const struct stage_pass *pass = &p->pass;
 	const unsigned *first = p->partition->first;
-	size_t tied;
 
 	switch (message->kind) {
 	case MESSAGE_BATCH:
@@ -672,12 +752,11 @@ static void dress_message(const struct pipeline *p, struct message *message)
 			pass->batch, pass->time);
 		break;
 	case MESSAGE_TIED:
-		tied = p->tied_floats * sizeof(float) -
-		       message->micro_batch * PIPELINE_TIE_PIECE_BYTES;
-		message->bytes = MIN(tied, PIPELINE_TIE_PIECE_BYTES);
+		message->bytes =
+			p->tie_runs[message->micro_batch].count * sizeof(float);
 		message->data =
 			p->tie_staging + (message->micro_batch % p->ahead) *
-						 PIPELINE_TIE_PIECE_BYTES;
+						 REDUCTION_TIE_PIECE_BYTES;
 		break;
 	case MESSAGE_VOTE:
 		message->bytes = vote_bytes(p, message->peer);
@@ -695,8 +774,8 @@ static void dress_message(const struct pipeline *p, struct message *message)
 		message->bytes = sizeof(int32_t);
 		message->data = p->token;
 		break;
-	case MESSAGE_REDUCE:
-	case MESSAGE_SLICE: /* these are in no route */
+	case MESSAGE_REDUCE: /* by reducer_create() */
+	case MESSAGE_SLICE:  /* these are in no route */
 	case MESSAGE_PIECE:
 		break;
 	}
@@ -743,16 +822,6 @@ static int create_trace(struct pipeline *p)
 }
 
 /* ---- life ---- */
-
-static void measure_tied(struct pipeline *p)
-{
-	unsigned count;
-	const struct parameter *all = model_parameters(p->model, &count);
-
-	for (unsigned i = 0; i < count; i++)
-		if (all[i].tied_to != PARAMETER_NOT_TIED)
-			p->tied_floats = all[i].count;
-}
 
 /*
  * The numbers come from a user by way of the control channel: what is
@@ -823,7 +892,6 @@ int pipeline_sketch(struct world *world, const struct job *job,
 	};
 	p->pass.batch = job->micro_batch_size;
 	p->pass.time = job->context;
-	measure_tied(p);
 	rc = check_job(world, job, model);
 	if (!rc)
 		rc = job_check_shares(job);
@@ -870,10 +938,12 @@ int pipeline_create(struct world *world, const struct job *job,
 	if (!rc)
 		rc = create_region(p);
 	if (!rc)
-		rc = register_tied(p);
+		rc = register_sums(p);
 	if (!rc)
 		rc = exchange_create(world, p->ahead, place_message, p,
 				     &p->exchange);
+	if (!rc)
+		rc = create_reducer(p);
 	if (!rc && p->grid.slices > 1)
 		rc = create_collective(p);
 	if (!rc && p->ferry_memory)
@@ -905,8 +975,8 @@ static void release_memory(struct pipeline *p)
 	if (p->exchange && !exchange_is_idle(p->exchange))
 		(void)!transport_cancel(endpoint, TRANSPORT_ALL_PEERS,
 					NS_PER_SECOND);
-	if (p->registered)
-		transport_deregister(endpoint, p->registered);
+	for (unsigned i = 0; i < p->registered_count; i++)
+		transport_deregister(endpoint, p->registered[i]);
 	if (p->region)
 		transport_release_region(endpoint, p->region);
 }
@@ -918,6 +988,7 @@ void pipeline_destroy(struct pipeline *p)
 	release_memory(p);
 	ferry_destroy(p->ferry);
 	collective_destroy(p->collective);
+	reducer_destroy(p->reducer);
 	exchange_destroy(p->exchange);
 	reach_fini(&p->reach);
 	trace_destroy(p->trace);
@@ -937,6 +1008,7 @@ void pipeline_destroy(struct pipeline *p)
 	free(p->needs_batch);
 	free(p->needs_tokens);
 	free(p->batch_busy);
+	free(p->tie_runs);
 	free(p);
 }
 

@@ -86,7 +86,7 @@ static void hold_layers(struct plan_sketch *sketch, unsigned first,
 		sketch->holds[i] = held;
 }
 
-/* Parameters of held layers, and the most that the vote works with. */
+/* Parameters of held layers, and what their sums of squares take. */
 static void measure_parameters(const struct plan_sketch *sketch,
 			       uint64_t *parameters, size_t *vote_scratch)
 {
@@ -100,8 +100,7 @@ static void measure_parameters(const struct plan_sketch *sketch,
 
 		if (!sketch->holds[all[i].layer])
 			continue;
-		*vote_scratch = MAX(*vote_scratch,
-				    square_sum_scratch_bytes(all[i].count));
+		*vote_scratch += square_sum_scratch_bytes(all[i].count);
 		if (tied == PARAMETER_NOT_TIED ||
 		    !sketch->holds[all[tied].layer])
 			*parameters += all[i].count;
@@ -301,7 +300,7 @@ static size_t vote_of_stage(const struct plan_sketch *sketch, unsigned first,
 		if (all[i].layer < first || all[i].layer >= end)
 			continue;
 		squares += sizeof(double);
-		scratch = MAX(scratch, square_sum_scratch_bytes(all[i].count));
+		scratch += square_sum_scratch_bytes(all[i].count);
 	}
 	return arena_piece_bytes(squares) + arena_piece_bytes(scratch);
 }

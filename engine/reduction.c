@@ -536,7 +536,7 @@ void reduction_walk(const struct reduction *reduction,
 
 /* ---- messages ---- */
 
-static struct message message_of(enum reduction_phase phase, unsigned round,
+struct message reduction_message(enum reduction_phase phase, unsigned round,
 				 unsigned bucket, size_t bytes)
 {
 	return (struct message){
@@ -582,8 +582,8 @@ static void emit_round(void *argument, unsigned bucket, unsigned round)
 			reduction_span(reduction, bucket, transfer.send_first,
 				       transfer.send_end);
 		struct message message =
-			message_of(emitter->phase, round, bucket,
-				   span.count * sizeof(float));
+			reduction_message(emitter->phase, round, bucket,
+					  span.count * sizeof(float));
 
 		if (span.count)
 			emitter->emit(emitter->argument, transfer.peer,
@@ -604,8 +604,8 @@ void reduction_emit(const struct reduction *reduction, unsigned from,
 	}
 	squares = from ? reduction_squares(reduction, from) : 0;
 	if (squares) {
-		struct message message =
-			message_of(phase, 0, 0, squares * sizeof(double));
+		struct message message = reduction_message(
+			phase, 0, 0, squares * sizeof(double));
 
 		emit(argument, 0, &message);
 	}
@@ -764,6 +764,16 @@ int reduction_tied(const struct reduction *reduction)
 
 /* ---- squares ---- */
 
+struct reduction_run reduction_own_part(const struct reduction *reduction,
+					unsigned replica, unsigned bucket,
+					unsigned piece)
+{
+	return own_part(
+		reduction, replica, bucket,
+		&reduction->pieces[reduction->buckets[bucket].first_piece +
+				   piece]);
+}
+
 size_t reduction_squares(const struct reduction *reduction, unsigned replica)
 {
 	size_t squares = 0;
@@ -774,10 +784,7 @@ size_t reduction_squares(const struct reduction *reduction, unsigned replica)
 		for (unsigned i = 0; bucket->counts && i < bucket->piece_count;
 		     i++)
 			squares += blocks_in(
-				own_part(
-					reduction, replica, b,
-					&reduction->pieces[bucket->first_piece +
-							   i])
+				reduction_own_part(reduction, replica, b, i)
 					.count);
 	}
 	return squares;

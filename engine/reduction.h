@@ -175,7 +175,9 @@ struct reduction_span reduction_span(const struct reduction *reduction,
 /* The chunk that is a replica's own in the end. */
 unsigned reduction_chunk(const struct reduction *reduction, unsigned replica);
 
-/* Which round of which phase a message of kind MESSAGE_REDUCE belongs to. */
+/* A message of kind MESSAGE_REDUCE, and which round of which phase one is. */
+struct message reduction_message(enum reduction_phase phase, unsigned round,
+				 unsigned bucket, size_t bytes);
 enum reduction_phase reduction_message_phase(const struct message *message);
 unsigned reduction_message_round(const struct message *message);
 unsigned reduction_message_bucket(const struct message *message);
@@ -208,7 +210,15 @@ void reduction_tie_pieces(const struct reduction *reduction, unsigned replica,
 /* The tied parameter this position holds (the target first), or -1. */
 int reduction_tied(const struct reduction *reduction);
 
-/* Blocks of a replica's own that count in the norm: doubles of a message. */
+/* What of piece `piece` of a bucket is a replica's own; count 0: nothing. */
+struct reduction_run reduction_own_part(const struct reduction *reduction,
+					unsigned replica, unsigned bucket,
+					unsigned piece);
+
+/*
+ * Blocks of a replica's own that count in the norm, and doubles of its
+ * message: by bucket, piece, and block.
+ */
 size_t reduction_squares(const struct reduction *reduction, unsigned replica);
 
 #endif

@@ -78,6 +78,10 @@ struct stage_pass {
 	/* Called between layers, to keep messages moving. May be NULL. */
 	void (*breathe)(void *argument);
 	void *argument;
+	/* Called when a layer's last W of a training pass is done. May be
+	 * NULL. */
+	void (*ready)(void *argument, unsigned layer);
+	void *ready_argument;
 };
 
 struct stage;
