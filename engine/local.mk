@@ -11,6 +11,7 @@ engine_libengine_a_SOURCES = \
 	engine/checkpoint_tensors.c engine/checkpoint_tensors.h \
 	engine/collective.c engine/collective.h \
 	engine/costs.c engine/costs.h engine/costs_model.c \
+	engine/costs_grid.c engine/costs_grid.h \
 	engine/evaluate.c \
 	engine/exchange.c engine/exchange.h \
 	engine/ferry.c engine/ferry.h \

@@ -3,6 +3,7 @@
 #include "base/digest.h"
 #include "base/log.h"
 #include "engine/ahead.h"
+#include "engine/collective.h"
 #include "engine/ferry.h"
 #include "engine/flights.h"
 #include "engine/interpreter.h"
@@ -27,6 +28,12 @@ unsigned pipeline_rank_with(const struct pipeline *p, unsigned stage)
 	return grid_rank(&p->grid, p->place.replica,
 			 p->forward_schedule->rank_of_stage[stage],
 			 p->place.slice);
+}
+
+/* Of this rank's tensor group. */
+static unsigned group_rank(const struct pipeline *p, unsigned slice)
+{
+	return grid_rank(&p->grid, p->place.replica, p->place.position, slice);
 }
 
 static unsigned stage_count(const struct pipeline *p)
@@ -346,6 +353,14 @@ out:
 	return rc;
 }
 
+/* The other slices of the same layers. */
+static void mark_group(const struct pipeline *p, bool *marked)
+{
+	for (unsigned s = 0; s < p->grid.slices; s++)
+		if (s != p->place.slice)
+			marked[group_rank(p, s)] = true;
+}
+
 static int connect_links(struct pipeline *p)
 {
 	unsigned char print[TRANSPORT_FINGERPRINT_BYTES];
@@ -365,6 +380,7 @@ static int connect_links(struct pipeline *p)
 		route_config(p, true, &config);
 		route_mark_peers(&config, marked);
 	}
+	mark_group(p, marked);
 	for (unsigned r = 0; r < size; r++)
 		if (marked[r])
 			peers[count++] = r;
@@ -533,6 +549,8 @@ static int cut_region(struct pipeline *p, struct cutter *cutter)
 	p->token = cut(cutter, sizeof(int32_t));
 	if (needs_ferry(p))
 		p->ferry_memory = cut(cutter, FERRY_BYTES);
+	p->collective_memory =
+		cut(cutter, collective_region_bytes(p->grid.slices));
 	if (!p->train_schedule || rc)
 		return rc;
 	p->tie_staging = cut(cutter, tie_staging_bytes(p));
@@ -579,6 +597,20 @@ static int create_region(struct pipeline *p)
 	p->region = base;
 	cutter.base = base;
 	return cut_region(p, &cutter);
+}
+
+static int create_collective(struct pipeline *p)
+{
+	struct collective_config config = {
+		.exchange = p->exchange,
+		.threads = p->world->team,
+		.slices = p->grid.slices,
+		.slice = p->place.slice,
+		.first_rank = group_rank(p, 0),
+		.memory = p->collective_memory,
+	};
+
+	return collective_create(&config, &p->collective);
 }
 
 /* A tied gradient leaves from the accumulator itself. */
@@ -842,6 +874,8 @@ int pipeline_create(struct world *world, const struct job *job,
 	if (!rc)
 		rc = exchange_create(world, p->ahead, place_message, p,
 				     &p->exchange);
+	if (!rc && p->grid.slices > 1)
+		rc = create_collective(p);
 	if (!rc && p->ferry_memory)
 		rc = ferry_create(p->exchange, p->ferry_memory, &p->ferry);
 	if (!rc)
@@ -883,6 +917,7 @@ void pipeline_destroy(struct pipeline *p)
 		return;
 	release_memory(p);
 	ferry_destroy(p->ferry);
+	collective_destroy(p->collective);
 	exchange_destroy(p->exchange);
 	reach_fini(&p->reach);
 	trace_destroy(p->trace);

@@ -37,11 +37,12 @@ struct pipeline_batch {
 	int32_t columns[]; /* labels, then tokens: [M / D * B, T] each */
 };
 
-struct ferry;     /* engine/ferry.h */
-struct reduction; /* engine/reduction.h */
-struct shards;    /* engine/shards.h */
-struct vote;      /* engine/vote.h */
-struct trace;     /* engine/trace.h */
+struct collective; /* engine/collective.h */
+struct ferry;      /* engine/ferry.h */
+struct reduction;  /* engine/reduction.h */
+struct shards;     /* engine/shards.h */
+struct vote;       /* engine/vote.h */
+struct trace;      /* engine/trace.h */
 
 struct pipeline {
 	struct world *world;
@@ -75,6 +76,8 @@ struct pipeline {
 	struct pipeline_sender *forward_senders; /* [stages] */
 	struct pipeline_sender *backward_senders;
 	struct exchange *exchange;
+	struct collective *collective; /* NULL: this rank has whole layers */
+	void *collective_memory;
 	bool *needs_batch;  /* [positions], and the columns themselves: */
 	bool *needs_tokens; /* [positions] */
 	struct pipeline_batch *batch; /* this replica's; the root has all */

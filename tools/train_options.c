@@ -81,14 +81,32 @@ void train_options_dropout(const struct options *options,
 
 /* ---- the grid, the batch, the optimizer, the schedule ---- */
 
+/* Each rank makes its slice of the model: that it can is told here, once. */
+static int check_slices(const struct job *job)
+{
+	struct model_config config = job->config;
+	struct model *model;
+	int rc;
+
+	config.slices = job->slices;
+	rc = model_create(&config, &model);
+	if (!rc)
+		model_destroy(model);
+	return rc;
+}
+
 int train_options_grid(const struct options *o, struct job *job)
 {
 	unsigned size = job->ranks, pipelines;
+	int rc;
 
 	job->replicas = (unsigned)options_integer(o, "replicas");
 	job->slices = (unsigned)options_integer(o, "tensor");
 	job->shard_optimizer = options_flag(o, "shard-optimizer");
 	pipelines = job->replicas * job->slices;
+	rc = check_slices(job);
+	if (rc)
+		return rc;
 	if (!hosts_options_current())
 		return 0;
 	/* Who started the ranks has decided how many there are in all. */
@@ -498,7 +516,7 @@ static void explain(struct splitting *s, unsigned stages, double cap)
 		sum += s->layers[i];
 	snprintf(out->reason, sizeof(out->reason), "balanced by %s",
 		 !s->measured ? "operations"
-		 : strcmp(options_string(s->options, "costs"), "measure") == 0
+		 : strcmp(out->costs.origin, "measured") == 0
 			 ? "measured cost"
 			 : out->costs.origin);
 	if (cap > 0)
@@ -627,6 +645,7 @@ static void warn_of_memory(const struct plan *plan)
 
 	for (unsigned r = 0; r < plan->ranks; r++)
 		all += plan->rank[r].total;
+	all *= (uint64_t)plan->grid.replicas * plan->grid.slices;
 	if (available == 0 || all <= available)
 		return;
 	log_warning(
@@ -677,7 +696,8 @@ int train_options_plan(const struct options *options, const struct job *job,
 		plan_destroy(plan);
 		return rc;
 	}
-	warn_of_memory(plan);
+	if (!split->elsewhere)
+		warn_of_memory(plan);
 	*out = plan;
 	return 0;
 }

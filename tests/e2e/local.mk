@@ -9,6 +9,7 @@ E2E_TESTS = \
 	tests/e2e/test-liveness.sh \
 	tests/e2e/test-plan.sh \
 	tests/e2e/test-stores.sh \
+	tests/e2e/test-tensor.sh \
 	tests/e2e/test-learning.sh \
 	tests/e2e/test-rehearse.sh
 E2E_SHORT_TESTS = \
