@@ -31,7 +31,8 @@ engine_libengine_a_SOURCES = \
 	engine/partition_search.c engine/partition_search.h \
 	engine/pipeline.c engine/pipeline.h \
 	engine/plan.c engine/plan.h \
-	engine/reach.c engine/reach.h engine/reach_find.c \
+	engine/reach.c engine/reach.h engine/reach_compare.c \
+	engine/reach_find.c \
 	engine/reduce.c engine/reduce.h \
 	engine/reducer.c engine/reducer.h \
 	engine/reduction.c engine/reduction.h \

@@ -61,6 +61,13 @@ tests_unit_test_agreement_SOURCES = tests/unit/test-agreement.c \
 tests_unit_test_agreement_CPPFLAGS = $(TEST_CPPFLAGS)
 tests_unit_test_agreement_LDADD = $(ENGINE_TEST_LIBS) $(CMOCKA_LIBS)
 
+check_PROGRAMS += tests/unit/test-checkpoint-grid
+TESTS += tests/unit/test-checkpoint-grid
+tests_unit_test_checkpoint_grid_SOURCES = tests/unit/test-checkpoint-grid.c \
+	tests/unit/cmocka-tap.h
+tests_unit_test_checkpoint_grid_CPPFLAGS = $(TEST_CPPFLAGS)
+tests_unit_test_checkpoint_grid_LDADD = $(ENGINE_TEST_LIBS) $(CMOCKA_LIBS)
+
 check_PROGRAMS += tests/unit/test-holding
 TESTS += tests/unit/test-holding
 tests_unit_test_holding_SOURCES = tests/unit/test-holding.c \
