@@ -7,6 +7,7 @@
 #include "engine/ferry.h"
 #include "engine/flights.h"
 #include "engine/interpreter.h"
+#include "engine/reduction.h"
 #include "engine/trace.h"
 #include "engine/vote.h"
 
@@ -235,6 +236,39 @@ static int open_schedules(struct pipeline *p)
 	return rc;
 }
 
+/* ---- reductions ---- */
+
+const struct reduction *pipeline_reduction(const struct pipeline *p)
+{
+	return p->reductions ? p->reductions[p->place.position] : NULL;
+}
+
+/* The root knows what every rank keeps of the optimizer's state. */
+static int create_reductions(struct pipeline *p)
+{
+	int rc = 0;
+
+	if (!p->train_schedule)
+		return 0;
+	p->reductions = calloc(p->grid.positions, sizeof(*p->reductions));
+	if (!p->reductions)
+		return fail(-ENOMEM, "no memory for the pipeline");
+	for (unsigned i = 0; !rc && i < p->grid.positions; i++)
+		if (i == p->place.position || p->world->rank == ROUTE_ROOT)
+			rc = reduction_create_at(
+				p->model, p->partition, p->train_schedule, i,
+				p->grid.replicas, p->job->shard_optimizer,
+				&p->reductions[i]);
+	return rc;
+}
+
+static void destroy_reductions(struct pipeline *p)
+{
+	for (unsigned i = 0; p->reductions && i < p->grid.positions; i++)
+		reduction_destroy(p->reductions[i]);
+	free(p->reductions);
+}
+
 /* ---- routes and links ---- */
 
 static void route_config(const struct pipeline *p, bool train,
@@ -251,6 +285,7 @@ static void route_config(const struct pipeline *p, bool train,
 		.ties = &p->tie,
 		.tie_pieces = &p->tie_pieces,
 		.tie_count = p->tie_count,
+		.reduction = train ? pipeline_reduction(p) : NULL,
 	};
 }
 
@@ -797,6 +832,8 @@ int pipeline_sketch(struct world *world, const struct job *job,
 	if (!rc)
 		rc = open_schedules(p);
 	if (!rc)
+		rc = create_reductions(p);
+	if (!rc)
 		rc = create_routes(p);
 	if (!rc)
 		rc = create_tables(p);
@@ -886,6 +923,7 @@ void pipeline_destroy(struct pipeline *p)
 	store_destroy(p->store);
 	route_destroy(p->forward_route);
 	route_destroy(p->train_route);
+	destroy_reductions(p);
 	schedule_destroy(p->forward_schedule);
 	schedule_destroy(p->train_schedule);
 	free(p->stages);

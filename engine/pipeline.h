@@ -39,6 +39,7 @@ struct pipeline_batch {
 
 struct collective; /* engine/collective.h */
 struct ferry;      /* engine/ferry.h */
+struct reduction;  /* engine/reduction.h */
 struct vote;       /* engine/vote.h */
 struct trace;      /* engine/trace.h */
 
@@ -60,6 +61,9 @@ struct pipeline {
 	unsigned tie_count;      /* 0 or 1 */
 	unsigned tie_pieces;
 	unsigned ahead; /* receives posted ahead a link */
+	/* [positions] how the replicas of one sum their gradients: that of this
+	 * rank's, and on the root all; NULL: not training. */
+	struct reduction **reductions;
 
 	struct reach reach;  /* which ranks see the files of the run */
 	struct ferry *ferry; /* takes tensors to those that do not */
@@ -125,6 +129,9 @@ bool pipeline_has_link(const struct pipeline *pipeline, unsigned from,
 
 /* What decides which rank holds what (engine/holding.h). */
 void pipeline_holders(const struct pipeline *pipeline, struct holders *out);
+
+/* How this rank's position reduces; NULL where nothing is trained. */
+const struct reduction *pipeline_reduction(const struct pipeline *pipeline);
 
 /* True on the rank that holds the last stage. */
 bool pipeline_holds_loss(const struct pipeline *pipeline);

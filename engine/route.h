@@ -67,6 +67,8 @@ struct route {
 	struct message **backward;
 };
 
+struct reduction; /* engine/reduction.h */
+
 /* What the lists need to know beside the schedule. */
 struct route_config {
 	const struct schedule *schedule; /* lowered */
@@ -80,6 +82,8 @@ struct route_config {
 	const struct schedule_tie *ties;
 	const unsigned *tie_pieces;
 	size_t tie_count;
+	/* What replicas of the rank's position send each other; NULL: nothing. */
+	const struct reduction *reduction;
 };
 
 /* -ENOMEM, logged. The messages' bytes and data are the caller's to set. */

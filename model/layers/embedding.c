@@ -43,6 +43,16 @@ static size_t embedding_scratch_bytes(const struct node *node,
 	return batch * time * node->output_width * sizeof(float);
 }
 
+static void embedding_exchange(const struct node *node,
+			       enum primitive_pass pass, size_t batch,
+			       size_t time, enum layer_mode mode,
+			       struct layer_exchange *exchange)
+{
+	(void)mode;
+	if (pass == PASS_FORWARD)
+		exchange_add(exchange, batch * time * node->output_width);
+}
+
 /* The rows of the table that are here. */
 static struct parameter_share node_share(const struct node *node)
 {
@@ -130,6 +140,7 @@ const struct primitive_ops embedding_ops = {
 	.name = "embedding",
 	.declare = embedding_declare,
 	.scratch_bytes = embedding_scratch_bytes,
+	.exchange = embedding_exchange,
 	.forward = embedding_node_forward,
 	.backward_weight = embedding_node_backward_weight,
 };

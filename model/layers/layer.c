@@ -140,6 +140,32 @@ void layer_cost(const struct layer *layer, size_t batch, size_t time,
 	}
 }
 
+void layer_exchanges(const struct layer *layer, size_t batch, size_t time,
+		     enum layer_mode mode, struct layer_exchanges *out)
+{
+	const struct graph *graph = layer->graph;
+
+	*out = (struct layer_exchanges){0};
+	for (unsigned i = 0; i < graph->nodes; i++) {
+		const struct node *node = &graph->node[i];
+
+		if (node->slices == 1 || !node->row.ops->exchange)
+			continue;
+		node->row.ops->exchange(node, PASS_FORWARD, batch, time, mode,
+					&out->forward);
+		if (mode == LAYER_TRAIN)
+			node->row.ops->exchange(node, PASS_INPUT, batch, time,
+						mode, &out->backward_input);
+	}
+}
+
+void exchange_add(struct layer_exchange *exchange, size_t floats)
+{
+	exchange->calls++;
+	exchange->floats += floats;
+	exchange->largest = MAX(exchange->largest, floats);
+}
+
 static bool node_is_alike(const struct node *a, const struct node *b)
 {
 	const struct graph_row *x = &a->row, *y = &b->row;

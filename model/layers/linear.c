@@ -86,6 +86,17 @@ static void linear_cost(const struct node *node, size_t batch, size_t time,
 	cost->backward_weight += product;
 }
 
+static void linear_exchange(const struct node *node, enum primitive_pass pass,
+			    size_t batch, size_t time, enum layer_mode mode,
+			    struct layer_exchange *exchange)
+{
+	(void)mode;
+	if (pass == PASS_FORWARD && splits_inputs(node))
+		exchange_add(exchange, batch * time * node->output_width);
+	if (pass == PASS_INPUT && splits_outputs(node))
+		exchange_add(exchange, batch * time * node->input_width[0]);
+}
+
 static void linear_forward(const struct node *node,
 			   const struct layer_context *context,
 			   const struct operands *operands)
@@ -157,6 +168,7 @@ const struct primitive_ops linear_ops = {
 	.declare = linear_declare,
 	.scratch_bytes = linear_scratch_bytes,
 	.cost = linear_cost,
+	.exchange = linear_exchange,
 	.forward = linear_forward,
 	.backward_input = linear_backward_input,
 	.backward_weight = linear_backward_weight,

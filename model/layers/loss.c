@@ -107,6 +107,29 @@ static void loss_cost(const struct node *node, size_t batch, size_t time,
 			 (double)node_share(node).count;
 }
 
+/* A maximum and a sum a chunk, and the sum of dx. */
+static void loss_exchange(const struct node *node, enum primitive_pass pass,
+			  size_t batch, size_t time, enum layer_mode mode,
+			  struct layer_exchange *exchange)
+{
+	size_t tokens = batch * time;
+
+	if (pass != PASS_FORWARD)
+		return;
+	if (mode == LAYER_DECODE) {
+		exchange_add(exchange, batch * node->row.vocab_size);
+		return;
+	}
+	for (size_t first = 0; first < tokens; first += LOSS_CHUNK) {
+		size_t rows = MIN(tokens - first, LOSS_CHUNK);
+
+		exchange_add(exchange, rows);
+		exchange_add(exchange, 2 * rows);
+	}
+	if (mode == LAYER_TRAIN)
+		exchange_add(exchange, tokens * node->input_width[0]);
+}
+
 static bool any_supervised(const int32_t *labels, size_t rows)
 {
 	for (size_t r = 0; r < rows; r++)
@@ -285,5 +308,6 @@ const struct primitive_ops loss_ops = {
 	.statistics_width = loss_statistics_width,
 	.scratch_bytes = loss_scratch_bytes,
 	.cost = loss_cost,
+	.exchange = loss_exchange,
 	.forward = loss_forward,
 };

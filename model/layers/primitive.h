@@ -70,6 +70,10 @@ struct primitive_ops {
 	size_t (*cache_bytes)(const struct node *node, size_t batch);
 	void (*cost)(const struct node *node, size_t batch, size_t time,
 		     struct layer_cost *cost); /* adds */
+	/* Adds what a slice exchanges in F or in I. NULL: nothing. */
+	void (*exchange)(const struct node *node, enum primitive_pass pass,
+			 size_t batch, size_t time, enum layer_mode mode,
+			 struct layer_exchange *exchange);
 	void (*forward)(const struct node *node,
 			const struct layer_context *context,
 			const struct operands *operands);
@@ -144,6 +148,9 @@ void node_sum(const struct node *node, const struct layer_context *context,
 	      float *values, size_t count);
 void node_maximum(const struct node *node, const struct layer_context *context,
 		  float *values, size_t count);
+
+/* Counts one of these calls. */
+void exchange_add(struct layer_exchange *exchange, size_t floats);
 
 /*
  * Parameter rows with what most have in common: a vector (no decay, zeros),
