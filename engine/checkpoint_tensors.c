@@ -27,7 +27,6 @@
 struct tensors {
 	struct pipeline *pipeline;
 	enum freight freight;
-	struct grid grid;
 	struct grid_place place; /* of the rank whose tensors these are */
 	struct holders holders;
 	unsigned copies; /* moments; 1 for weights */
@@ -45,25 +44,21 @@ struct tensors {
 	size_t entry;
 };
 
+/* From here on those of this rank: another's, when the root serves it. */
+static void tensors_of_rank(struct tensors *t, unsigned rank)
+{
+	t->place = grid_place(&t->pipeline->grid, rank);
+	t->current = SIZE_MAX;
+}
+
 static void tensors_init(struct tensors *out, struct pipeline *p,
 			 enum freight freight)
 {
-	*out = (struct tensors){.pipeline = p,
-				.freight = freight,
-				.grid = job_grid(p->job),
-				.copies = 1,
-				.current = SIZE_MAX};
-	out->place = grid_place(&out->grid, p->world->rank);
+	*out = (struct tensors){.pipeline = p, .freight = freight, .copies = 1};
 	pipeline_holders(p, &out->holders);
 	if (freight_is_of_moments(freight))
 		out->copies = optimizer_moments(&p->job->optimizer);
-}
-
-/* From here on those of another rank, for which the root reads or writes. */
-static void tensors_of_rank(struct tensors *t, unsigned rank)
-{
-	t->place = grid_place(&t->grid, rank);
-	t->current = SIZE_MAX;
+	tensors_of_rank(out, p->world->rank);
 }
 
 static size_t item_count(const struct tensors *t)
@@ -77,11 +72,24 @@ static const struct parameter *parameter_of(const struct tensors *t,
 	return &t->holders.parameters[item / t->copies];
 }
 
+/* Makes `item` the current one; false: it is already. */
+static bool take_item(struct tensors *t, size_t item)
+{
+	if (t->current == item)
+		return false;
+	holding_find(&t->holders, &t->place, parameter_of(t, item), t->freight,
+		     &t->holding);
+	t->current = item;
+	return true;
+}
+
 static uint64_t item_bytes(const void *argument, size_t item)
 {
 	const struct tensors *t = argument;
 	struct holding holding;
 
+	if (t->current == item)
+		return (uint64_t)t->holding.count * sizeof(float);
 	holding_find(&t->holders, &t->place, parameter_of(t, item), t->freight,
 		     &holding);
 	return (uint64_t)holding.count * sizeof(float);
@@ -113,6 +121,7 @@ static void moment_tensor_name(const struct pipeline *p, unsigned moment,
 static int copy_from_memory(void *argument, size_t item, uint64_t first,
 			    void *data, size_t bytes)
 {
+	(void)take_item(argument, item);
 	memcpy(data, (const char *)item_memory(argument, item) + first, bytes);
 	return 0;
 }
@@ -120,6 +129,7 @@ static int copy_from_memory(void *argument, size_t item, uint64_t first,
 static int copy_to_memory(void *argument, size_t item, uint64_t first,
 			  void *data, size_t bytes)
 {
+	(void)take_item(argument, item);
 	memcpy((char *)item_memory(argument, item) + first, data, bytes);
 	return 0;
 }
@@ -165,39 +175,29 @@ static const struct parameter *stored_as(const struct tensors *t,
 		       : &t->holders.parameters[parameter->tied_to];
 }
 
-/* Makes `item` the current one: what is held of it, and its tensor on disk. */
-static int find_item(struct tensors *t, size_t item)
+/* The tensor on disk that the current item is (part) of. */
+static int find_current(struct tensors *t)
 {
 	const struct pipeline *p = t->pipeline;
-	const struct parameter *stored = stored_as(t, parameter_of(t, item));
-	const struct safetensors_tensor *tensor;
+	const struct parameter *stored =
+		stored_as(t, parameter_of(t, t->current));
 	char name[TENSOR_NAME_BYTES];
-	int rc;
 
-	if (t->current == item)
-		return 0;
 	snprintf(name, sizeof(name), "%s", stored->name);
 	if (freight_is_of_moments(t->freight)) {
-		moment_tensor_name(p, (unsigned)(item % t->copies), stored,
-				   name);
-		tensor = safetensors_find(t->files, name);
+		moment_tensor_name(p, (unsigned)(t->current % t->copies),
+				   stored, name);
+		t->found = safetensors_find(t->files, name);
 	} else {
-		tensor = find_tensor(t->files, p->model, stored);
+		t->found = find_tensor(t->files, p->model, stored);
 	}
-	if (!tensor)
+	if (!t->found)
 		return fail(-EINVAL, "%s: %stensor '%s' is missing", t->folder,
 			    freight_is_of_moments(t->freight) ? "optimizer "
 							      : "",
 			    name);
-	rc = safetensors_check_shape(tensor, stored->dimensions,
-				     stored->whole_shape);
-	if (rc)
-		return rc;
-	holding_find(&t->holders, &t->place, parameter_of(t, item), t->freight,
-		     &t->holding);
-	t->found = tensor;
-	t->current = item;
-	return 0;
+	return safetensors_check_shape(t->found, stored->dimensions,
+				       stored->whole_shape);
 }
 
 /*
@@ -211,7 +211,7 @@ static int read_item(void *argument, size_t item, uint64_t first, void *data,
 	size_t at = (size_t)(first / sizeof(float));
 	size_t end = at + bytes / sizeof(float);
 	float *to = data;
-	int rc = find_item(t, item);
+	int rc = take_item(t, item) ? find_current(t) : 0;
 
 	world_note_between(t->pipeline->world); /* it goes on */
 	while (!rc && at < end) {
@@ -418,16 +418,6 @@ static size_t entry_of(const struct tensors *t, size_t item)
 
 /* ---- writing ---- */
 
-static void place_item(struct tensors *t, size_t item)
-{
-	if (t->current == item)
-		return;
-	holding_find(&t->holders, &t->place, parameter_of(t, item), t->freight,
-		     &t->holding);
-	t->entry = entry_of(t, item);
-	t->current = item;
-}
-
 /*
  * A write a segment: what lies between two of them is another rank's, which
  * may be writing it now.
@@ -441,7 +431,8 @@ static int write_item(void *argument, size_t item, uint64_t first, void *data,
 	const float *from = data;
 
 	world_note_between(t->pipeline->world); /* it goes on */
-	place_item(t, item);
+	if (take_item(t, item))
+		t->entry = entry_of(t, item);
 	while (!t->rc && at < end) {
 		struct holding_segment segment =
 			holding_segment(&t->holding, at);

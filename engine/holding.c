@@ -27,7 +27,7 @@ bool holding_has_moments(const struct parameter *parameter)
 	return parameter->trainable && holding_is_stored(parameter);
 }
 
-static bool is_split(const struct parameter *parameter)
+bool holding_is_split(const struct parameter *parameter)
 {
 	return parameter->split_axis != PARAMETER_NOT_SPLIT &&
 	       parameter->slices > 1;
@@ -39,7 +39,7 @@ static struct parameter row_of_slice(const struct parameter *parameter,
 {
 	struct parameter row = *parameter;
 
-	if (!is_split(parameter))
+	if (!holding_is_split(parameter))
 		return row;
 	for (unsigned i = 0; i < row.dimensions; i++)
 		row.shape[i] = row.whole_shape[i];
@@ -56,7 +56,7 @@ static bool writes(const struct holders *holders,
 	bool shared = freight == SAVE_MOMENTS && holders->shards.range;
 
 	return (place->replica == 0 || shared) &&
-	       (place->slice == 0 || is_split(parameter));
+	       (place->slice == 0 || holding_is_split(parameter));
 }
 
 static bool moves(const struct holders *holders, const struct grid_place *place,

@@ -99,6 +99,9 @@ bool holders_have(const struct holders *holders, unsigned position,
 bool holders_alias(const struct holders *holders, unsigned position,
 		   const struct parameter *parameter);
 
+/* Tensor parallelism splits it; else it is whole on every slice. */
+bool holding_is_split(const struct parameter *parameter);
+
 /* The parameter is on disk under its own name, with moments of its own. */
 bool holding_is_stored(const struct parameter *parameter);
 bool holding_has_moments(const struct parameter *parameter);

@@ -2,6 +2,7 @@
 noinst_LIBRARIES += engine/libengine.a
 engine_libengine_a_SOURCES = \
 	engine/accumulator.c engine/accumulator.h \
+	engine/agreement.c engine/agreement.h \
 	engine/ahead.c engine/ahead.h \
 	engine/calibrate.c engine/calibrate.h \
 	engine/calibrate_link.c \
@@ -10,6 +11,7 @@ engine_libengine_a_SOURCES = \
 	engine/checkpoint_tensors.c engine/checkpoint_tensors.h \
 	engine/collective.c engine/collective.h \
 	engine/costs.c engine/costs.h engine/costs_model.c \
+	engine/costs_grid.c engine/costs_grid.h \
 	engine/evaluate.c \
 	engine/exchange.c engine/exchange.h \
 	engine/ferry.c engine/ferry.h \
@@ -34,6 +36,7 @@ engine_libengine_a_SOURCES = \
 	engine/reduction.c engine/reduction.h \
 	engine/route.c engine/route.h \
 	engine/run.c engine/run.h \
+	engine/shards.c engine/shards.h \
 	engine/slots.c engine/slots.h \
 	engine/stage.c engine/stage.h \
 	engine/store.c engine/store.h \

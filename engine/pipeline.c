@@ -8,6 +8,7 @@
 #include "engine/flights.h"
 #include "engine/interpreter.h"
 #include "engine/reduction.h"
+#include "engine/shards.h"
 #include "engine/trace.h"
 #include "engine/vote.h"
 
@@ -45,9 +46,10 @@ void pipeline_holders(const struct pipeline *p, struct holders *out)
 	*out = (struct holders){
 		.partition = p->partition,
 		.position_of_stage = p->forward_schedule->rank_of_stage,
-		.shards = p->shards,
 	};
 	out->parameters = model_parameters(p->model, &out->count);
+	if (p->shards)
+		out->shards = shards_ranges(p->shards);
 }
 
 bool pipeline_holds_loss(const struct pipeline *p)
@@ -861,6 +863,8 @@ int pipeline_create(struct world *world, const struct job *job,
 	rc = create_store(p);
 	if (!rc)
 		rc = reach_find(world, job, &p->reach);
+	if (!rc && p->train_schedule && job->shard_optimizer)
+		rc = shards_create(p, &p->shards);
 	if (!rc)
 		rc = connect_links(p);
 	if (!rc)
@@ -920,6 +924,7 @@ void pipeline_destroy(struct pipeline *p)
 	vote_destroy(p->vote);
 	for (unsigned s = 0; p->stages && s < stage_count(p); s++)
 		stage_destroy(p->stages[s]);
+	shards_destroy(p->shards);
 	store_destroy(p->store);
 	route_destroy(p->forward_route);
 	route_destroy(p->train_route);

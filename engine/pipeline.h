@@ -40,6 +40,7 @@ struct pipeline_batch {
 struct collective; /* engine/collective.h */
 struct ferry;      /* engine/ferry.h */
 struct reduction;  /* engine/reduction.h */
+struct shards;     /* engine/shards.h */
 struct vote;       /* engine/vote.h */
 struct trace;      /* engine/trace.h */
 
@@ -69,8 +70,7 @@ struct pipeline {
 	struct ferry *ferry; /* takes tensors to those that do not */
 	void *ferry_memory;  /* NULL: nothing to take from or to this rank */
 
-	/* How replicas share the optimizer's state; range NULL: they do not. */
-	struct holding_shards shards;
+	struct shards *shards; /* of the optimizer's state; NULL: not shared */
 	struct store *store;
 	struct stage **stages; /* [stages]; NULL: on another rank */
 	struct pipeline_sender *forward_senders; /* [stages] */

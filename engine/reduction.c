@@ -10,9 +10,16 @@
 
 /* ---- the buckets ---- */
 
+struct block {
+	unsigned parameter;
+	size_t first;
+	size_t count;
+	size_t offset; /* floats from the stretch's beginning */
+};
+
 /* Neighbouring parameters that may share buckets, cut into blocks. */
 struct stretch {
-	struct reduction_block *blocks; /* offset: from the stretch's start */
+	struct block *blocks;
 	size_t count;
 	size_t floats;
 };
@@ -32,9 +39,9 @@ static size_t padded_floats(size_t count)
 	return arena_piece_bytes(count * sizeof(float)) / sizeof(float);
 }
 
-static size_t blocks_of(const struct parameter *parameter)
+static size_t blocks_in(size_t count)
 {
-	return (parameter->count + BLOCK - 1) / BLOCK;
+	return (count + BLOCK - 1) / BLOCK;
 }
 
 static bool is_tied(const struct builder *builder, unsigned id)
@@ -54,7 +61,7 @@ static void stretch_add(struct stretch *stretch,
 			const struct parameter *parameter)
 {
 	for (size_t first = 0; first < parameter->count; first += BLOCK)
-		stretch->blocks[stretch->count++] = (struct reduction_block){
+		stretch->blocks[stretch->count++] = (struct block){
 			.parameter = parameter->id,
 			.first = first,
 			.count = MIN(BLOCK, parameter->count - first),
@@ -73,35 +80,79 @@ static void note_bucket(struct reduction *reduction, unsigned parameter)
 	here->end_bucket = reduction->bucket_count + 1;
 }
 
+static void add_piece(struct reduction *reduction,
+		      struct reduction_bucket *bucket,
+		      const struct block *block, size_t offset)
+{
+	struct reduction_piece *last =
+		&reduction->pieces[reduction->piece_count];
+
+	if (bucket->piece_count > 0 && last[-1].parameter == block->parameter) {
+		last[-1].count += block->count;
+		return;
+	}
+	*last = (struct reduction_piece){block->parameter, block->first,
+					 block->count, offset};
+	reduction->piece_count++;
+	bucket->piece_count++;
+	note_bucket(reduction, block->parameter);
+}
+
+/* Each cut goes to the block boundary nearest to an even division. */
+static void cut_chunks(struct reduction *reduction,
+		       const struct reduction_bucket *bucket,
+		       const struct block *blocks, size_t count)
+{
+	unsigned replicas = reduction->replicas;
+	size_t *cuts = reduction->cuts +
+		       (size_t)reduction->bucket_count * (replicas + 1);
+	size_t block = 0, here = 0;
+
+	for (unsigned c = 1; c < replicas; c++) {
+		size_t even = bucket->floats / replicas * c +
+			      bucket->floats % replicas * c / replicas;
+
+		while (block < count) {
+			size_t next = block + 1 < count
+					      ? blocks[block + 1].offset -
+							blocks[0].offset
+					      : bucket->floats;
+
+			if (here + next > 2 * even)
+				break;
+			here = next;
+			block++;
+		}
+		cuts[c] = here;
+	}
+	cuts[replicas] = bucket->floats;
+}
+
 /* Blocks [first, end) of the stretch become the next bucket. */
 static void add_bucket(struct builder *builder, unsigned stage, size_t first,
 		       size_t end)
 {
 	struct reduction *reduction = builder->reduction;
 	const struct stretch *stretch = &builder->stretch;
-	const struct reduction_block *from = stretch->blocks + first;
-	const struct parameter *lowest = &builder->all[from->parameter];
+	const struct block *blocks = stretch->blocks + first;
+	const struct parameter *lowest = &builder->all[blocks->parameter];
+	struct reduction_bucket *bucket =
+		&reduction->buckets[reduction->bucket_count];
 	size_t until = end < stretch->count ? stretch->blocks[end].offset
 					    : stretch->floats;
-	bool tied = is_tied(builder, lowest->id);
 
-	reduction->buckets[reduction->bucket_count] = (struct reduction_bucket){
+	*bucket = (struct reduction_bucket){
 		.stage = stage,
 		.layer = lowest->layer,
-		.first_block = (unsigned)reduction->block_count,
-		.block_count = (unsigned)(end - first),
-		.floats = until - from->offset,
-		.tied = tied,
+		.first_piece = reduction->piece_count,
+		.floats = until - blocks->offset,
+		.tied = is_tied(builder, lowest->id),
 		.counts = lowest->tied_to == PARAMETER_NOT_TIED,
 	};
-	for (size_t i = 0; i < end - first; i++) {
-		struct reduction_block *block =
-			&reduction->blocks[reduction->block_count++];
-
-		*block = from[i];
-		block->offset -= from->offset;
-		note_bucket(reduction, block->parameter);
-	}
+	for (size_t i = 0; i < end - first; i++)
+		add_piece(reduction, bucket, &blocks[i],
+			  blocks[i].offset - blocks->offset);
+	cut_chunks(reduction, bucket, blocks, end - first);
 	reduction->bucket_count++;
 }
 
@@ -153,40 +204,7 @@ static void cut_stage(struct builder *builder, unsigned stage)
 	}
 }
 
-/* ---- the chunks ---- */
-
-static size_t offset_of(const struct reduction *reduction,
-			const struct reduction_bucket *bucket, unsigned block)
-{
-	if (block == bucket->block_count)
-		return bucket->floats;
-	return reduction->blocks[bucket->first_block + block].offset;
-}
-
-/* Each cut goes to the block boundary nearest to an even division. */
-static void cut_chunks(struct reduction *reduction, unsigned index)
-{
-	const struct reduction_bucket *bucket = &reduction->buckets[index];
-	unsigned replicas = reduction->replicas, block = 0;
-	unsigned *cuts = reduction->cuts + (size_t)index * (replicas + 1);
-
-	for (unsigned c = 1; c < replicas; c++) {
-		size_t even = bucket->floats / replicas * c +
-			      bucket->floats % replicas * c / replicas;
-
-		while (block < bucket->block_count &&
-		       offset_of(reduction, bucket, block) +
-				       offset_of(reduction, bucket,
-						 block + 1) <=
-			       2 * even)
-			block++;
-		cuts[c] = block;
-	}
-	cuts[replicas] = bucket->block_count;
-}
-
-static const unsigned *cuts_of(const struct reduction *reduction,
-			       unsigned bucket)
+static const size_t *cuts_of(const struct reduction *reduction, unsigned bucket)
 {
 	return reduction->cuts + (size_t)bucket * (reduction->replicas + 1);
 }
@@ -219,30 +237,59 @@ static int builder_init(struct builder *builder,
 	return 0;
 }
 
+/* Bounds, from what is held: blocks of a stretch, buckets, and pieces. */
+struct bounds {
+	size_t blocks;
+	size_t buckets;
+	size_t pieces;
+};
+
+static void find_bounds(const struct builder *builder,
+			const struct reduction_config *config,
+			struct bounds *out)
+{
+	*out = (struct bounds){0};
+	for (unsigned i = 0; i < builder->parameter_count; i++)
+		for (unsigned s = 0; s < config->stage_count; s++) {
+			const struct parameter *parameter = &builder->all[i];
+
+			if (!parameter->trainable ||
+			    !is_of_stage(builder, i, config->stages[s]))
+				continue;
+			out->blocks += blocks_in(parameter->count);
+			/* Any parameter may begin a stretch, whose last bucket
+			 * may be smaller than wanted. */
+			out->buckets += 2 + 2 * (parameter->count /
+						 builder->bucket_floats);
+			out->pieces++;
+		}
+	/* A cut makes two pieces of one. */
+	out->pieces += out->buckets;
+}
+
 static int allocate(struct builder *builder,
 		    const struct reduction_config *config)
 {
 	struct reduction *reduction = builder->reduction;
-	size_t blocks = 0;
+	struct bounds bounds;
 
-	for (unsigned i = 0; i < builder->parameter_count; i++)
-		for (unsigned s = 0; s < config->stage_count; s++)
-			if (builder->all[i].trainable &&
-			    is_of_stage(builder, i, config->stages[s]))
-				blocks += blocks_of(&builder->all[i]);
-	if (blocks > UINT32_MAX / 2)
-		return fail(-EOVERFLOW, "more parameters than can be planned");
+	find_bounds(builder, config, &bounds);
 	reduction->buckets =
-		calloc(MAX(blocks, 1), sizeof(*reduction->buckets));
-	reduction->blocks = calloc(MAX(blocks, 1), sizeof(*reduction->blocks));
+		calloc(MAX(bounds.buckets, 1), sizeof(*reduction->buckets));
+	reduction->pieces =
+		calloc(MAX(bounds.pieces, 1), sizeof(*reduction->pieces));
+	reduction->cuts = calloc(MAX(bounds.buckets, 1),
+				 (reduction->replicas + (size_t)1) *
+					 sizeof(*reduction->cuts));
 	reduction->stages =
 		calloc(MAX(config->stage_count, 1), sizeof(*reduction->stages));
 	reduction->parameters = calloc(MAX(builder->parameter_count, 1),
 				       sizeof(*reduction->parameters));
 	builder->stretch.blocks =
-		calloc(MAX(blocks, 1), sizeof(*builder->stretch.blocks));
-	if (!reduction->buckets || !reduction->blocks || !reduction->stages ||
-	    !reduction->parameters || !builder->stretch.blocks)
+		calloc(MAX(bounds.blocks, 1), sizeof(*builder->stretch.blocks));
+	if (!reduction->buckets || !reduction->pieces || !reduction->cuts ||
+	    !reduction->stages || !reduction->parameters ||
+	    !builder->stretch.blocks)
 		return fail(-ENOMEM, "no memory for the reduction's plan");
 	return 0;
 }
@@ -254,7 +301,7 @@ static void mark_aliases(struct builder *builder)
 
 	for (unsigned i = 0; i < reduction->bucket_count; i++) {
 		struct reduction_bucket *bucket = &reduction->buckets[i];
-		unsigned id = reduction->blocks[bucket->first_block].parameter;
+		unsigned id = reduction->pieces[bucket->first_piece].parameter;
 		int target = builder->all[id].tied_to;
 
 		bucket->alias = target != PARAMETER_NOT_TIED &&
@@ -275,13 +322,6 @@ static int build(struct builder *builder, const struct reduction_config *config)
 	}
 	reduction->stage_count = config->stage_count;
 	mark_aliases(builder);
-	reduction->cuts = calloc((size_t)MAX(reduction->bucket_count, 1) *
-					 (reduction->replicas + 1),
-				 sizeof(*reduction->cuts));
-	if (!reduction->cuts)
-		return fail(-ENOMEM, "no memory for the reduction's plan");
-	for (unsigned i = 0; i < reduction->bucket_count; i++)
-		cut_chunks(reduction, i);
 	return 0;
 }
 
@@ -350,7 +390,7 @@ void reduction_destroy(struct reduction *reduction)
 	if (!reduction)
 		return;
 	free(reduction->buckets);
-	free(reduction->blocks);
+	free(reduction->pieces);
 	free(reduction->cuts);
 	free(reduction->stages);
 	free(reduction->parameters);
@@ -422,13 +462,11 @@ struct reduction_span reduction_span(const struct reduction *reduction,
 				     unsigned bucket, unsigned first,
 				     unsigned end)
 {
-	const struct reduction_bucket *from = &reduction->buckets[bucket];
-	const unsigned *cuts = cuts_of(reduction, bucket);
-	size_t offset = offset_of(reduction, from, cuts[first]);
+	const size_t *cuts = cuts_of(reduction, bucket);
 
 	return (struct reduction_span){
-		.offset = offset,
-		.count = offset_of(reduction, from, cuts[end]) - offset,
+		.offset = cuts[first],
+		.count = cuts[end] - cuts[first],
 	};
 }
 
@@ -600,25 +638,33 @@ void reduction_count(const struct reduction *reduction, unsigned replica,
 
 /* ---- shards ---- */
 
-/* The part of a replica's chunk of one bucket that is this parameter's. */
-static struct reduction_run run_in_bucket(const struct reduction *reduction,
-					  unsigned replica, unsigned parameter,
-					  unsigned bucket)
+/* What of a piece lies in a replica's own chunk of its bucket. */
+static struct reduction_run own_part(const struct reduction *reduction,
+				     unsigned replica, unsigned bucket,
+				     const struct reduction_piece *piece)
 {
-	const struct reduction_block *blocks =
-		reduction->blocks + reduction->buckets[bucket].first_block;
-	const unsigned *cuts = cuts_of(reduction, bucket);
-	unsigned chunk = reduction_chunk(reduction, replica);
-	struct reduction_run run = {0};
+	const size_t *cuts = cuts_of(reduction, bucket) +
+			     reduction_chunk(reduction, replica);
+	size_t first = MAX(cuts[0], piece->offset);
+	size_t end = MIN(cuts[1], piece->offset + piece->count);
 
-	for (unsigned b = cuts[chunk]; b < cuts[chunk + 1]; b++) {
-		if (blocks[b].parameter != parameter)
-			continue;
-		if (run.count == 0)
-			run.first = blocks[b].first;
-		run.count += blocks[b].count;
-	}
-	return run;
+	if (end <= first)
+		return (struct reduction_run){0};
+	return (struct reduction_run){piece->first + (first - piece->offset),
+				      end - first};
+}
+
+static const struct reduction_piece *
+piece_in_bucket(const struct reduction *reduction, unsigned bucket,
+		unsigned parameter)
+{
+	const struct reduction_bucket *from = &reduction->buckets[bucket];
+	const struct reduction_piece *piece =
+		&reduction->pieces[from->first_piece];
+
+	while (piece->parameter != parameter)
+		piece++;
+	return piece;
 }
 
 /* How many runs there are; *out becomes number `wanted`, if there is one. */
@@ -633,7 +679,8 @@ static unsigned walk_shard(const struct reduction *reduction, unsigned replica,
 
 	for (unsigned b = here->end_bucket; b-- > here->first_bucket;) {
 		struct reduction_run run =
-			run_in_bucket(reduction, replica, parameter, b);
+			own_part(reduction, replica, b,
+				 piece_in_bucket(reduction, b, parameter));
 
 		if (run.count == 0)
 			continue;
@@ -685,25 +732,20 @@ unsigned reduction_tie_count(const struct reduction *reduction,
 	return (unsigned)pieces;
 }
 
-struct reduction_run reduction_tie_piece(const struct reduction *reduction,
-					 unsigned replica, unsigned parameter,
-					 unsigned index)
+void reduction_tie_pieces(const struct reduction *reduction, unsigned replica,
+			  unsigned parameter, struct reduction_run *pieces)
 {
 	unsigned runs = reduction_shard_count(reduction, replica, parameter);
 
 	for (unsigned i = 0; i < runs; i++) {
 		struct reduction_run run =
 			reduction_shard(reduction, replica, parameter, i);
-		size_t pieces = (run.count + TIE_FLOATS - 1) / TIE_FLOATS;
-		size_t skip = index * TIE_FLOATS;
 
-		if (index < pieces)
-			return (struct reduction_run){
-				run.first + skip,
-				MIN(TIE_FLOATS, run.count - skip)};
-		index -= (unsigned)pieces;
+		for (size_t at = 0; at < run.count; at += TIE_FLOATS)
+			*pieces++ = (struct reduction_run){
+				run.first + at,
+				MIN(TIE_FLOATS, run.count - at)};
 	}
-	return (struct reduction_run){0};
 }
 
 int reduction_tied(const struct reduction *reduction)
@@ -714,7 +756,7 @@ int reduction_tied(const struct reduction *reduction)
 		const struct reduction_bucket *bucket = &reduction->buckets[i];
 
 		if (bucket->tied && !bucket->alias)
-			found = (int)reduction->blocks[bucket->first_block]
+			found = (int)reduction->pieces[bucket->first_piece]
 					.parameter;
 	}
 	return found;
@@ -724,14 +766,19 @@ int reduction_tied(const struct reduction *reduction)
 
 size_t reduction_squares(const struct reduction *reduction, unsigned replica)
 {
-	unsigned chunk = reduction_chunk(reduction, replica);
 	size_t squares = 0;
 
 	for (unsigned b = 0; b < reduction->bucket_count; b++) {
-		const unsigned *cuts = cuts_of(reduction, b);
+		const struct reduction_bucket *bucket = &reduction->buckets[b];
 
-		if (reduction->buckets[b].counts)
-			squares += cuts[chunk + 1] - cuts[chunk];
+		for (unsigned i = 0; bucket->counts && i < bucket->piece_count;
+		     i++)
+			squares += blocks_in(
+				own_part(
+					reduction, replica, b,
+					&reduction->pieces[bucket->first_piece +
+							   i])
+					.count);
 	}
 	return squares;
 }

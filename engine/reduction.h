@@ -51,7 +51,8 @@ enum reduction_phase {
 	REDUCTION_WEIGHTS,
 };
 
-struct reduction_block {
+/* Neighbouring elements of one parameter: whole blocks, in a row. */
+struct reduction_piece {
 	unsigned parameter; /* id */
 	size_t first;       /* its first element in the parameter */
 	size_t count;
@@ -61,8 +62,8 @@ struct reduction_block {
 struct reduction_bucket {
 	unsigned stage;
 	unsigned layer;       /* ready when this one, its lowest, is */
-	unsigned first_block; /* of reduction.blocks */
-	unsigned block_count;
+	unsigned first_piece; /* of reduction.pieces */
+	unsigned piece_count;
 	size_t floats; /* what it takes in memory, padding included */
 	bool tied;     /* a tied parameter, target or follower */
 	/* The target is on this position, too, and has the weights. */
@@ -70,7 +71,6 @@ struct reduction_bucket {
 	bool counts; /* in the gradient norm: a tied one's target alone */
 };
 
-/* Blocks of a held parameter, in ascending order; bucket by bucket. */
 struct reduction_parameter {
 	bool held; /* here, and trained */
 	/* Its buckets: [first_bucket, end_bucket), elements descending. */
@@ -84,11 +84,11 @@ struct reduction {
 	unsigned scatter_rounds; /* and as many to gather */
 	struct reduction_bucket *buckets;
 	unsigned bucket_count;
-	struct reduction_block *blocks; /* by bucket; ascending within one */
-	size_t block_count;
-	/* [bucket_count][replicas + 1]: block each chunk begins with, counted
-	 * from the bucket's first. */
-	unsigned *cuts;
+	struct reduction_piece *pieces; /* by bucket; ascending within one */
+	unsigned piece_count;
+	/* [bucket_count][replicas + 1]: floats from the beginning of the bucket
+	 * to that of each chunk, and to the end. */
+	size_t *cuts;
 	unsigned *stages; /* [stage_count], in order of reduction */
 	unsigned stage_count;
 	struct reduction_parameter *parameters; /* [all of the model] */
@@ -202,9 +202,9 @@ struct reduction_run reduction_shard(const struct reduction *reduction,
  */
 unsigned reduction_tie_count(const struct reduction *reduction,
 			     unsigned replica, unsigned parameter);
-struct reduction_run reduction_tie_piece(const struct reduction *reduction,
-					 unsigned replica, unsigned parameter,
-					 unsigned index);
+/* pieces[reduction_tie_count()] */
+void reduction_tie_pieces(const struct reduction *reduction, unsigned replica,
+			  unsigned parameter, struct reduction_run *pieces);
 /* The tied parameter this position holds (the target first), or -1. */
 int reduction_tied(const struct reduction *reduction);
 

@@ -18,7 +18,9 @@
 
 struct model_rehearsal {
 	unsigned stages;
-	double *seconds[3];   /* F, I, W: [stages], of one micro-batch */
+	double *seconds[3]; /* F, I, W: [stages], of one micro-batch */
+	double *gradients;  /* [stages] bytes replicas sum, tied ones left out;
+				 NULL: next to none */
 	size_t message_bytes; /* between stages, either way */
 	size_t tied_bytes;    /* of a parameter both ends hold; 0: none */
 };

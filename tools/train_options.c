@@ -516,7 +516,7 @@ static void explain(struct splitting *s, unsigned stages, double cap)
 		sum += s->layers[i];
 	snprintf(out->reason, sizeof(out->reason), "balanced by %s",
 		 !s->measured ? "operations"
-		 : strcmp(options_string(s->options, "costs"), "measure") == 0
+		 : strcmp(out->costs.origin, "measured") == 0
 			 ? "measured cost"
 			 : out->costs.origin);
 	if (cap > 0)
@@ -645,6 +645,7 @@ static void warn_of_memory(const struct plan *plan)
 
 	for (unsigned r = 0; r < plan->ranks; r++)
 		all += plan->rank[r].total;
+	all *= (uint64_t)plan->grid.replicas * plan->grid.slices;
 	if (available == 0 || all <= available)
 		return;
 	log_warning(
@@ -695,7 +696,8 @@ int train_options_plan(const struct options *options, const struct job *job,
 		plan_destroy(plan);
 		return rc;
 	}
-	warn_of_memory(plan);
+	if (!split->elsewhere)
+		warn_of_memory(plan);
 	*out = plan;
 	return 0;
 }

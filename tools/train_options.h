@@ -205,6 +205,7 @@ struct train_split {
 	struct calibration_rates rates;
 	struct partition_result result; /* of a balance */
 	char reason[256]; /* "balanced by measured costs: slowest stage ..." */
+	bool elsewhere;   /* planned for another machine than this one */
 };
 
 /*

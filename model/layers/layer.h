@@ -96,6 +96,13 @@ struct layer_collectives {
 	void *argument;
 };
 
+/*
+ * Collectives of a slice that is alone, which leave every value as it is: to
+ * measure what it computes.
+ */
+struct layer_collectives layer_collectives_alone(unsigned slices,
+						 unsigned slice);
+
 struct layer_context {
 	enum layer_mode mode;
 	uint64_t seed;

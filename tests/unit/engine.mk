@@ -54,6 +54,13 @@ tests_unit_test_ferry_SOURCES = tests/unit/test-ferry.c \
 tests_unit_test_ferry_CPPFLAGS = $(TEST_CPPFLAGS)
 tests_unit_test_ferry_LDADD = $(ENGINE_TEST_LIBS) $(CMOCKA_LIBS)
 
+check_PROGRAMS += tests/unit/test-agreement
+TESTS += tests/unit/test-agreement
+tests_unit_test_agreement_SOURCES = tests/unit/test-agreement.c \
+	tests/unit/cmocka-tap.h
+tests_unit_test_agreement_CPPFLAGS = $(TEST_CPPFLAGS)
+tests_unit_test_agreement_LDADD = $(ENGINE_TEST_LIBS) $(CMOCKA_LIBS)
+
 check_PROGRAMS += tests/unit/test-holding
 TESTS += tests/unit/test-holding
 tests_unit_test_holding_SOURCES = tests/unit/test-holding.c \

@@ -14,13 +14,13 @@
 #define LAYERS (BLOCKS + 2)
 
 /* Which stages of a split into four one position holds. */
-struct holding {
+struct held {
 	const char *name;
 	unsigned stages[4];
 	unsigned count;
 };
 
-static const struct holding holdings[] = {
+static const struct held holdings[] = {
 	{"all, the last reduced first", {3, 2, 1, 0}, 4},
 	{"embedding alone", {0}, 1},
 	{"head alone", {3}, 1},
@@ -50,8 +50,8 @@ static struct model *model_of(unsigned width, unsigned vocabulary)
 }
 
 static struct reduction *plan_of(const struct model *model,
-				 const struct holding *holding,
-				 unsigned replicas, bool sharded)
+				 const struct held *holding, unsigned replicas,
+				 bool sharded)
 {
 	struct reduction_config config = {
 		.model = model,
@@ -69,7 +69,7 @@ static struct reduction *plan_of(const struct model *model,
 
 /* Calls `check` for every model, holding, D and kind of sharding. */
 typedef void check_fn(const struct reduction *reduction,
-		      const struct holding *holding);
+		      const struct held *holding);
 
 static void for_all(check_fn *check)
 {
@@ -93,7 +93,7 @@ static void for_all(check_fn *check)
 	}
 }
 
-static bool holds(const struct holding *holding, unsigned layer)
+static bool holds(const struct held *holding, unsigned layer)
 {
 	for (unsigned i = 0; i < holding->count; i++)
 		if (partition_stage_of(&partition, layer) == holding->stages[i])
@@ -103,7 +103,7 @@ static bool holds(const struct holding *holding, unsigned layer)
 
 /* ---- blocks and shards ---- */
 
-static void check_blocks(const struct reduction *r, const struct holding *h)
+static void check_blocks(const struct reduction *r, const struct held *h)
 {
 	unsigned count;
 	const struct parameter *all = model_parameters(r->model, &count);
@@ -114,23 +114,23 @@ static void check_blocks(const struct reduction *r, const struct holding *h)
 		const struct reduction_bucket *bucket = &r->buckets[i];
 		size_t at = 0;
 
-		for (unsigned b = 0; b < bucket->block_count; b++) {
-			const struct reduction_block *block =
-				&r->blocks[bucket->first_block + b];
+		for (unsigned n = 0; n < bucket->piece_count; n++) {
+			const struct reduction_piece *piece =
+				&r->pieces[bucket->first_piece + n];
 			const struct parameter *parameter =
-				&all[block->parameter];
+				&all[piece->parameter];
 
-			assert_int_equal(block->first % OPTIMIZER_BLOCK, 0);
-			assert_int_equal(block->count,
-					 MIN((size_t)OPTIMIZER_BLOCK,
-					     parameter->count - block->first));
-			assert_int_equal(block->offset, at);
+			assert_int_equal(piece->first % OPTIMIZER_BLOCK, 0);
+			assert_true(piece->count % OPTIMIZER_BLOCK == 0 ||
+				    piece->first + piece->count ==
+					    parameter->count);
+			assert_int_equal(piece->offset, at);
 			assert_int_equal(partition_stage_of(&partition,
 							    parameter->layer),
 					 bucket->stage);
 			assert_true(parameter->layer >= bucket->layer);
-			at += (block->count + 15) / 16 * 16;
-			seen[block->parameter] += block->count;
+			at += (piece->count + 15) / 16 * 16;
+			seen[piece->parameter] += piece->count;
 		}
 		assert_int_equal(at, bucket->floats);
 		assert_true(i == 0 ||
@@ -143,7 +143,7 @@ static void check_blocks(const struct reduction *r, const struct holding *h)
 	free(seen);
 }
 
-static void check_shards(const struct reduction *r, const struct holding *h)
+static void check_shards(const struct reduction *r, const struct held *h)
 {
 	unsigned count;
 	const struct parameter *all = model_parameters(r->model, &count);
@@ -165,6 +165,10 @@ static void check_shards(const struct reduction *r, const struct holding *h)
 				assert_true(run.count > 0);
 				assert_true(run.first >= last);
 				last = run.first + run.count;
+				assert_int_equal(run.first % OPTIMIZER_BLOCK,
+						 0);
+				assert_true(run.count % OPTIMIZER_BLOCK == 0 ||
+					    last == all[i].count);
 				assert_true(last <= all[i].count);
 				sum += run.count;
 				memset(seen + run.first, 1, run.count);
@@ -256,7 +260,7 @@ static void check_phase(const struct reduction *r, struct link *link,
 	assert_int_equal(receiver.at, link->count);
 }
 
-static void check_links(const struct reduction *r, const struct holding *h)
+static void check_links(const struct reduction *r, const struct held *h)
 {
 	static struct link link;
 
@@ -381,7 +385,7 @@ static void play_round(void *argument, unsigned bucket, unsigned round)
 			receive_chunk(adder, d, bucket, round, c);
 }
 
-static void check_sums(const struct reduction *r, const struct holding *h)
+static void check_sums(const struct reduction *r, const struct held *h)
 {
 	struct adder adder = {
 		.reduction = r,
@@ -431,7 +435,30 @@ static void count_bytes(void *argument, unsigned to,
 	*(uint64_t *)argument += message->bytes;
 }
 
-static void check_bytes(const struct reduction *r, const struct holding *h)
+static size_t squares_of_all(const struct reduction *r)
+{
+	size_t squares = 0;
+
+	for (unsigned d = 0; d < r->replicas; d++)
+		squares += reduction_squares(r, d);
+	return squares;
+}
+
+static size_t counted_blocks(const struct reduction *r, const struct held *h)
+{
+	unsigned count;
+	const struct parameter *all = model_parameters(r->model, &count);
+	size_t blocks = 0;
+
+	for (unsigned i = 0; i < count; i++)
+		if (holds(h, all[i].layer) &&
+		    all[i].tied_to == PARAMETER_NOT_TIED)
+			blocks += (all[i].count + OPTIMIZER_BLOCK - 1) /
+				  OPTIMIZER_BLOCK;
+	return blocks;
+}
+
+static void check_bytes(const struct reduction *r, const struct held *h)
 {
 	uint64_t bytes = 0, counted = 0, scattered = 0, gathered = 0;
 
@@ -459,6 +486,7 @@ static void check_bytes(const struct reduction *r, const struct holding *h)
 		counted += traffic.bytes - squares;
 	}
 	assert_int_equal(bytes, counted);
+	assert_int_equal(squares_of_all(r), counted_blocks(r, h));
 	assert_int_equal(bytes, (r->replicas - 1) * (scattered + gathered));
 }
 
@@ -516,24 +544,23 @@ static void test_ties(void **state)
 		assert_true(follower > 0);
 		assert_int_equal(reduction_tied(middle), -1);
 		for (unsigned i = 0; i < d; i++) {
+			static struct reduction_run a[64], b[64];
 			unsigned count =
 				reduction_tie_count(first, i, (unsigned)target);
 
+			assert_true(count <= 64);
 			assert_int_equal(
 				count, reduction_tie_count(last, i,
 							   (unsigned)follower));
+			reduction_tie_pieces(first, i, (unsigned)target, a);
+			reduction_tie_pieces(last, i, (unsigned)follower, b);
 			for (unsigned n = 0; n < count; n++) {
-				struct reduction_run a = reduction_tie_piece(
-					first, i, (unsigned)target, n);
-				struct reduction_run b = reduction_tie_piece(
-					last, i, (unsigned)follower, n);
-
-				assert_int_equal(a.first, b.first);
-				assert_int_equal(a.count, b.count);
-				assert_true(a.count > 0);
-				assert_true(a.count * sizeof(float) <=
+				assert_int_equal(a[n].first, b[n].first);
+				assert_int_equal(a[n].count, b[n].count);
+				assert_true(a[n].count > 0);
+				assert_true(a[n].count * sizeof(float) <=
 					    REDUCTION_TIE_PIECE_BYTES);
-				sum += a.count;
+				sum += a[n].count;
 			}
 		}
 		assert_int_equal(sum, 256 * 9000);
