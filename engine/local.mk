@@ -2,12 +2,14 @@
 noinst_LIBRARIES += engine/libengine.a
 engine_libengine_a_SOURCES = \
 	engine/accumulator.c engine/accumulator.h \
+	engine/agreement.c engine/agreement.h \
 	engine/ahead.c engine/ahead.h \
 	engine/calibrate.c engine/calibrate.h \
 	engine/calibrate_link.c \
 	engine/calibrate_rig.c engine/calibrate_rig.h \
 	engine/checkpoint.c engine/checkpoint.h \
 	engine/checkpoint_tensors.c engine/checkpoint_tensors.h \
+	engine/collective.c engine/collective.h \
 	engine/costs.c engine/costs.h engine/costs_model.c \
 	engine/costs_grid.c engine/costs_grid.h \
 	engine/evaluate.c \
@@ -17,6 +19,7 @@ engine_libengine_a_SOURCES = \
 	engine/flights.c engine/flights.h \
 	engine/generate.c \
 	engine/grid.h \
+	engine/holding.c engine/holding.h \
 	engine/host.c engine/host.h \
 	engine/interpreter.c engine/interpreter.h \
 	engine/job.c engine/job.h \
@@ -30,8 +33,10 @@ engine_libengine_a_SOURCES = \
 	engine/plan.c engine/plan.h \
 	engine/reach.c engine/reach.h engine/reach_find.c \
 	engine/reduce.c engine/reduce.h \
+	engine/reduction.c engine/reduction.h \
 	engine/route.c engine/route.h \
 	engine/run.c engine/run.h \
+	engine/shards.c engine/shards.h \
 	engine/slots.c engine/slots.h \
 	engine/stage.c engine/stage.h \
 	engine/store.c engine/store.h \

@@ -3,9 +3,12 @@
 #include "base/digest.h"
 #include "base/log.h"
 #include "engine/ahead.h"
+#include "engine/collective.h"
 #include "engine/ferry.h"
 #include "engine/flights.h"
 #include "engine/interpreter.h"
+#include "engine/reduction.h"
+#include "engine/shards.h"
 #include "engine/trace.h"
 #include "engine/vote.h"
 
@@ -27,9 +30,26 @@ unsigned pipeline_rank_with(const struct pipeline *p, unsigned stage)
 			 p->place.slice);
 }
 
+/* Of this rank's tensor group. */
+static unsigned group_rank(const struct pipeline *p, unsigned slice)
+{
+	return grid_rank(&p->grid, p->place.replica, p->place.position, slice);
+}
+
 static unsigned stage_count(const struct pipeline *p)
 {
 	return p->partition->stages;
+}
+
+void pipeline_holders(const struct pipeline *p, struct holders *out)
+{
+	*out = (struct holders){
+		.partition = p->partition,
+		.position_of_stage = p->forward_schedule->rank_of_stage,
+	};
+	out->parameters = model_parameters(p->model, &out->count);
+	if (p->shards)
+		out->shards = shards_ranges(p->shards);
 }
 
 bool pipeline_holds_loss(const struct pipeline *p)
@@ -218,6 +238,39 @@ static int open_schedules(struct pipeline *p)
 	return rc;
 }
 
+/* ---- reductions ---- */
+
+const struct reduction *pipeline_reduction(const struct pipeline *p)
+{
+	return p->reductions ? p->reductions[p->place.position] : NULL;
+}
+
+/* The root knows what every rank keeps of the optimizer's state. */
+static int create_reductions(struct pipeline *p)
+{
+	int rc = 0;
+
+	if (!p->train_schedule)
+		return 0;
+	p->reductions = calloc(p->grid.positions, sizeof(*p->reductions));
+	if (!p->reductions)
+		return fail(-ENOMEM, "no memory for the pipeline");
+	for (unsigned i = 0; !rc && i < p->grid.positions; i++)
+		if (i == p->place.position || p->world->rank == ROUTE_ROOT)
+			rc = reduction_create_at(
+				p->model, p->partition, p->train_schedule, i,
+				p->grid.replicas, p->job->shard_optimizer,
+				&p->reductions[i]);
+	return rc;
+}
+
+static void destroy_reductions(struct pipeline *p)
+{
+	for (unsigned i = 0; p->reductions && i < p->grid.positions; i++)
+		reduction_destroy(p->reductions[i]);
+	free(p->reductions);
+}
+
 /* ---- routes and links ---- */
 
 static void route_config(const struct pipeline *p, bool train,
@@ -234,6 +287,7 @@ static void route_config(const struct pipeline *p, bool train,
 		.ties = &p->tie,
 		.tie_pieces = &p->tie_pieces,
 		.tie_count = p->tie_count,
+		.reduction = train ? pipeline_reduction(p) : NULL,
 	};
 }
 
@@ -299,6 +353,14 @@ out:
 	return rc;
 }
 
+/* The other slices of the same layers. */
+static void mark_group(const struct pipeline *p, bool *marked)
+{
+	for (unsigned s = 0; s < p->grid.slices; s++)
+		if (s != p->place.slice)
+			marked[group_rank(p, s)] = true;
+}
+
 static int connect_links(struct pipeline *p)
 {
 	unsigned char print[TRANSPORT_FINGERPRINT_BYTES];
@@ -318,6 +380,7 @@ static int connect_links(struct pipeline *p)
 		route_config(p, true, &config);
 		route_mark_peers(&config, marked);
 	}
+	mark_group(p, marked);
 	for (unsigned r = 0; r < size; r++)
 		if (marked[r])
 			peers[count++] = r;
@@ -486,6 +549,8 @@ static int cut_region(struct pipeline *p, struct cutter *cutter)
 	p->token = cut(cutter, sizeof(int32_t));
 	if (needs_ferry(p))
 		p->ferry_memory = cut(cutter, FERRY_BYTES);
+	p->collective_memory =
+		cut(cutter, collective_region_bytes(p->grid.slices));
 	if (!p->train_schedule || rc)
 		return rc;
 	p->tie_staging = cut(cutter, tie_staging_bytes(p));
@@ -532,6 +597,20 @@ static int create_region(struct pipeline *p)
 	p->region = base;
 	cutter.base = base;
 	return cut_region(p, &cutter);
+}
+
+static int create_collective(struct pipeline *p)
+{
+	struct collective_config config = {
+		.exchange = p->exchange,
+		.threads = p->world->team,
+		.slices = p->grid.slices,
+		.slice = p->place.slice,
+		.first_rank = group_rank(p, 0),
+		.memory = p->collective_memory,
+	};
+
+	return collective_create(&config, &p->collective);
 }
 
 /* A tied gradient leaves from the accumulator itself. */
@@ -616,7 +695,9 @@ static void dress_message(const struct pipeline *p, struct message *message)
 		message->bytes = sizeof(int32_t);
 		message->data = p->token;
 		break;
-	case MESSAGE_PIECE: /* no part of any pass */
+	case MESSAGE_REDUCE:
+	case MESSAGE_SLICE: /* these are in no route */
+	case MESSAGE_PIECE:
 		break;
 	}
 }
@@ -753,6 +834,8 @@ int pipeline_sketch(struct world *world, const struct job *job,
 	if (!rc)
 		rc = open_schedules(p);
 	if (!rc)
+		rc = create_reductions(p);
+	if (!rc)
 		rc = create_routes(p);
 	if (!rc)
 		rc = create_tables(p);
@@ -780,6 +863,8 @@ int pipeline_create(struct world *world, const struct job *job,
 	rc = create_store(p);
 	if (!rc)
 		rc = reach_find(world, job, &p->reach);
+	if (!rc && p->train_schedule && job->shard_optimizer)
+		rc = shards_create(p, &p->shards);
 	if (!rc)
 		rc = connect_links(p);
 	if (!rc)
@@ -789,6 +874,8 @@ int pipeline_create(struct world *world, const struct job *job,
 	if (!rc)
 		rc = exchange_create(world, p->ahead, place_message, p,
 				     &p->exchange);
+	if (!rc && p->grid.slices > 1)
+		rc = create_collective(p);
 	if (!rc && p->ferry_memory)
 		rc = ferry_create(p->exchange, p->ferry_memory, &p->ferry);
 	if (!rc)
@@ -830,15 +917,18 @@ void pipeline_destroy(struct pipeline *p)
 		return;
 	release_memory(p);
 	ferry_destroy(p->ferry);
+	collective_destroy(p->collective);
 	exchange_destroy(p->exchange);
 	reach_fini(&p->reach);
 	trace_destroy(p->trace);
 	vote_destroy(p->vote);
 	for (unsigned s = 0; p->stages && s < stage_count(p); s++)
 		stage_destroy(p->stages[s]);
+	shards_destroy(p->shards);
 	store_destroy(p->store);
 	route_destroy(p->forward_route);
 	route_destroy(p->train_route);
+	destroy_reductions(p);
 	schedule_destroy(p->forward_schedule);
 	schedule_destroy(p->train_schedule);
 	free(p->stages);

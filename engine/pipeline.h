@@ -12,6 +12,7 @@
 #define STAGECOACH_ENGINE_PIPELINE_H
 
 #include "engine/exchange.h"
+#include "engine/holding.h"
 #include "engine/job.h"
 #include "engine/route.h"
 #include "engine/stage.h"
@@ -36,9 +37,12 @@ struct pipeline_batch {
 	int32_t columns[]; /* labels, then tokens: [M / D * B, T] each */
 };
 
-struct ferry; /* engine/ferry.h */
-struct vote;  /* engine/vote.h */
-struct trace; /* engine/trace.h */
+struct collective; /* engine/collective.h */
+struct ferry;      /* engine/ferry.h */
+struct reduction;  /* engine/reduction.h */
+struct shards;     /* engine/shards.h */
+struct vote;       /* engine/vote.h */
+struct trace;      /* engine/trace.h */
 
 struct pipeline {
 	struct world *world;
@@ -58,16 +62,22 @@ struct pipeline {
 	unsigned tie_count;      /* 0 or 1 */
 	unsigned tie_pieces;
 	unsigned ahead; /* receives posted ahead a link */
+	/* [positions] how the replicas of one sum their gradients: that of this
+	 * rank's, and on the root all; NULL: not training. */
+	struct reduction **reductions;
 
 	struct reach reach;  /* which ranks see the files of the run */
 	struct ferry *ferry; /* takes tensors to those that do not */
 	void *ferry_memory;  /* NULL: nothing to take from or to this rank */
 
+	struct shards *shards; /* of the optimizer's state; NULL: not shared */
 	struct store *store;
 	struct stage **stages; /* [stages]; NULL: on another rank */
 	struct pipeline_sender *forward_senders; /* [stages] */
 	struct pipeline_sender *backward_senders;
 	struct exchange *exchange;
+	struct collective *collective; /* NULL: this rank has whole layers */
+	void *collective_memory;
 	bool *needs_batch;  /* [positions], and the columns themselves: */
 	bool *needs_tokens; /* [positions] */
 	struct pipeline_batch *batch; /* this replica's; the root has all */
@@ -116,6 +126,12 @@ size_t pipeline_region_bytes(struct pipeline *pipeline);
 /* Neighbouring stages on different ranks; no stage (-1u, stages): false. */
 bool pipeline_has_link(const struct pipeline *pipeline, unsigned from,
 		       unsigned to);
+
+/* What decides which rank holds what (engine/holding.h). */
+void pipeline_holders(const struct pipeline *pipeline, struct holders *out);
+
+/* How this rank's position reduces; NULL where nothing is trained. */
+const struct reduction *pipeline_reduction(const struct pipeline *pipeline);
 
 /* True on the rank that holds the last stage. */
 bool pipeline_holds_loss(const struct pipeline *pipeline);

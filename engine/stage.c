@@ -403,6 +403,7 @@ static void fill_context(struct stage *stage, const struct stage_pass *pass,
 		.loss = &stage->flights[micro_batch].loss,
 		.threads = stage->config.threads,
 		.scratch = stage->scratch,
+		.collectives = pass->collectives,
 	};
 }
 

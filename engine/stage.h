@@ -73,6 +73,8 @@ struct stage_pass {
 	/* Columns of micro-batch 0; the others follow behind it, [B, T] each. */
 	const int32_t *columns[COLUMN_COUNT];
 	struct trace *trace; /* takes the layers' times; may be NULL */
+	/* With the other slices of the layers; NULL: there are none. */
+	const struct layer_collectives *collectives;
 	/* Called between layers, to keep messages moving. May be NULL. */
 	void (*breathe)(void *argument);
 	void *argument;

@@ -1,6 +1,7 @@
 #include "engine/vote.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "engine/collective.h"
 #include "engine/pipeline.h"
 #include "model/kernels/optimizer.h"
 
@@ -19,6 +20,7 @@ struct ballot {
 
 struct vote {
 	struct ballot **ballots; /* [ranks]; on other ranks only one's own */
+	unsigned char *group;    /* [slices] ballots; NULL: whole layers */
 	double *losses;          /* [replicas] */
 	struct verdict *verdict;
 	bool busy;          /* this rank's ballot is on its way */
@@ -42,11 +44,13 @@ static unsigned rank_of_layer(const struct pipeline *pipeline, unsigned layer)
 	return grid_rank(&pipeline->grid, 0, position, 0);
 }
 
+/* In a rank's ballot; those of a tensor group have as many. */
 static unsigned count_squares(const struct pipeline *pipeline, unsigned rank)
 {
 	unsigned count, squares = 0;
 	const struct parameter *all = model_parameters(pipeline->model, &count);
 
+	rank -= grid_place(&pipeline->grid, rank).slice;
 	for (unsigned i = 0; i < count; i++)
 		squares += counts(&all[i]) &&
 			   rank_of_layer(pipeline, all[i].layer) == rank;
@@ -104,8 +108,11 @@ int vote_create(struct pipeline *pipeline, void *memory, struct vote **out)
 	vote->scratch =
 		aligned_alloc(CACHE_LINE_BYTES, MAX(arena_piece_bytes(scratch),
 						    CACHE_LINE_BYTES));
+	if (pipeline->grid.slices > 1)
+		vote->group =
+			calloc(pipeline->grid.slices, vote_bytes(pipeline, me));
 	if (!vote->ballots || !vote->losses || !vote->verdict_busy ||
-	    !vote->scratch) {
+	    !vote->scratch || (pipeline->grid.slices > 1 && !vote->group)) {
 		vote_destroy(vote);
 		return fail(-ENOMEM, "no memory for the vote");
 	}
@@ -126,6 +133,7 @@ void vote_destroy(struct vote *vote)
 	if (!vote)
 		return;
 	free(vote->ballots);
+	free(vote->group);
 	free(vote->losses);
 	free(vote->verdict_busy);
 	free(vote->scratch);
@@ -152,6 +160,54 @@ static void fill_ballot(struct pipeline *pipeline, struct ballot *ballot,
 				pipeline->vote->threads, row->parameter->count,
 				row->accumulators[0], pipeline->vote->scratch);
 	}
+}
+
+static const struct ballot *group_ballot(const struct pipeline *pipeline,
+					 unsigned slice)
+{
+	return (const struct ballot *)(pipeline->vote->group +
+				       slice * vote_bytes(
+						       pipeline,
+						       pipeline->world->rank));
+}
+
+/* Of a divided parameter the slices' squares, ascending; else it is one. */
+static void add_slices(const struct pipeline *pipeline, struct ballot *ballot)
+{
+	const struct store *store = pipeline->store;
+	unsigned square = 0;
+
+	for (unsigned s = 1; s < pipeline->grid.slices; s++)
+		ballot->stop |= group_ballot(pipeline, s)->stop;
+	if (!ballot->squares)
+		return;
+	for (unsigned i = 0; i < store->count; i++) {
+		const struct parameter *parameter = store->rows[i].parameter;
+
+		if (!counts(parameter))
+			continue;
+		for (unsigned s = 1; s < parameter->slices; s++)
+			ballot->square[square] +=
+				group_ballot(pipeline, s)->square[square];
+		square++;
+	}
+}
+
+/* The first slice speaks for all of its group. */
+static int confer(struct pipeline *pipeline)
+{
+	unsigned me = pipeline->world->rank;
+	struct ballot *ballot = pipeline->vote->ballots[me];
+	int rc;
+
+	if (!pipeline->collective)
+		return 0;
+	rc = collective_all_gather(pipeline->collective, ballot,
+				   vote_bytes(pipeline, me),
+				   pipeline->vote->group);
+	if (!rc && pipeline->place.slice == 0)
+		add_slices(pipeline, ballot);
+	return rc;
 }
 
 /* The squares of all ranks, in global parameter order. */
@@ -328,8 +384,14 @@ int vote_run(struct pipeline *pipeline, double loss)
 	if (rc)
 		return rc;
 	fill_ballot(pipeline, vote->ballots[pipeline->world->rank], loss);
-	rc = pipeline->world->rank == ROUTE_ROOT ? vote_as_root(pipeline)
-						 : vote_as_other(pipeline);
+	rc = confer(pipeline);
+	if (!rc && pipeline->world->rank == ROUTE_ROOT)
+		rc = vote_as_root(pipeline);
+	else if (!rc && votes(pipeline, pipeline->world->rank))
+		rc = vote_as_other(pipeline);
+	if (!rc && pipeline->collective)
+		rc = collective_broadcast(pipeline->collective, vote->verdict,
+					  sizeof(*vote->verdict));
 	if (rc || vote->verdict->commit)
 		return rc;
 	if (pipeline->world->rank != ROUTE_ROOT)

@@ -81,14 +81,32 @@ void train_options_dropout(const struct options *options,
 
 /* ---- the grid, the batch, the optimizer, the schedule ---- */
 
+/* Each rank makes its slice of the model: that it can is told here, once. */
+static int check_slices(const struct job *job)
+{
+	struct model_config config = job->config;
+	struct model *model;
+	int rc;
+
+	config.slices = job->slices;
+	rc = model_create(&config, &model);
+	if (!rc)
+		model_destroy(model);
+	return rc;
+}
+
 int train_options_grid(const struct options *o, struct job *job)
 {
 	unsigned size = job->ranks, pipelines;
+	int rc;
 
 	job->replicas = (unsigned)options_integer(o, "replicas");
 	job->slices = (unsigned)options_integer(o, "tensor");
 	job->shard_optimizer = options_flag(o, "shard-optimizer");
 	pipelines = job->replicas * job->slices;
+	rc = check_slices(job);
+	if (rc)
+		return rc;
 	if (!hosts_options_current())
 		return 0;
 	/* Who started the ranks has decided how many there are in all. */
