@@ -42,6 +42,7 @@ engine_libengine_a_SOURCES = \
 	engine/slots.c engine/slots.h \
 	engine/stage.c engine/stage.h \
 	engine/store.c engine/store.h \
+	engine/suggest.c engine/suggest.h \
 	engine/timeline.c engine/timeline.h engine/timeline_read.c \
 	engine/trace.c engine/trace.h engine/trace_json.c engine/trace_json.h \
 	engine/train.c \
