@@ -26,6 +26,7 @@ log=$scratch/log
 # Name and SHA-256 of every file but those that tell options and times.
 files() {
 	(cd "$1" && find . -type f ! -name run.json ! -name metrics.jsonl \
+		! -name history.jsonl \
 		! -name schedule.csv -print0 | sort -z | xargs -0 sha256sum)
 }
 

@@ -35,6 +35,13 @@ tests_unit_test_engine_files_SOURCES = tests/unit/test-engine-files.c
 tests_unit_test_engine_files_CPPFLAGS = $(TEST_CPPFLAGS)
 tests_unit_test_engine_files_LDADD = $(ENGINE_TEST_LIBS) $(CMOCKA_LIBS)
 
+check_PROGRAMS += tests/unit/test-tensorboard
+TESTS += tests/unit/test-tensorboard
+tests_unit_test_tensorboard_SOURCES = tests/unit/test-tensorboard.c \
+	tests/unit/cmocka-tap.h
+tests_unit_test_tensorboard_CPPFLAGS = $(TEST_CPPFLAGS)
+tests_unit_test_tensorboard_LDADD = $(ENGINE_TEST_LIBS) $(CMOCKA_LIBS)
+
 check_PROGRAMS += tests/unit/test-engine-plan
 TESTS += tests/unit/test-engine-plan
 tests_unit_test_engine_plan_SOURCES = tests/unit/test-engine-plan.c
