@@ -172,8 +172,6 @@ refuse "G is 4, 8, 16" --replicas 4 --gradient-groups 2
 refuse "nearest that work are 8 and 16" --replicas 2 --gradient-groups 8
 refuse "replicas of 2 or more" --shard-optimizer
 refuse "replicas" --replicas 0
-refuse "fault|links|processes" --replicas 2 --transport inproc \
-	--faults seed=1,corrupt=0.1
 
 # A lost replica ends the run, and is named.
 train "$scratch/run" --replicas 3 --transport tcp --steps 100000 &
