@@ -10,7 +10,7 @@
 #include "tools/auto_schedule.h"
 #include "tools/commands.h"
 #include "tools/job_options.h"
-#include "tools/machine_options.h"
+#include "tools/plan_suggest.h"
 #include "tools/table.h"
 #include "tools/train_options.h"
 
@@ -43,6 +43,7 @@ static const struct option_spec table[] = {
 	TRAIN_OPTION_OPTIMIZER,
 	TRAIN_OPTION_MOMENTUM,
 	MACHINE_OPTIONS,
+	PLAN_SUGGEST_OPTIONS,
 	{.name = "json",
 	 .kind = OPTION_FLAG,
 	 .group = "Output",
@@ -645,6 +646,7 @@ static int print(const struct planning *p)
 int cmd_plan(int argc, char **argv)
 {
 	struct planning *p = calloc(1, sizeof(*p));
+	bool suggest;
 	int status, rc;
 
 	if (!p)
@@ -654,11 +656,14 @@ int cmd_plan(int argc, char **argv)
 		free(p);
 		return rc < 0 ? 2 : 0;
 	}
+	suggest = options_flag(p->options, "suggest");
 	rc = make_job(p);
 	if (!rc)
-		rc = make_plan(p);
+		rc = suggest ? plan_suggest(p->options, &p->machine, p->model,
+					    &p->job)
+			     : make_plan(p);
 	status = rc == -EINVAL || rc == -ENOENT ? 2 : rc ? 1 : 0;
-	if (!rc)
+	if (!rc && !suggest)
 		status = print(p) ? 1 : 0;
 	auto_schedule_fini(&p->chosen);
 	plan_destroy(p->plan);

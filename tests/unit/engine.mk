@@ -35,6 +35,13 @@ tests_unit_test_engine_files_SOURCES = tests/unit/test-engine-files.c
 tests_unit_test_engine_files_CPPFLAGS = $(TEST_CPPFLAGS)
 tests_unit_test_engine_files_LDADD = $(ENGINE_TEST_LIBS) $(CMOCKA_LIBS)
 
+check_PROGRAMS += tests/unit/test-tensorboard
+TESTS += tests/unit/test-tensorboard
+tests_unit_test_tensorboard_SOURCES = tests/unit/test-tensorboard.c \
+	tests/unit/cmocka-tap.h
+tests_unit_test_tensorboard_CPPFLAGS = $(TEST_CPPFLAGS)
+tests_unit_test_tensorboard_LDADD = $(ENGINE_TEST_LIBS) $(CMOCKA_LIBS)
+
 check_PROGRAMS += tests/unit/test-engine-plan
 TESTS += tests/unit/test-engine-plan
 tests_unit_test_engine_plan_SOURCES = tests/unit/test-engine-plan.c
@@ -60,6 +67,13 @@ tests_unit_test_agreement_SOURCES = tests/unit/test-agreement.c \
 	tests/unit/cmocka-tap.h
 tests_unit_test_agreement_CPPFLAGS = $(TEST_CPPFLAGS)
 tests_unit_test_agreement_LDADD = $(ENGINE_TEST_LIBS) $(CMOCKA_LIBS)
+
+check_PROGRAMS += tests/unit/test-checkpoint-grid
+TESTS += tests/unit/test-checkpoint-grid
+tests_unit_test_checkpoint_grid_SOURCES = tests/unit/test-checkpoint-grid.c \
+	tests/unit/cmocka-tap.h
+tests_unit_test_checkpoint_grid_CPPFLAGS = $(TEST_CPPFLAGS)
+tests_unit_test_checkpoint_grid_LDADD = $(ENGINE_TEST_LIBS) $(CMOCKA_LIBS)
 
 check_PROGRAMS += tests/unit/test-holding
 TESTS += tests/unit/test-holding

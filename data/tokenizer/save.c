@@ -1,4 +1,4 @@
-#include "data/tokenizer_impl.h"
+#include "data/tokenizer/tokenizer_impl.h"
 
 #include "base/files.h"
 #include "base/json.h"
@@ -60,7 +60,7 @@ static json_t *merges_json(const struct tokenizer *tokenizer)
 
 	for (i = 0; i + 1 < pairs->count && !failed; i += 2) {
 		/* A pair that was merged twice counts where it came last. */
-		if (merges_find(&tokenizer->merges, pairs->ids[i],
+		if (merges_find(&tokenizer->bpe.merges, pairs->ids[i],
 				pairs->ids[i + 1])
 			    ->rank != (int32_t)(i / 2))
 			continue;

@@ -1,11 +1,10 @@
 /*
- * The merges of a byte-level BPE, and applying them to one piece of text.
+ * The merges of a byte-pair encoding, and applying them to one piece of text.
  */
-#ifndef STAGECOACH_DATA_MERGES_H
-#define STAGECOACH_DATA_MERGES_H
+#ifndef STAGECOACH_DATA_TOKENIZER_MERGES_H
+#define STAGECOACH_DATA_TOKENIZER_MERGES_H
 
 #include "base/compiler.h"
-#include "data/tokenizer.h"
 
 struct merge_slot {
 	uint64_t pair; /* left id << 32 | right id; UINT64_MAX: free */
@@ -13,16 +12,13 @@ struct merge_slot {
 	int32_t id; /* what the pair becomes */
 };
 
+/* {0} is empty. */
 struct merges {
 	struct merge_slot *slots; /* open addressing, power of two */
 	size_t slot_count;
 	size_t count;
-	int32_t byte_id[256]; /* -1: the vocabulary lacks the byte */
-	int32_t unknown_id;   /* stands for such a byte; -1: dropped */
-	bool fuse_unknown;    /* one for a run of them */
 };
 
-void merges_init(struct merges *merges);
 void merges_fini(struct merges *merges);
 
 /* A pair that is there already gets the new rank. */
@@ -41,12 +37,11 @@ struct merge_work {
 void merge_work_fini(struct merge_work *work);
 
 /*
- * Appends the ids of one piece: the pair of lowest rank is merged first, the
- * leftmost of equals, until none is left. Short pieces by looking for the
- * lowest rank each time, long ones with a heap in O(n log n).
+ * Merges ids[0, *count) in place: the pair of lowest rank first, the leftmost
+ * of equals, until none is left. Few ids by looking for the lowest rank
+ * each time, many with a heap in O(n log n).
  */
 int merges_apply(const struct merges *merges, struct merge_work *work,
-		 const char *piece, size_t length,
-		 struct token_buffer *out) MUST_CHECK;
+		 int32_t *ids, size_t *count) MUST_CHECK;
 
 #endif

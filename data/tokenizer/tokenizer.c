@@ -1,4 +1,4 @@
-#include "data/tokenizer_impl.h"
+#include "data/tokenizer/tokenizer_impl.h"
 
 #include "base/digest.h"
 #include "base/log.h"
@@ -45,18 +45,16 @@ void token_buffer_fini(struct token_buffer *buffer)
 int tokenizer_allocate(const char *kind, struct tokenizer **out)
 {
 	struct tokenizer *tokenizer = calloc(1, sizeof(*tokenizer));
-	int err;
 
 	if (!tokenizer)
 		return fail(-ENOMEM, "no memory for a tokenizer");
 	tokenizer->kind = kind;
 	tokenizer->end_of_text = -1;
-	merges_init(&tokenizer->merges);
-	err = splitter_create(&tokenizer->splitter);
-	if (err) {
-		free(tokenizer);
-		return err;
-	}
+	tokenizer->model = &model_bpe;
+	bpe_init(&tokenizer->bpe);
+	tokenizer->bpe.byte_level = true;
+	tokenizer->decoder.count = 1;
+	tokenizer->decoder.steps[0].kind = DECODE_BYTES;
 	*out = tokenizer;
 	return 0;
 }
@@ -65,8 +63,12 @@ void tokenizer_destroy(struct tokenizer *tokenizer)
 {
 	if (!tokenizer)
 		return;
-	splitter_destroy(tokenizer->splitter);
-	merges_fini(&tokenizer->merges);
+	normalizer_fini(&tokenizer->normalizer);
+	splitter_fini(&tokenizer->splitter);
+	bpe_fini(&tokenizer->bpe);
+	wordpiece_fini(&tokenizer->wordpiece);
+	unigram_fini(&tokenizer->unigram);
+	decoder_fini(&tokenizer->decoder);
 	added_set_fini(&tokenizer->added);
 	byte_buffer_fini(&tokenizer->bytes);
 	token_buffer_fini(&tokenizer->before);
@@ -130,8 +132,12 @@ static int define_end_of_text(struct tokenizer *tokenizer)
 	};
 	int err = tokenizer_define(tokenizer, 0, token.content, token.length);
 
+	token.pattern = token.content;
+	token.pattern_length = token.length;
 	if (!err)
 		err = added_set_add(&tokenizer->added, &token);
+	if (!err)
+		err = added_set_index(&tokenizer->added);
 	if (err)
 		return err;
 	tokenizer->tokens[0].special = true;
@@ -152,11 +158,11 @@ int tokenizer_define_base(struct tokenizer *tokenizer)
 		if (byte < 0)
 			continue;
 		err = tokenizer_define(tokenizer, id, bytes, 1);
-		tokenizer->merges.byte_id[byte] = id++;
+		tokenizer->bpe.byte_id[byte] = id++;
 	}
 	if (!err)
-		err = splitter_add(tokenizer->splitter, SPLIT_GPT2, false,
-				   "GPT-2's tokenizer");
+		err = splitter_add_expression(&tokenizer->splitter, SPLIT_GPT2,
+					      "GPT-2's tokenizer");
 	return err;
 }
 
@@ -164,8 +170,8 @@ int tokenizer_define_merge(struct tokenizer *tokenizer, int32_t left,
 			   int32_t right, int32_t id)
 {
 	size_t rank = tokenizer->merge_pairs.count / 2;
-	int err =
-		merges_add(&tokenizer->merges, left, right, (int32_t)rank, id);
+	int err = merges_add(&tokenizer->bpe.merges, left, right, (int32_t)rank,
+			     id);
 
 	if (!err)
 		err = token_buffer_append(&tokenizer->merge_pairs,

@@ -2,11 +2,10 @@
  * Encoding: text flows through stages, each holding back what later text
  * could still change.
  *
- *   bytes -> whole characters -> added tokens -> NFC -> added tokens that are
- *   looked for after it -> pieces -> ids
+ *   bytes -> whole characters -> added tokens -> normalizers -> added tokens
+ *   that are looked for after them -> pieces -> ids
  */
-#include "data/compose.h"
-#include "data/tokenizer_impl.h"
+#include "data/tokenizer/tokenizer_impl.h"
 
 #include "base/log.h"
 
@@ -37,28 +36,28 @@ struct tokenizer_encoder {
 	unsigned flags;
 	struct utf8_feed feed;
 	struct added_scan raw;
-	struct compose compose;
+	struct normal_stream *normal;
 	struct added_scan normalized;
 	struct split_stream *split;
-	struct merge_work work;
+	struct model_work work;
 	struct cache_entry *cache;
 	struct token_buffer *out; /* during a push */
 	bool begun;
 };
 
-static int piece_merge(struct tokenizer_encoder *encoder, const char *piece,
+void model_work_fini(struct model_work *work)
+{
+	merge_work_fini(&work->merge);
+	free(work->nodes);
+}
+
+static int piece_model(struct tokenizer_encoder *encoder, const char *piece,
 		       size_t length)
 {
 	const struct tokenizer *tokenizer = encoder->tokenizer;
 
-	if (tokenizer->ignore_merges) {
-		int32_t id = tokenizer_find_piece(tokenizer, piece, length);
-
-		if (id >= 0)
-			return token_buffer_append(encoder->out, &id, 1);
-	}
-	return merges_apply(&tokenizer->merges, &encoder->work, piece, length,
-			    encoder->out);
+	return tokenizer->model->encode(tokenizer, &encoder->work, piece,
+					length, encoder->out);
 }
 
 static int piece_encode(void *argument, const char *piece, size_t length)
@@ -70,11 +69,11 @@ static int piece_encode(void *argument, const char *piece, size_t length)
 	int err;
 
 	if (length > CACHE_TEXT)
-		return piece_merge(encoder, piece, length);
+		return piece_model(encoder, piece, length);
 	entry = &encoder->cache[XXH3_64bits(piece, length) % CACHE_SLOTS];
 	if (entry->length == length && memcmp(entry->text, piece, length) == 0)
 		return token_buffer_append(out, entry->ids, entry->count);
-	err = piece_merge(encoder, piece, length);
+	err = piece_model(encoder, piece, length);
 	if (err || out->count - first > CACHE_IDS)
 		return err;
 	entry->length = (uint8_t)length;
@@ -100,8 +99,7 @@ static int bytes_encode(void *argument, const char *text, size_t length,
 		return err;
 	for (i = 0; i < length; i++)
 		out->ids[out->count++] =
-			encoder->tokenizer->merges
-				.byte_id[(unsigned char)text[i]];
+			encoder->tokenizer->bpe.byte_id[(unsigned char)text[i]];
 	return 0;
 }
 
@@ -121,20 +119,18 @@ static int normalized_push(void *argument, const char *text, size_t length,
 	return added_scan_push(&encoder->normalized, text, length, end);
 }
 
-static int compose_or_pass(void *argument, const char *text, size_t length,
-			   bool end)
+static int normalize(void *argument, const char *text, size_t length, bool end)
 {
 	struct tokenizer_encoder *encoder = argument;
 
-	if (encoder->tokenizer->compose)
-		return compose_push(&encoder->compose, text, length, end);
-	return normalized_push(argument, text, length, end);
+	return normal_stream_push(encoder->normal, text, length, end);
 }
 
 static int added_token_emit(void *argument, int32_t id)
 {
 	struct tokenizer_encoder *encoder = argument;
 
+	split_stream_skip(encoder->split);
 	return token_buffer_append(encoder->out, &id, 1);
 }
 
@@ -142,10 +138,10 @@ static bool is_bytes_only(const struct tokenizer *tokenizer)
 {
 	size_t i;
 
-	if (tokenizer->merges.count || strcmp(tokenizer->kind, "byte") != 0)
+	if (tokenizer->bpe.merges.count || strcmp(tokenizer->kind, "byte") != 0)
 		return false;
 	for (i = 0; i < 256; i++) {
-		if (tokenizer->merges.byte_id[i] < 0)
+		if (tokenizer->bpe.byte_id[i] < 0)
 			return false;
 	}
 	return true;
@@ -156,7 +152,7 @@ int tokenizer_encoder_create(const struct tokenizer *tokenizer, unsigned flags,
 {
 	struct tokenizer_encoder *encoder = calloc(1, sizeof(*encoder));
 	struct added_sink last = {pieces_push, added_token_emit, encoder};
-	struct added_sink first = {compose_or_pass, added_token_emit, encoder};
+	struct added_sink first = {normalize, added_token_emit, encoder};
 	bool special = flags & TOKENIZER_SPECIAL;
 	int err;
 
@@ -170,9 +166,11 @@ int tokenizer_encoder_create(const struct tokenizer *tokenizer, unsigned flags,
 			last);
 	added_scan_init(&encoder->raw, &tokenizer->added, false, special,
 			first);
-	compose_init(&encoder->compose, normalized_push, encoder);
-	err = split_stream_create(tokenizer->splitter, piece_encode, encoder,
-				  &encoder->split);
+	err = normal_stream_create(&tokenizer->normalizer, normalized_push,
+				   encoder, &encoder->normal);
+	if (!err)
+		err = split_stream_create(&tokenizer->splitter, piece_encode,
+					  encoder, &encoder->split);
 	if (err)
 		goto err_destroy;
 	encoder->cache = calloc(CACHE_SLOTS, sizeof(*encoder->cache));
@@ -194,9 +192,9 @@ void tokenizer_encoder_destroy(struct tokenizer_encoder *encoder)
 		return;
 	added_scan_fini(&encoder->raw);
 	added_scan_fini(&encoder->normalized);
-	compose_fini(&encoder->compose);
+	normal_stream_destroy(encoder->normal);
 	split_stream_destroy(encoder->split);
-	merge_work_fini(&encoder->work);
+	model_work_fini(&encoder->work);
 	free(encoder->cache);
 	free(encoder);
 }
@@ -206,7 +204,7 @@ void tokenizer_encoder_reset(struct tokenizer_encoder *encoder)
 	encoder->feed = (struct utf8_feed){0};
 	added_scan_reset(&encoder->raw);
 	added_scan_reset(&encoder->normalized);
-	compose_reset(&encoder->compose);
+	normal_stream_reset(encoder->normal);
 	split_stream_reset(encoder->split);
 	encoder->begun = false;
 }
@@ -233,6 +231,7 @@ static int push_text(struct tokenizer_encoder *encoder, const char *text,
 	if (err || !end)
 		return err;
 	encoder->begun = false;
+	split_stream_reset(encoder->split);
 	if (template)
 		err = token_buffer_append(encoder->out, tokenizer->after.ids,
 					  tokenizer->after.count);

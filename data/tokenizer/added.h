@@ -2,15 +2,19 @@
  * Added tokens: strings that are tokens wherever they stand in the text,
  * found before anything splits it (leftmost, then longest).
  */
-#ifndef STAGECOACH_DATA_ADDED_H
-#define STAGECOACH_DATA_ADDED_H
+#ifndef STAGECOACH_DATA_TOKENIZER_ADDED_H
+#define STAGECOACH_DATA_TOKENIZER_ADDED_H
 
 #include "base/compiler.h"
+#include "data/tokenizer/lexicon.h"
 #include "data/utf8.h"
 
 struct added_token {
 	char *content;
 	size_t length;
+	/* What it looks like where it is looked for (see `normalized`). */
+	char *pattern;
+	size_t pattern_length;
 	int32_t id;
 	bool special;     /* found only when asked for */
 	bool single_word; /* no \w may touch it */
@@ -20,13 +24,15 @@ struct added_token {
 };
 
 struct added_set {
-	struct added_token *tokens; /* longest first */
+	struct added_token *tokens;
 	size_t count;
+	struct lexicon patterns[2]; /* [normalized]: to places in tokens */
 };
 
-/* Copies the token (content too). */
+/* Copies the token (its strings too). Call added_set_index() after the last. */
 int added_set_add(struct added_set *set,
 		  const struct added_token *token) MUST_CHECK;
+int added_set_index(struct added_set *set) MUST_CHECK;
 void added_set_fini(struct added_set *set);
 
 /* Where a scan sends what it finds. */

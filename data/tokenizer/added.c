@@ -1,4 +1,4 @@
-#include "data/added.h"
+#include "data/tokenizer/added.h"
 
 #include "base/log.h"
 
@@ -6,35 +6,65 @@
 #include <stdlib.h>
 #include <string.h>
 
+static char *copy_of(const char *text, size_t length)
+{
+	char *copy = malloc(length + 1);
+
+	if (!copy)
+		return NULL;
+	if (length)
+		memcpy(copy, text, length);
+	copy[length] = '\0';
+	return copy;
+}
+
 int added_set_add(struct added_set *set, const struct added_token *token)
 {
-	struct added_token *grown, copy = *token;
-	size_t at = 0;
+	struct added_token *grown, *copy;
 
-	grown = realloc(set->tokens, (set->count + 1) * sizeof(*grown));
+	grown = reallocarray(set->tokens, set->count + 1, sizeof(*grown));
 	if (!grown)
 		return fail(-ENOMEM, "no memory for an added token");
 	set->tokens = grown;
-	copy.content = malloc(token->length + 1);
-	if (!copy.content)
-		return fail(-ENOMEM, "no memory for an added token");
-	memcpy(copy.content, token->content, token->length);
-	copy.content[token->length] = '\0';
-	while (at < set->count && set->tokens[at].length >= token->length)
-		at++;
-	memmove(grown + at + 1, grown + at, (set->count - at) * sizeof(*grown));
-	grown[at] = copy;
+	copy = &grown[set->count];
+	*copy = *token;
+	copy->content = copy_of(token->content, token->length);
+	copy->pattern = copy_of(token->pattern, token->pattern_length);
 	set->count++;
+	if (!copy->content || !copy->pattern)
+		return fail(-ENOMEM, "no memory for an added token");
 	return 0;
+}
+
+int added_set_index(struct added_set *set)
+{
+	size_t i;
+	int err = 0;
+
+	for (i = 0; i < set->count && !err; i++) {
+		const struct added_token *token = &set->tokens[i];
+
+		if (token->pattern_length)
+			err = lexicon_add(&set->patterns[token->normalized],
+					  token->pattern, token->pattern_length,
+					  (int32_t)i);
+	}
+	if (!err)
+		err = lexicon_sort(&set->patterns[false]);
+	return err ? err : lexicon_sort(&set->patterns[true]);
 }
 
 void added_set_fini(struct added_set *set)
 {
 	size_t i;
 
-	for (i = 0; i < set->count; i++)
+	for (i = 0; i < set->count; i++) {
 		free(set->tokens[i].content);
+		free(set->tokens[i].pattern);
+	}
 	free(set->tokens);
+	lexicon_fini(&set->patterns[false]);
+	lexicon_fini(&set->patterns[true]);
 	*set = (struct added_set){0};
 }
 
@@ -52,10 +82,10 @@ void added_scan_init(struct added_scan *scan, const struct added_set *set,
 	for (i = 0; i < set->count; i++) {
 		const struct added_token *token = &set->tokens[i];
 
-		if (token->normalized != normalized)
+		if (token->normalized != normalized || !token->pattern_length)
 			continue;
-		scan->first[(unsigned char)token->content[0]] = true;
-		scan->longest = MAX(scan->longest, token->length);
+		scan->first[(unsigned char)token->pattern[0]] = true;
+		scan->longest = MAX(scan->longest, token->pattern_length);
 		if (special || !token->special) {
 			scan->active = true;
 			scan->left_strip |= token->left_strip;
@@ -83,22 +113,24 @@ struct window {
 	bool end;
 };
 
+/* The longest token that stands there, NULL if none does. */
 static const struct added_token *token_at(const struct added_scan *scan,
 					  const struct window *window,
 					  size_t position)
 {
-	size_t i, room = window->length - position;
+	const struct lexicon *patterns = &scan->set->patterns[scan->normalized];
+	struct lexicon_place place;
+	int32_t found = -1, value;
 
-	for (i = 0; i < scan->set->count; i++) {
-		const struct added_token *token = &scan->set->tokens[i];
-
-		if (token->normalized == scan->normalized &&
-		    token->length <= room &&
-		    memcmp(window->text + position, token->content,
-			   token->length) == 0)
-			return token;
+	lexicon_begin(patterns, &place);
+	while (position < window->length &&
+	       lexicon_step(patterns, &place,
+			    (unsigned char)window->text[position])) {
+		value = lexicon_value(patterns, &place);
+		found = value >= 0 ? value : found;
+		position++;
 	}
-	return NULL;
+	return found >= 0 ? &scan->set->tokens[found] : NULL;
 }
 
 static uint32_t character_before(const struct added_scan *scan,
@@ -156,7 +188,7 @@ static int take_token(struct added_scan *scan, struct window *window,
 		      const struct added_token *token, size_t position,
 		      size_t *next)
 {
-	size_t from = position, to = position + token->length;
+	size_t from = position, to = position + token->pattern_length;
 	int err = 0;
 
 	*next = to;

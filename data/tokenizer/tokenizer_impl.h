@@ -1,13 +1,15 @@
 /*
  * Inside a tokenizer: for the files that make, save and use one.
  */
-#ifndef STAGECOACH_DATA_TOKENIZER_IMPL_H
-#define STAGECOACH_DATA_TOKENIZER_IMPL_H
+#ifndef STAGECOACH_DATA_TOKENIZER_TOKENIZER_IMPL_H
+#define STAGECOACH_DATA_TOKENIZER_TOKENIZER_IMPL_H
 
-#include "data/added.h"
-#include "data/merges.h"
-#include "data/split.h"
 #include "data/tokenizer.h"
+#include "data/tokenizer/added.h"
+#include "data/tokenizer/decoder.h"
+#include "data/tokenizer/model.h"
+#include "data/tokenizer/normalizer.h"
+#include "data/tokenizer/split.h"
 #include "data/utf8.h"
 
 /* Ids from here on are refused: embeddings that large do not exist. */
@@ -27,12 +29,15 @@ struct tokenizer {
 	struct byte_buffer bytes;
 
 	struct added_set added;
-	bool compose; /* NFC */
-	struct splitter *splitter;
-	struct merges merges;
-	bool ignore_merges; /* a piece that is a token is that token */
-	int32_t *piece_ids; /* hash table of the pieces, -1: free */
+	struct normalizer normalizer;
+	struct splitter splitter;
+	const struct model_kind *model;
+	struct bpe bpe; /* of these one, as the kind says */
+	struct wordpiece wordpiece;
+	struct unigram unigram;
+	int32_t *piece_ids; /* hash table of the tokens, -1: free */
 	size_t piece_slots;
+	struct decoder decoder;
 
 	int32_t end_of_text;
 	struct token_buffer before, after; /* post-processor's ids */
@@ -44,6 +49,7 @@ struct tokenizer {
 	size_t source_length;
 };
 
+/* Without tokens; its model is a byte-level BPE, decoded as such. */
 int tokenizer_allocate(const char *kind, struct tokenizer **out) MUST_CHECK;
 
 /* Defines an id; -EINVAL, silent, if it has a token already. */

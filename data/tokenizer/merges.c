@@ -1,4 +1,4 @@
-#include "data/merges.h"
+#include "data/tokenizer/merges.h"
 
 #include "base/checked.h"
 #include "base/log.h"
@@ -9,8 +9,8 @@
 
 #define FREE_PAIR UINT64_MAX
 #define NO_RANK   INT32_MAX
-/* Up to here looking at every pair is faster than a heap. */
-#define SHORT_PIECE 64
+/* Looking at every pair of so many is faster than a heap. */
+#define FEW 64
 
 struct merge_symbol {
 	int32_t id; /* -1: merged into the one before */
@@ -32,12 +32,6 @@ static size_t pair_slot(uint64_t pair, size_t slot_count)
 {
 	pair *= 0x9E3779B97F4A7C15u;
 	return (pair ^ pair >> 32) & (slot_count - 1);
-}
-
-void merges_init(struct merges *merges)
-{
-	*merges = (struct merges){.unknown_id = -1};
-	memset(merges->byte_id, -1, sizeof(merges->byte_id));
 }
 
 void merges_fini(struct merges *merges)
@@ -113,29 +107,6 @@ void merge_work_fini(struct merge_work *work)
 	*work = (struct merge_work){0};
 }
 
-/* The ids of the bytes; false where the unknown one was fused or dropped. */
-static size_t piece_bytes(const struct merges *merges, const char *piece,
-			  size_t length, int32_t *ids)
-{
-	size_t i, count = 0;
-	bool unknown = false;
-
-	for (i = 0; i < length; i++) {
-		int32_t id = merges->byte_id[(unsigned char)piece[i]];
-
-		if (id >= 0) {
-			ids[count++] = id;
-			unknown = false;
-			continue;
-		}
-		if (merges->unknown_id < 0 || (unknown && merges->fuse_unknown))
-			continue;
-		ids[count++] = merges->unknown_id;
-		unknown = true;
-	}
-	return count;
-}
-
 static int32_t rank_of(const struct merges *merges, int32_t left, int32_t right)
 {
 	const struct merge_slot *slot = merges_find(merges, left, right);
@@ -143,11 +114,10 @@ static int32_t rank_of(const struct merges *merges, int32_t left, int32_t right)
 	return slot ? slot->rank : NO_RANK;
 }
 
-static int apply_short(const struct merges *merges, const char *piece,
-		       size_t length, struct token_buffer *out)
+static void apply_few(const struct merges *merges, int32_t *ids, size_t *result)
 {
-	int32_t ids[SHORT_PIECE], ranks[SHORT_PIECE];
-	size_t count = piece_bytes(merges, piece, length, ids), i;
+	int32_t ranks[FEW];
+	size_t count = *result, i;
 
 	for (i = 0; i + 1 < count; i++)
 		ranks[i] = rank_of(merges, ids[i], ids[i + 1]);
@@ -174,7 +144,7 @@ static int apply_short(const struct merges *merges, const char *piece,
 		if (at + 1 < count)
 			ranks[at] = rank_of(merges, ids[at], ids[at + 1]);
 	}
-	return token_buffer_append(out, ids, count);
+	*result = count;
 }
 
 static bool entry_before(struct merge_entry a, struct merge_entry b)
@@ -228,7 +198,7 @@ static int work_reserve(struct merge_work *work, size_t length)
 		work->heap_capacity = work->heap ? entries : 0;
 	}
 	if (!work->symbols || !work->heap)
-		return fail(-ENOMEM, "no memory for a piece of %zu bytes",
+		return fail(-ENOMEM, "no memory for a piece of %zu parts",
 			    length);
 	return 0;
 }
@@ -271,21 +241,15 @@ static void merge_entry_apply(const struct merges *merges,
 			  entry.position);
 }
 
-static int apply_long(const struct merges *merges, struct merge_work *work,
-		      const char *piece, size_t length,
-		      struct token_buffer *out)
+static int apply_many(const struct merges *merges, struct merge_work *work,
+		      int32_t *ids, size_t *result)
 {
-	size_t first = out->count, entries = 0;
-	uint32_t i, count;
-	int32_t *ids;
-	int err = token_buffer_reserve(out, length);
+	uint32_t i, count = (uint32_t)*result, left = 0;
+	size_t entries = 0;
+	int err = work_reserve(work, count);
 
-	if (!err)
-		err = work_reserve(work, length);
 	if (err)
 		return err;
-	ids = out->ids + first;
-	count = (uint32_t)piece_bytes(merges, piece, length, ids);
 	for (i = 0; i < count; i++)
 		work->symbols[i] = (struct merge_symbol){ids[i], i - 1, i + 1};
 	for (i = 0; i + 1 < count; i++)
@@ -294,16 +258,19 @@ static int apply_long(const struct merges *merges, struct merge_work *work,
 		merge_entry_apply(merges, work, &entries,
 				  heap_pop(work->heap, &entries), count);
 	for (i = 0; i < count; i = work->symbols[i].next)
-		out->ids[out->count++] = work->symbols[i].id;
+		ids[left++] = work->symbols[i].id;
+	*result = left;
 	return 0;
 }
 
 int merges_apply(const struct merges *merges, struct merge_work *work,
-		 const char *piece, size_t length, struct token_buffer *out)
+		 int32_t *ids, size_t *count)
 {
-	if (length <= SHORT_PIECE)
-		return apply_short(merges, piece, length, out);
-	if (length >= UINT32_MAX / 4)
-		return fail(-EFBIG, "a piece of %zu bytes is too long", length);
-	return apply_long(merges, work, piece, length, out);
+	if (*count <= FEW) {
+		apply_few(merges, ids, count);
+		return 0;
+	}
+	if (*count >= UINT32_MAX / 4)
+		return fail(-EFBIG, "a piece of %zu parts is too long", *count);
+	return apply_many(merges, work, ids, count);
 }
