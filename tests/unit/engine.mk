@@ -91,6 +91,13 @@ tests_unit_test_stores_LDFLAGS = $(AM_LDFLAGS) \
 	-Wl,--wrap=ferry_send -Wl,--wrap=safetensors_writer_write
 tests_unit_test_stores_LDADD = $(ENGINE_TEST_LIBS) $(CMOCKA_LIBS)
 
+check_PROGRAMS += tests/unit/test-reducer
+TESTS += tests/unit/test-reducer
+tests_unit_test_reducer_SOURCES = tests/unit/test-reducer.c \
+	tests/unit/cmocka-tap.h
+tests_unit_test_reducer_CPPFLAGS = $(TEST_CPPFLAGS)
+tests_unit_test_reducer_LDADD = $(ENGINE_TEST_LIBS) $(CMOCKA_LIBS)
+
 check_PROGRAMS += tests/unit/test-reduction
 TESTS += tests/unit/test-reduction
 tests_unit_test_reduction_SOURCES = tests/unit/test-reduction.c \
