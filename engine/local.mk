@@ -50,6 +50,7 @@ engine_libengine_a_SOURCES = \
 	engine/tensorboard.c engine/tensorboard.h \
 	engine/timeline.c engine/timeline.h engine/timeline_read.c \
 	engine/trace.c engine/trace.h engine/trace_json.c engine/trace_json.h \
+	engine/traffic.c engine/traffic.h \
 	engine/train.c \
 	engine/vote.c engine/vote.h
 include engine/world.mk

@@ -303,8 +303,8 @@ static void destroy_reductions(struct pipeline *p)
 
 /* ---- routes and links ---- */
 
-static void route_config(const struct pipeline *p, bool train,
-			 struct route_config *out)
+void pipeline_route_config(const struct pipeline *p, bool train,
+			   struct route_config *out)
 {
 	*out = (struct route_config){
 		.schedule = train ? p->train_schedule : p->forward_schedule,
@@ -342,13 +342,13 @@ static int create_routes(struct pipeline *p)
 	/* In generation the batch also says when to stop. */
 	for (unsigned r = 0; r < p->grid.positions; r++)
 		p->needs_batch[r] |= p->job->kind == JOB_GENERATE;
-	route_config(p, false, &config);
+	pipeline_route_config(p, false, &config);
 	rc = ahead_find(&config, p->ahead, &p->ahead);
 	if (!rc)
 		rc = route_create(&config, &p->forward_route);
 	if (rc || !p->train_schedule)
 		return rc;
-	route_config(p, true, &config);
+	pipeline_route_config(p, true, &config);
 	rc = ahead_find(&config, p->ahead, &p->ahead);
 	return rc ? rc : route_create(&config, &p->train_route);
 }
@@ -404,10 +404,10 @@ static int connect_links(struct pipeline *p)
 		fail(rc, "no memory for %u peers", size);
 		goto out;
 	}
-	route_config(p, false, &config);
+	pipeline_route_config(p, false, &config);
 	route_mark_peers(&config, marked);
 	if (p->train_schedule) {
-		route_config(p, true, &config);
+		pipeline_route_config(p, true, &config);
 		route_mark_peers(&config, marked);
 	}
 	mark_group(p, marked);
@@ -733,26 +733,30 @@ static double *result_of(const struct pipeline *p, unsigned rank)
 	       (size_t)grid_place(&p->grid, rank).replica * p->share;
 }
 
+size_t pipeline_edge_bytes(const struct pipeline *p,
+			   const struct message *message)
+{
+	const unsigned *first = p->partition->first;
+	unsigned stage = message->stage;
+
+	if (message->kind == MESSAGE_FORWARD)
+		return edge_bytes(&model_layer(p->model, first[stage])->input,
+				  p->pass.batch, p->pass.time);
+	return edge_gradient_bytes(
+		&model_layer(p->model, first[stage + 1u] - 1)->output,
+		p->pass.batch, p->pass.time);
+}
+
 static void dress_message(const struct pipeline *p, struct message *message)
 {
-	const struct stage_pass *pass = &p->pass;
-	const unsigned *first = p->partition->first;
-
 	switch (message->kind) {
 	case MESSAGE_BATCH:
 		message->bytes = pipeline_batch_bytes(p, p->place.position);
 		message->data = p->batch;
 		break;
 	case MESSAGE_FORWARD:
-		message->bytes = edge_bytes(
-			&model_layer(p->model, first[message->stage])->input,
-			pass->batch, pass->time);
-		break;
 	case MESSAGE_BACKWARD:
-		message->bytes = edge_gradient_bytes(
-			&model_layer(p->model, first[message->stage + 1u] - 1)
-				 ->output,
-			pass->batch, pass->time);
+		message->bytes = pipeline_edge_bytes(p, message);
 		break;
 	case MESSAGE_TIED:
 		message->bytes =

@@ -180,6 +180,11 @@ int pipeline_decode(struct pipeline *pipeline, size_t offset, size_t time,
  * pass under way, and the bytes of a batch as ranks at `position` get it.
  */
 void pipeline_dress(struct pipeline *pipeline, struct route *route);
+void pipeline_route_config(const struct pipeline *pipeline, bool train,
+			   struct route_config *out);
+/* Of an activation or its gradient, on its way to message->stage. */
+size_t pipeline_edge_bytes(const struct pipeline *pipeline,
+			   const struct message *message);
 size_t pipeline_batch_bytes(const struct pipeline *pipeline, unsigned position);
 struct pipeline_batch *pipeline_batch(const struct pipeline *pipeline,
 				      unsigned replica);

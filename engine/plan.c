@@ -141,6 +141,7 @@ static void measure_rank(struct plan *plan, unsigned number)
 	/* All replicas and slices of a position are alike; the root has more. */
 	sketch->world.rank = grid_rank(&plan->grid, 0, number, 0);
 	pipeline_stand_at(sketch->pipeline, sketch->world.rank);
+	traffic_count(sketch->pipeline, &rank->sent);
 	hold_layers(sketch, 0, model_layer_count(sketch->model), false);
 	for (unsigned s = 0; s < plan->stages; s++)
 		if (plan->stage[s].rank == number)
@@ -587,43 +588,7 @@ static void read_stages(struct plan *plan, const struct schedule_costs *costs)
 	}
 }
 
-/* Bytes for sums within the tensor group, by the stages of a rank. */
-static double sent_to_slices(const struct plan *plan, unsigned rank)
-{
-	const struct job *job = plan->sketch->job;
-	double bytes = 0;
-
-	for (unsigned s = 0; s < plan->stages; s++)
-		for (unsigned i = plan->stage[s].first_layer;
-		     plan->stage[s].rank == rank &&
-		     i < plan->stage[s].end_layer;
-		     i++) {
-			struct costs_tensor sums;
-
-			costs_tensor_of_layer(
-				plan->sketch->model, i, plan->grid.slices,
-				job->micro_batch_size, job->context,
-				job->recompute, &sums);
-			bytes += sums.forward_bytes + sums.input_bytes;
-		}
-	return bytes * job_share(job);
-}
-
-/* The tie's two ends send each other what their replica has the sum of. */
-static double sent_to_tie(const struct plan *plan, const struct costs *costs,
-			  unsigned rank)
-{
-	const struct pipeline *p = plan->sketch->pipeline;
-	unsigned first = plan->stage[p->tie.first_stage].rank;
-	unsigned second = plan->stage[p->tie.second_stage].rank;
-
-	if (p->tie_count == 0 || first == second ||
-	    (rank != first && rank != second))
-		return 0;
-	return costs->tied_bytes / plan->grid.replicas;
-}
-
-static void read_ranks(struct plan *plan, const struct costs *costs,
+static void read_ranks(struct plan *plan,
 		       const struct schedule_simulation *simulation)
 {
 	for (unsigned r = 0; r < plan->ranks; r++) {
@@ -631,10 +596,6 @@ static void read_ranks(struct plan *plan, const struct costs *costs,
 
 		rank->busy = simulation->busy[r];
 		rank->summing = simulation->reducing[r];
-		rank->sent_stages =
-			simulation->bytes_sent[r] + sent_to_tie(plan, costs, r);
-		rank->sent_replicas = simulation->bytes_reduced[r];
-		rank->sent_slices = sent_to_slices(plan, r);
 		if (rank->busy > plan->rank[plan->slowest_rank].busy)
 			plan->slowest_rank = r;
 		if (rank->summing > plan->rank[plan->summing_rank].summing)
@@ -688,7 +649,7 @@ int plan_predict(struct plan *plan, const struct costs *given,
 	rc = predict(plan, &costs, 0, &prediction);
 	if (!rc) {
 		read_stages(plan, &prediction.stages);
-		read_ranks(plan, &costs, &prediction.simulation);
+		read_ranks(plan, &prediction.simulation);
 		conclude(plan, &costs, &prediction.simulation, copies);
 		prediction_fini(&prediction);
 	}

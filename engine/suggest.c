@@ -409,9 +409,10 @@ static void read_plan(const struct plan *plan, struct suggestion *s)
 	for (unsigned r = 0; r < plan->ranks; r++) {
 		const struct plan_rank *rank = &plan->rank[r];
 
-		s->sent_stages = MAX(s->sent_stages, rank->sent_stages);
-		s->sent_replicas = MAX(s->sent_replicas, rank->sent_replicas);
-		s->sent_slices = MAX(s->sent_slices, rank->sent_slices);
+		s->sent_stages = MAX(s->sent_stages, (double)rank->sent.stages);
+		s->sent_replicas =
+			MAX(s->sent_replicas, (double)rank->sent.replicas);
+		s->sent_slices = MAX(s->sent_slices, (double)rank->sent.slices);
 	}
 }
 

@@ -308,8 +308,9 @@ static bool is_alone(const struct planning *p)
 /* What one rank at each position sends in a step. */
 static int write_sent(const struct planning *p, struct text_builder *out)
 {
-	static const char *const heads[] = {"rank", "sends to stages",
-					    "to replicas", "to slices", "MiB"};
+	static const char *const heads[] = {"rank",        "sends to stages",
+					    "to replicas", "to slices",
+					    "control",     "MiB"};
 	struct table t;
 
 	if (table_init(&t, ARRAY_SIZE(heads), p->plan->ranks + 1, out))
@@ -319,12 +320,11 @@ static int write_sent(const struct planning *p, struct text_builder *out)
 		const struct plan_rank *rank = &p->plan->rank[r];
 
 		table_put(&t, 0, "%u", r);
-		table_put_mib(&t, 1, rank->sent_stages);
-		table_put_mib(&t, 2, rank->sent_replicas);
-		table_put_mib(&t, 3, rank->sent_slices);
-		table_put_mib(&t, 4,
-			      rank->sent_stages + rank->sent_replicas +
-				      rank->sent_slices);
+		table_put_mib(&t, 1, (double)rank->sent.stages);
+		table_put_mib(&t, 2, (double)rank->sent.replicas);
+		table_put_mib(&t, 3, (double)rank->sent.slices);
+		table_put_mib(&t, 4, (double)rank->sent.control);
+		table_put_mib(&t, 5, (double)traffic_total(&rank->sent));
 	}
 	table_write(&t);
 	return 0;
@@ -514,7 +514,7 @@ static json_t *rank_json(const struct planning *p, unsigned r)
 		if (p->plan->stage[s].rank == r)
 			json_array_append_new(stages, json_integer(s));
 	return json_pack(
-		"{s:i, s:o, s:i, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:f, s:f, s:f, s:o, s:o, s:o}",
+		"{s:i, s:o, s:i, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:f, s:f, s:f, s:o, s:o, s:o, s:o, s:o}",
 		"rank", (int)r, "stages", stages, "layers", (int)rank->layers,
 		"parameters", (json_int_t)rank->parameters, "weights_bytes",
 		bytes_json(rank->weights), "gradients_bytes",
@@ -526,9 +526,11 @@ static json_t *rank_json(const struct planning *p, unsigned r)
 		bytes_json(rank->other), "total_bytes", bytes_json(rank->total),
 		"busy", rank->busy, "idle", rank->idle, "summing",
 		rank->summing, "sent_stages_bytes",
-		bytes_json((size_t)rank->sent_stages), "sent_replicas_bytes",
-		bytes_json((size_t)rank->sent_replicas), "sent_slices_bytes",
-		bytes_json((size_t)rank->sent_slices));
+		bytes_json(rank->sent.stages), "sent_replicas_bytes",
+		bytes_json(rank->sent.replicas), "sent_slices_bytes",
+		bytes_json(rank->sent.slices), "sent_control_bytes",
+		bytes_json(rank->sent.control), "sent_bytes",
+		bytes_json(traffic_total(&rank->sent)));
 }
 
 static json_t *stage_json(const struct planning *p, unsigned s)

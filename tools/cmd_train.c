@@ -596,6 +596,14 @@ static int check_numerics(const struct train *t)
 	return rc;
 }
 
+static bool has_model(const struct job *job)
+{
+	char path[FILES_PATH_BYTES];
+
+	return files_join(path, sizeof(path), job->out, "model") == 0 &&
+	       files_exists(path);
+}
+
 static int apply_resume(struct train *t)
 {
 	struct job *job = &t->job;
@@ -604,7 +612,8 @@ static int apply_resume(struct train *t)
 	if (!t->resume)
 		return 0;
 	job->first_step = t->checkpoint.step;
-	if (job->first_step >= job->steps)
+	if (job->first_step > job->steps ||
+	    (job->first_step == job->steps && has_model(job)))
 		return fail(-EINVAL,
 			    "%s has done its %" PRIu64
 			    " steps; ask for more with --steps N",
@@ -852,11 +861,25 @@ static void conclude(const struct train *t, const struct launch_result *result)
 		t->job.out, t->job.out, t->job.out);
 }
 
+/* It was ended between its last checkpoint and the model made of that. */
+static int publish_alone(struct train *t)
+{
+	struct launch_result result = {0};
+	int rc = checkpoint_publish(&t->job, t->job.first_step);
+
+	if (!rc)
+		conclude(t, &result);
+	return rc;
+}
+
 static int run(struct train *t)
 {
 	struct launch_result result;
-	int rc = make_run(t);
+	int rc;
 
+	if (t->resume && t->job.first_step == t->job.steps)
+		return publish_alone(t);
+	rc = make_run(t);
 	if (rc)
 		return rc;
 	introduce(t);

@@ -6,6 +6,7 @@ E2E_TESTS = \
 	tests/e2e/test-large-shape.sh \
 	tests/e2e/test-failures.sh \
 	tests/e2e/test-hostile.sh \
+	tests/e2e/test-hybrid.sh \
 	tests/e2e/test-liveness.sh \
 	tests/e2e/test-plan.sh \
 	tests/e2e/test-stores.sh \
