@@ -65,16 +65,21 @@ static void store_config(const struct plan_sketch *sketch,
 	};
 }
 
-/* The parameters of the layers held just now. */
+/*
+ * The parameters of the layers held just now: those of a position by its
+ * reduction, which divides them; any others about evenly.
+ */
 static void measure_store(const struct plan_sketch *sketch,
+			  const struct reduction *reduction,
 			  struct store_sizes *out)
 {
 	unsigned replicas = sketch->pipeline->grid.replicas;
 	struct store_config config;
 
 	store_config(sketch, &config);
+	config.reduction = reduction;
 	store_sizes(&config, out);
-	if (sketch->job->shard_optimizer)
+	if (sketch->job->shard_optimizer && !reduction)
 		out->moments = arena_piece_bytes((out->moments + replicas - 1) /
 						 replicas);
 }
@@ -141,10 +146,10 @@ static void measure_rank(struct plan *plan, unsigned number)
 	for (unsigned s = 0; s < plan->stages; s++)
 		if (plan->stage[s].rank == number)
 			measure_stage(plan, s, rank);
-	measure_store(sketch, &store);
+	measure_store(sketch, pipeline_reduction(sketch->pipeline), &store);
 	measure_parameters(sketch, &rank->parameters, &vote_scratch);
 	rank->weights = store.weights;
-	rank->gradients = store.gradients;
+	rank->gradients = store.gradients + store.sums;
 	rank->optimizer = store.moments;
 	rank->messages = pipeline_region_bytes(sketch->pipeline);
 	rank->scratch += arena_piece_bytes(vote_scratch);
@@ -320,7 +325,7 @@ static double bytes_of_stage(struct plan *plan, unsigned stage, unsigned first,
 	stage_sizes(&config, &sizes);
 	hold_layers(sketch, 0, model_layer_count(sketch->model), false);
 	hold_layers(sketch, first, end, true);
-	measure_store(sketch, &store);
+	measure_store(sketch, NULL, &store);
 	return (double)(store.weights + store.gradients + store.moments +
 			sizes.private_bytes +
 			region_of_stage(plan, stage, &sizes) +
