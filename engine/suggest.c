@@ -770,6 +770,7 @@ int suggest_explain(const struct suggest_request *request,
 	if (!rc) {
 		suggestion->rank_bytes = plan->rank[plan->largest_rank].total;
 		rc = plan_predict(plan, &costs, request->rates, 0);
+		read_plan(plan, suggestion);
 		if (!rc)
 			rc = plan_explain(plan, &costs, request->rates,
 					  &suggestion->parts);
