@@ -7,6 +7,7 @@
 make_page=$builddir/tests/e2e/make-compare-page
 count_colours=$builddir/tests/e2e/count-colours
 template=$source_folder/tools/pages/compare.html
+look=$source_folder/tools/pages/look.css
 
 "$make_page" -p 4 -m 8 -c 1.2e9 -o "$scratch/page.html" \
 	-t "$scratch/trace.json" -j "$scratch/document.json" ||
@@ -113,7 +114,7 @@ probe "narrow" "$scratch/page.html" --window-size=500,900
 # The colours of F, I, W and B in a theme, as the page has them.
 colours() { # light|dark
 	sed -n "$([ "$1" = light ] && echo '/^:root {/,/^}/p' ||
-		echo '/^:root\[data-theme=dark\]/,/^}/p')" "$template" |
+		echo '/^:root\[data-theme=dark\]/,/^}/p')" "$look" |
 		sed -n 's/^\t--[fiwb]: #\([0-9a-f]\{6\}\);/\1/p'
 }
 
