@@ -86,7 +86,9 @@ static bool parse_value(const char **at, const char *end, double *value)
 	if (*at >= end || !memchr("-0123456789", **at, 11))
 		return false;
 	*value = strtod(*at, &rest);
-	if (rest == *at || rest > end)
+	/* strtod() knows numbers that JSON does not. */
+	if (rest == *at || rest > end ||
+	    strspn(*at, "+-.0123456789Ee") < (size_t)(rest - *at))
 		return false;
 	*at = rest;
 	return true;
