@@ -118,8 +118,8 @@ int job_from_json(const json_t *json, struct job *out) MUST_CHECK;
 void job_fini(struct job *job);
 
 /*
- * Makes the job a rehearsal of `stages` stages: room for their times, all
- * zero, in job->rehearsal, which the caller fills in. job_fini() frees it.
+ * Makes the job a rehearsal of `stages` stages: room for their times and
+ * gradients, all zero, in job->rehearsal, which the caller fills in. job_fini() frees it.
  */
 int job_rehearsal_create(struct job *job, unsigned stages) MUST_CHECK;
 

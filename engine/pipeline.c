@@ -3,9 +3,12 @@
 #include "base/digest.h"
 #include "base/log.h"
 #include "engine/ahead.h"
+#include "engine/collective.h"
 #include "engine/ferry.h"
 #include "engine/flights.h"
 #include "engine/interpreter.h"
+#include "engine/reducer.h"
+#include "engine/shards.h"
 #include "engine/trace.h"
 #include "engine/vote.h"
 
@@ -27,9 +30,26 @@ unsigned pipeline_rank_with(const struct pipeline *p, unsigned stage)
 			 p->place.slice);
 }
 
+/* Of this rank's tensor group. */
+static unsigned group_rank(const struct pipeline *p, unsigned slice)
+{
+	return grid_rank(&p->grid, p->place.replica, p->place.position, slice);
+}
+
 static unsigned stage_count(const struct pipeline *p)
 {
 	return p->partition->stages;
+}
+
+void pipeline_holders(const struct pipeline *p, struct holders *out)
+{
+	*out = (struct holders){
+		.partition = p->partition,
+		.position_of_stage = p->forward_schedule->rank_of_stage,
+	};
+	out->parameters = model_parameters(p->model, &out->count);
+	if (p->shards)
+		out->shards = shards_ranges(p->shards);
 }
 
 bool pipeline_holds_loss(const struct pipeline *p)
@@ -73,7 +93,37 @@ void pipeline_set_supervised(struct pipeline *p, uint64_t supervised)
 
 /* ---- schedules ---- */
 
-static void find_tie(struct pipeline *p)
+/*
+ * What the tie's ends exchange for this replica: both cut a tied parameter
+ * alike, so that the plan of the first one's stage tells.
+ */
+static int cut_tie(struct pipeline *p, unsigned target)
+{
+	unsigned stage = p->tie.first_stage;
+	struct reduction_config config = {
+		.model = p->model,
+		.partition = p->partition,
+		.stages = &stage,
+		.stage_count = 1,
+		.replicas = p->grid.replicas,
+	};
+	unsigned replica = p->place.replica;
+	struct reduction *reduction;
+	int rc = reduction_create(&config, &reduction);
+
+	if (rc)
+		return rc;
+	p->tie_pieces = reduction_tie_count(reduction, replica, target);
+	p->tie_runs = calloc(MAX(p->tie_pieces, 1), sizeof(*p->tie_runs));
+	if (p->tie_runs)
+		reduction_tie_pieces(reduction, replica, target, p->tie_runs);
+	else
+		rc = fail(-ENOMEM, "no memory for the pipeline");
+	reduction_destroy(reduction);
+	return rc;
+}
+
+static int find_tie(struct pipeline *p)
 {
 	unsigned count;
 	const struct parameter *all = model_parameters(p->model, &count);
@@ -91,10 +141,9 @@ static void find_tie(struct pipeline *p)
 				p->partition, all[i].layer),
 		};
 		p->tie_count = 1;
-		p->tie_pieces = (unsigned)((all[i].count * sizeof(float) +
-					    PIPELINE_TIE_PIECE_BYTES - 1) /
-					   PIPELINE_TIE_PIECE_BYTES);
+		return cut_tie(p, target->id);
 	}
+	return 0;
 }
 
 /*
@@ -203,10 +252,11 @@ static int open_schedules(struct pipeline *p)
 {
 	bool train = job_kind_trains(p->job->kind);
 	struct schedule *schedule;
-	int rc;
+	int rc = find_tie(p);
 
+	if (rc)
+		return rc;
 	p->ahead = AHEAD_MINIMUM;
-	find_tie(p);
 	rc = open_schedule(p, train ? p->job->schedule : "forward",
 			   train ? p->job->schedule_text : NULL, &schedule);
 	if (rc)
@@ -218,10 +268,43 @@ static int open_schedules(struct pipeline *p)
 	return rc;
 }
 
+/* ---- reductions ---- */
+
+const struct reduction *pipeline_reduction(const struct pipeline *p)
+{
+	return p->reductions ? p->reductions[p->place.position] : NULL;
+}
+
+/* The root knows what every rank keeps of the optimizer's state. */
+static int create_reductions(struct pipeline *p)
+{
+	int rc = 0;
+
+	if (!p->train_schedule)
+		return 0;
+	p->reductions = calloc(p->grid.positions, sizeof(*p->reductions));
+	if (!p->reductions)
+		return fail(-ENOMEM, "no memory for the pipeline");
+	for (unsigned i = 0; !rc && i < p->grid.positions; i++)
+		if (i == p->place.position || p->world->rank == ROUTE_ROOT)
+			rc = reduction_create_at(
+				p->model, p->partition, p->train_schedule, i,
+				p->grid.replicas, p->job->shard_optimizer,
+				&p->reductions[i]);
+	return rc;
+}
+
+static void destroy_reductions(struct pipeline *p)
+{
+	for (unsigned i = 0; p->reductions && i < p->grid.positions; i++)
+		reduction_destroy(p->reductions[i]);
+	free(p->reductions);
+}
+
 /* ---- routes and links ---- */
 
-static void route_config(const struct pipeline *p, bool train,
-			 struct route_config *out)
+void pipeline_route_config(const struct pipeline *p, bool train,
+			   struct route_config *out)
 {
 	*out = (struct route_config){
 		.schedule = train ? p->train_schedule : p->forward_schedule,
@@ -234,6 +317,7 @@ static void route_config(const struct pipeline *p, bool train,
 		.ties = &p->tie,
 		.tie_pieces = &p->tie_pieces,
 		.tie_count = p->tie_count,
+		.reduction = train ? pipeline_reduction(p) : NULL,
 	};
 }
 
@@ -258,13 +342,13 @@ static int create_routes(struct pipeline *p)
 	/* In generation the batch also says when to stop. */
 	for (unsigned r = 0; r < p->grid.positions; r++)
 		p->needs_batch[r] |= p->job->kind == JOB_GENERATE;
-	route_config(p, false, &config);
+	pipeline_route_config(p, false, &config);
 	rc = ahead_find(&config, p->ahead, &p->ahead);
 	if (!rc)
 		rc = route_create(&config, &p->forward_route);
 	if (rc || !p->train_schedule)
 		return rc;
-	route_config(p, true, &config);
+	pipeline_route_config(p, true, &config);
 	rc = ahead_find(&config, p->ahead, &p->ahead);
 	return rc ? rc : route_create(&config, &p->train_route);
 }
@@ -299,6 +383,14 @@ out:
 	return rc;
 }
 
+/* The other slices of the same layers. */
+static void mark_group(const struct pipeline *p, bool *marked)
+{
+	for (unsigned s = 0; s < p->grid.slices; s++)
+		if (s != p->place.slice)
+			marked[group_rank(p, s)] = true;
+}
+
 static int connect_links(struct pipeline *p)
 {
 	unsigned char print[TRANSPORT_FINGERPRINT_BYTES];
@@ -312,12 +404,13 @@ static int connect_links(struct pipeline *p)
 		fail(rc, "no memory for %u peers", size);
 		goto out;
 	}
-	route_config(p, false, &config);
+	pipeline_route_config(p, false, &config);
 	route_mark_peers(&config, marked);
 	if (p->train_schedule) {
-		route_config(p, true, &config);
+		pipeline_route_config(p, true, &config);
 		route_mark_peers(&config, marked);
 	}
+	mark_group(p, marked);
 	for (unsigned r = 0; r < size; r++)
 		if (marked[r])
 			peers[count++] = r;
@@ -347,6 +440,8 @@ static int create_store(struct pipeline *p)
 	if (p->train_schedule) {
 		config.levels = accumulation_levels(&p->accumulation);
 		config.moments = optimizer_moments(&p->job->optimizer);
+		config.reduction = pipeline_reduction(p);
+		config.replica = p->place.replica;
 	}
 	rc = store_create(&config, &p->store);
 	free(holds);
@@ -436,7 +531,7 @@ static size_t tie_staging_bytes(const struct pipeline *p)
 
 	if (p->tie_count == 0 || first == second || !shares)
 		return 0;
-	return p->ahead * PIPELINE_TIE_PIECE_BYTES;
+	return p->ahead * REDUCTION_TIE_PIECE_BYTES;
 }
 
 /* The root has one for all it serves, and each of those has one. */
@@ -486,9 +581,14 @@ static int cut_region(struct pipeline *p, struct cutter *cutter)
 	p->token = cut(cutter, sizeof(int32_t));
 	if (needs_ferry(p))
 		p->ferry_memory = cut(cutter, FERRY_BYTES);
+	p->collective_memory =
+		cut(cutter, collective_region_bytes(p->grid.slices));
 	if (!p->train_schedule || rc)
 		return rc;
 	p->tie_staging = cut(cutter, tie_staging_bytes(p));
+	p->reducer_memory =
+		cut(cutter, reducer_region_bytes(pipeline_reduction(p),
+						 p->place.replica, p->ahead));
 	{
 		void *votes = cut(cutter, vote_region_bytes(p));
 
@@ -534,23 +634,83 @@ static int create_region(struct pipeline *p)
 	return cut_region(p, &cutter);
 }
 
-/* A tied gradient leaves from the accumulator itself. */
-static int register_tied(struct pipeline *p)
+static int create_collective(struct pipeline *p)
 {
-	for (unsigned i = 0; p->train_schedule && i < p->store->count; i++) {
-		const struct store_row *row = &p->store->rows[i];
-		int rc;
+	struct collective_config config = {
+		.exchange = p->exchange,
+		.threads = p->world->team,
+		.slices = p->grid.slices,
+		.slice = p->place.slice,
+		.first_rank = group_rank(p, 0),
+		.memory = p->collective_memory,
+	};
 
-		if (!row->elsewhere || !row->parameter->trainable)
-			continue;
-		rc = transport_register(p->world->endpoint,
-					row->accumulators[0],
-					row->parameter->count * sizeof(float));
-		if (rc)
-			return rc;
-		p->registered = row->accumulators[0];
-	}
-	return 0;
+	return collective_create(&config, &p->collective);
+}
+
+static int register_arena(struct pipeline *p, const struct arena *arena,
+			  size_t bytes)
+{
+	int rc = 0;
+
+	if (bytes)
+		rc = transport_register(p->world->endpoint, arena->base, bytes);
+	if (!rc && bytes)
+		p->registered[p->registered_count++] = arena->base;
+	return rc;
+}
+
+/*
+ * Gradients leave from the accumulators themselves, and weights from where they
+ * are: those that other replicas, or the other end of a tie, have a part in.
+ */
+static int register_sums(struct pipeline *p)
+{
+	struct store *store = p->store;
+	bool shares = p->grid.replicas > 1;
+	int rc = 0;
+
+	if (!p->train_schedule)
+		return 0;
+	for (unsigned i = 0; i < store->count; i++)
+		shares |= store->rows[i].elsewhere &&
+			  store->rows[i].parameter->trainable;
+	if (shares)
+		rc = register_arena(p, &store->gradient_arena,
+				    store->level_bytes);
+	if (!rc && p->grid.replicas > 1 && p->job->shard_optimizer)
+		rc = register_arena(p, &store->weight_arena,
+				    store->weight_arena.used_bytes);
+	return rc;
+}
+
+static int create_reducer(struct pipeline *p)
+{
+	struct reducer_config config = {
+		.plan = pipeline_reduction(p),
+		.replica = p->place.replica,
+		.store = p->store,
+		.route = p->train_route,
+		.exchange = p->exchange,
+		.threads = p->world->team,
+		.ahead = p->ahead,
+		.memory = p->reducer_memory,
+	};
+	unsigned *ranks;
+	int rc;
+
+	if (!p->train_schedule)
+		return 0;
+	ranks = calloc(p->grid.replicas, sizeof(*ranks));
+	if (!ranks)
+		return fail(-ENOMEM, "no memory for the pipeline");
+	for (unsigned d = 0; d < p->grid.replicas; d++)
+		ranks[d] = grid_rank(&p->grid, d, p->place.position,
+				     p->place.slice);
+	config.ranks = ranks;
+	rc = reducer_create(&config, &p->reducer);
+	free(ranks);
+	return rc;
 }
 
 /* ---- the messages' sizes and fixed places ---- */
@@ -570,35 +730,37 @@ static double *result_of(const struct pipeline *p, unsigned rank)
 	       (size_t)grid_place(&p->grid, rank).replica * p->share;
 }
 
+size_t pipeline_edge_bytes(const struct pipeline *p,
+			   const struct message *message)
+{
+	const unsigned *first = p->partition->first;
+	unsigned stage = message->stage;
+
+	if (message->kind == MESSAGE_FORWARD)
+		return edge_bytes(&model_layer(p->model, first[stage])->input,
+				  p->pass.batch, p->pass.time);
+	return edge_gradient_bytes(
+		&model_layer(p->model, first[stage + 1u] - 1)->output,
+		p->pass.batch, p->pass.time);
+}
+
 static void dress_message(const struct pipeline *p, struct message *message)
 {
-	const struct stage_pass *pass = &p->pass;
-	const unsigned *first = p->partition->first;
-	size_t tied;
-
 	switch (message->kind) {
 	case MESSAGE_BATCH:
 		message->bytes = pipeline_batch_bytes(p, p->place.position);
 		message->data = p->batch;
 		break;
 	case MESSAGE_FORWARD:
-		message->bytes = edge_bytes(
-			&model_layer(p->model, first[message->stage])->input,
-			pass->batch, pass->time);
-		break;
 	case MESSAGE_BACKWARD:
-		message->bytes = edge_gradient_bytes(
-			&model_layer(p->model, first[message->stage + 1u] - 1)
-				 ->output,
-			pass->batch, pass->time);
+		message->bytes = pipeline_edge_bytes(p, message);
 		break;
 	case MESSAGE_TIED:
-		tied = p->tied_floats * sizeof(float) -
-		       message->micro_batch * PIPELINE_TIE_PIECE_BYTES;
-		message->bytes = MIN(tied, PIPELINE_TIE_PIECE_BYTES);
+		message->bytes =
+			p->tie_runs[message->micro_batch].count * sizeof(float);
 		message->data =
 			p->tie_staging + (message->micro_batch % p->ahead) *
-						 PIPELINE_TIE_PIECE_BYTES;
+						 REDUCTION_TIE_PIECE_BYTES;
 		break;
 	case MESSAGE_VOTE:
 		message->bytes = vote_bytes(p, message->peer);
@@ -616,7 +778,9 @@ static void dress_message(const struct pipeline *p, struct message *message)
 		message->bytes = sizeof(int32_t);
 		message->data = p->token;
 		break;
-	case MESSAGE_PIECE: /* no part of any pass */
+	case MESSAGE_REDUCE: /* by reducer_create() */
+	case MESSAGE_SLICE:  /* these are in no route */
+	case MESSAGE_PIECE:
 		break;
 	}
 }
@@ -662,16 +826,6 @@ static int create_trace(struct pipeline *p)
 }
 
 /* ---- life ---- */
-
-static void measure_tied(struct pipeline *p)
-{
-	unsigned count;
-	const struct parameter *all = model_parameters(p->model, &count);
-
-	for (unsigned i = 0; i < count; i++)
-		if (all[i].tied_to != PARAMETER_NOT_TIED)
-			p->tied_floats = all[i].count;
-}
 
 /*
  * The numbers come from a user by way of the control channel: what is
@@ -742,7 +896,6 @@ int pipeline_sketch(struct world *world, const struct job *job,
 	};
 	p->pass.batch = job->micro_batch_size;
 	p->pass.time = job->context;
-	measure_tied(p);
 	rc = check_job(world, job, model);
 	if (!rc)
 		rc = job_check_shares(job);
@@ -752,6 +905,8 @@ int pipeline_sketch(struct world *world, const struct job *job,
 		rc = reach_assume(job, world->size, &p->reach);
 	if (!rc)
 		rc = open_schedules(p);
+	if (!rc)
+		rc = create_reductions(p);
 	if (!rc)
 		rc = create_routes(p);
 	if (!rc)
@@ -780,15 +935,21 @@ int pipeline_create(struct world *world, const struct job *job,
 	rc = create_store(p);
 	if (!rc)
 		rc = reach_find(world, job, &p->reach);
+	if (!rc && p->train_schedule && job->shard_optimizer)
+		rc = shards_create(p, &p->shards);
 	if (!rc)
 		rc = connect_links(p);
 	if (!rc)
 		rc = create_region(p);
 	if (!rc)
-		rc = register_tied(p);
+		rc = register_sums(p);
 	if (!rc)
 		rc = exchange_create(world, p->ahead, place_message, p,
 				     &p->exchange);
+	if (!rc)
+		rc = create_reducer(p);
+	if (!rc && p->grid.slices > 1)
+		rc = create_collective(p);
 	if (!rc && p->ferry_memory)
 		rc = ferry_create(p->exchange, p->ferry_memory, &p->ferry);
 	if (!rc)
@@ -818,8 +979,8 @@ static void release_memory(struct pipeline *p)
 	if (p->exchange && !exchange_is_idle(p->exchange))
 		(void)!transport_cancel(endpoint, TRANSPORT_ALL_PEERS,
 					NS_PER_SECOND);
-	if (p->registered)
-		transport_deregister(endpoint, p->registered);
+	for (unsigned i = 0; i < p->registered_count; i++)
+		transport_deregister(endpoint, p->registered[i]);
 	if (p->region)
 		transport_release_region(endpoint, p->region);
 }
@@ -830,15 +991,19 @@ void pipeline_destroy(struct pipeline *p)
 		return;
 	release_memory(p);
 	ferry_destroy(p->ferry);
+	collective_destroy(p->collective);
+	reducer_destroy(p->reducer);
 	exchange_destroy(p->exchange);
 	reach_fini(&p->reach);
 	trace_destroy(p->trace);
 	vote_destroy(p->vote);
 	for (unsigned s = 0; p->stages && s < stage_count(p); s++)
 		stage_destroy(p->stages[s]);
+	shards_destroy(p->shards);
 	store_destroy(p->store);
 	route_destroy(p->forward_route);
 	route_destroy(p->train_route);
+	destroy_reductions(p);
 	schedule_destroy(p->forward_schedule);
 	schedule_destroy(p->train_schedule);
 	free(p->stages);
@@ -847,6 +1012,7 @@ void pipeline_destroy(struct pipeline *p)
 	free(p->needs_batch);
 	free(p->needs_tokens);
 	free(p->batch_busy);
+	free(p->tie_runs);
 	free(p);
 }
 

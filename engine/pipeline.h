@@ -12,13 +12,11 @@
 #define STAGECOACH_ENGINE_PIPELINE_H
 
 #include "engine/exchange.h"
+#include "engine/holding.h"
 #include "engine/job.h"
 #include "engine/route.h"
 #include "engine/stage.h"
 #include "engine/world.h"
-
-/* Bytes of one message when a tied gradient is exchanged. */
-#define PIPELINE_TIE_PIECE_BYTES ((size_t)1 << 20)
 
 /* Two messages of a kind may be on their way out of a stage. */
 #define PIPELINE_OUTGOING 2
@@ -36,9 +34,12 @@ struct pipeline_batch {
 	int32_t columns[]; /* labels, then tokens: [M / D * B, T] each */
 };
 
-struct ferry; /* engine/ferry.h */
-struct vote;  /* engine/vote.h */
-struct trace; /* engine/trace.h */
+struct collective; /* engine/collective.h */
+struct ferry;      /* engine/ferry.h */
+struct reduction;  /* engine/reduction.h */
+struct shards;     /* engine/shards.h */
+struct vote;       /* engine/vote.h */
+struct trace;      /* engine/trace.h */
 
 struct pipeline {
 	struct world *world;
@@ -54,20 +55,27 @@ struct pipeline {
 	struct schedule *train_schedule;   /* lowered; NULL: not training */
 	struct route *forward_route;
 	struct route *train_route;
-	struct schedule_tie tie; /* embedding and head */
-	unsigned tie_count;      /* 0 or 1 */
-	unsigned tie_pieces;
-	unsigned ahead; /* receives posted ahead a link */
+	struct schedule_tie tie;        /* embedding and head */
+	unsigned tie_count;             /* 0 or 1 */
+	unsigned tie_pieces;            /* of this replica's part of it */
+	struct reduction_run *tie_runs; /* [tie_pieces] */
+	unsigned ahead;                 /* receives posted ahead a link */
+	/* [positions] how the replicas of one sum their gradients: that of this
+	 * rank's, and on the root all; NULL: not training. */
+	struct reduction **reductions;
 
 	struct reach reach;  /* which ranks see the files of the run */
 	struct ferry *ferry; /* takes tensors to those that do not */
 	void *ferry_memory;  /* NULL: nothing to take from or to this rank */
 
+	struct shards *shards; /* of the optimizer's state; NULL: not shared */
 	struct store *store;
 	struct stage **stages; /* [stages]; NULL: on another rank */
 	struct pipeline_sender *forward_senders; /* [stages] */
 	struct pipeline_sender *backward_senders;
 	struct exchange *exchange;
+	struct collective *collective; /* NULL: this rank has whole layers */
+	void *collective_memory;
 	bool *needs_batch;  /* [positions], and the columns themselves: */
 	bool *needs_tokens; /* [positions] */
 	struct pipeline_batch *batch; /* this replica's; the root has all */
@@ -75,13 +83,15 @@ struct pipeline {
 	bool *batch_busy;             /* [ranks] */
 	unsigned char *region;        /* messages, all in one piece */
 	unsigned char *tie_staging;
-	float *logits;      /* generation, on the loss rank: [V] */
-	double *result;     /* [M] losses, root; own [share] on the loss rank */
-	double *losses;     /* [M] room for a caller's copy of them */
-	int32_t *token;     /* the one generated last */
-	bool result_busy;   /* either is on its way to the root */
-	size_t tied_floats; /* elements of the tied parameter; 0: none */
-	float *registered;  /* its accumulators, where it has a remote twin */
+	float *logits;    /* generation, on the loss rank: [V] */
+	double *result;   /* [M] losses, root; own [share] on the loss rank */
+	double *losses;   /* [M] room for a caller's copy of them */
+	int32_t *token;   /* the one generated last */
+	bool result_busy; /* either is on its way to the root */
+	void *reducer_memory;
+	struct reducer *reducer; /* NULL: not training */
+	void *registered[2];     /* of the store: gradients, weights */
+	unsigned registered_count;
 	struct vote *vote;
 	struct trace *trace; /* NULL: nothing is recorded */
 
@@ -116,6 +126,12 @@ size_t pipeline_region_bytes(struct pipeline *pipeline);
 /* Neighbouring stages on different ranks; no stage (-1u, stages): false. */
 bool pipeline_has_link(const struct pipeline *pipeline, unsigned from,
 		       unsigned to);
+
+/* What decides which rank holds what (engine/holding.h). */
+void pipeline_holders(const struct pipeline *pipeline, struct holders *out);
+
+/* How this rank's position reduces; NULL where nothing is trained. */
+const struct reduction *pipeline_reduction(const struct pipeline *pipeline);
 
 /* True on the rank that holds the last stage. */
 bool pipeline_holds_loss(const struct pipeline *pipeline);
@@ -164,6 +180,11 @@ int pipeline_decode(struct pipeline *pipeline, size_t offset, size_t time,
  * pass under way, and the bytes of a batch as ranks at `position` get it.
  */
 void pipeline_dress(struct pipeline *pipeline, struct route *route);
+void pipeline_route_config(const struct pipeline *pipeline, bool train,
+			   struct route_config *out);
+/* Of an activation or its gradient, on its way to message->stage. */
+size_t pipeline_edge_bytes(const struct pipeline *pipeline,
+			   const struct message *message);
 size_t pipeline_batch_bytes(const struct pipeline *pipeline, unsigned position);
 struct pipeline_batch *pipeline_batch(const struct pipeline *pipeline,
 				      unsigned replica);

@@ -1,5 +1,6 @@
 #include "engine/route.h"
 #include "base/log.h"
+#include "engine/reduction.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -15,7 +16,9 @@ const char *message_kind_name(enum message_kind kind)
 		[MESSAGE_VERDICT] = "verdict",
 		[MESSAGE_RESULT] = "result",
 		[MESSAGE_TOKEN] = "token",
+		[MESSAGE_SLICE] = "values of a slice",
 		[MESSAGE_PIECE] = "piece of tensors",
+		[MESSAGE_REDUCE] = "sum of gradients",
 	};
 
 	return names[kind];
@@ -75,6 +78,45 @@ static void emit_vote(const struct route_config *config, unsigned from,
 		     &(struct message){.kind = MESSAGE_VOTE});
 }
 
+struct between_replicas {
+	const struct route_config *config;
+	struct grid_place place; /* of who sends */
+	route_emit_fn *emit;
+	void *argument;
+};
+
+static void emit_to_replica(void *argument, unsigned replica,
+			    const struct message *message)
+{
+	const struct between_replicas *between = argument;
+	const struct grid_place *place = &between->place;
+
+	between->emit(between->argument,
+		      grid_rank(&between->config->grid, replica,
+				place->position, place->slice),
+		      message);
+}
+
+/*
+ * What stays within a position concerns its own ranks alone, and so config
+ * knows the reduction of one position.
+ */
+static void emit_reduction(const struct route_config *config, unsigned from,
+			   enum reduction_phase phase, unsigned stage,
+			   route_emit_fn *emit, void *argument)
+{
+	struct grid_place own = grid_place(&config->grid, config->rank);
+	struct between_replicas between = {
+		.config = config,
+		.place = grid_place(&config->grid, from),
+		.emit = emit,
+		.argument = argument};
+
+	if (config->reduction && between.place.position == own.position)
+		reduction_emit(config->reduction, between.place.replica, phase,
+			       stage, emit_to_replica, &between);
+}
+
 static void emit_action(const struct route_config *config, unsigned from,
 			const struct action *action, route_emit_fn *emit,
 			void *argument)
@@ -96,11 +138,22 @@ static void emit_action(const struct route_config *config, unsigned from,
 		emit(argument, rank_with(config, message.stage, &place),
 		     &message);
 		break;
+	case ACTION_REDUCE_GRAD:
+		emit_reduction(config, from, REDUCTION_REDUCE, action->stage,
+			       emit, argument);
+		break;
 	case ACTION_REDUCE_TIED:
 		emit_tie(config, from, action, emit, argument);
+		emit_reduction(config, from, REDUCTION_TIED, 0, emit, argument);
 		break;
 	case ACTION_VOTE:
+		emit_reduction(config, from, REDUCTION_SQUARES, 0, emit,
+			       argument);
 		emit_vote(config, from, emit, argument);
+		break;
+	case ACTION_STEP:
+		emit_reduction(config, from, REDUCTION_WEIGHTS, 0, emit,
+			       argument);
 		break;
 	default:
 		break;

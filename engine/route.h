@@ -30,7 +30,9 @@ enum message_kind {
 	MESSAGE_VERDICT,  /* from the root */
 	MESSAGE_RESULT,   /* evaluation: losses, loss rank to root */
 	MESSAGE_TOKEN,    /* generation: chosen token, loss rank to root */
+	MESSAGE_SLICE,    /* within a tensor group, see collective.h */
 	MESSAGE_PIECE,    /* between passes: piece of tensors, see ferry.h */
+	MESSAGE_REDUCE,   /* between replicas of a position: reduction.h */
 };
 
 const char *message_kind_name(enum message_kind kind);
@@ -65,6 +67,8 @@ struct route {
 	struct message **backward;
 };
 
+struct reduction; /* engine/reduction.h */
+
 /* What the lists need to know beside the schedule. */
 struct route_config {
 	const struct schedule *schedule; /* lowered */
@@ -78,6 +82,8 @@ struct route_config {
 	const struct schedule_tie *ties;
 	const unsigned *tie_pieces;
 	size_t tie_count;
+	/* What replicas of the rank's position send each other; NULL: nothing. */
+	const struct reduction *reduction;
 };
 
 /* -ENOMEM, logged. The messages' bytes and data are the caller's to set. */

@@ -1,6 +1,7 @@
 #include "engine/run.h"
 #include "base/log.h"
 #include "data/sampler.h"
+#include "engine/agreement.h"
 #include "engine/checkpoint.h"
 #include "engine/interpreter.h"
 #include "model/kernels/gemm.h"
@@ -58,6 +59,8 @@ static int run_job(struct world *world, const struct job *job)
 		rc = pipeline_create(world, job, model, &pipeline);
 	if (!rc) {
 		rc = load(pipeline);
+		if (!rc && job->kind != JOB_MEASURE)
+			rc = agreement_check(pipeline);
 		if (!rc)
 			rc = run_kind(pipeline);
 		pipeline_destroy(pipeline);

@@ -73,9 +73,15 @@ struct stage_pass {
 	/* Columns of micro-batch 0; the others follow behind it, [B, T] each. */
 	const int32_t *columns[COLUMN_COUNT];
 	struct trace *trace; /* takes the layers' times; may be NULL */
+	/* With the other slices of the layers; NULL: there are none. */
+	const struct layer_collectives *collectives;
 	/* Called between layers, to keep messages moving. May be NULL. */
 	void (*breathe)(void *argument);
 	void *argument;
+	/* Called when a layer's last W of a training pass is done. May be
+	 * NULL. */
+	void (*ready)(void *argument, unsigned layer);
+	void *ready_argument;
 };
 
 struct stage;

@@ -1,5 +1,6 @@
 #include "engine/store.h"
 #include "base/log.h"
+#include "engine/reduction.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -14,6 +15,43 @@ static bool is_alias(const struct store_config *config,
 {
 	return parameter->tied_to != PARAMETER_NOT_TIED &&
 	       config->holds_layer[all[parameter->tied_to].layer];
+}
+
+/* Do replicas share the optimizer's state? */
+static bool is_shared(const struct store_config *config)
+{
+	return config->reduction && config->reduction->sharded;
+}
+
+static unsigned piece_count(const struct store_config *config,
+			    const struct parameter *parameter)
+{
+	if (is_shared(config))
+		return reduction_shard_count(config->reduction, config->replica,
+					     parameter->id);
+	return 1;
+}
+
+static struct reduction_run piece_at(const struct store_config *config,
+				     const struct parameter *parameter,
+				     unsigned index)
+{
+	if (is_shared(config))
+		return reduction_shard(config->reduction, config->replica,
+				       parameter->id, index);
+	return (struct reduction_run){.count = parameter->count};
+}
+
+/* Of a parameter that is updated here: elements with moments. */
+static size_t own_elements(const struct store_config *config,
+			   const struct parameter *parameter)
+{
+	unsigned count = piece_count(config, parameter);
+	size_t elements = 0;
+
+	for (unsigned i = 0; i < count; i++)
+		elements += piece_at(config, parameter, i).count;
+	return elements;
 }
 
 void store_sizes(const struct store_config *config, struct store_sizes *out)
@@ -35,7 +73,10 @@ void store_sizes(const struct store_config *config, struct store_sizes *out)
 			continue;
 		out->gradients += bytes * config->levels;
 		if (!alias)
-			out->moments += bytes * config->moments;
+			out->moments += config->moments *
+					arena_piece_bytes(
+						own_elements(config, &all[i]) *
+						sizeof(float));
 	}
 }
 
@@ -66,8 +107,8 @@ static int allocate_tables(struct store *store, unsigned parameters)
 	return 0;
 }
 
-static void fill_row(struct store *store, const struct store_config *config,
-		     unsigned index, const struct parameter *parameter)
+static void fill_row(struct store *store, unsigned index,
+		     const struct parameter *parameter)
 {
 	struct store_row *row = &store->rows[index];
 	size_t bytes = parameter->count * sizeof(float);
@@ -86,15 +127,70 @@ static void fill_row(struct store *store, const struct store_config *config,
 		row->weights = arena_allocate(&store->weight_arena, bytes);
 	}
 	store->weights[index] = row->weights;
-	if (!parameter->trainable)
-		return;
-	for (unsigned level = 0; level < store->levels; level++) {
-		row->accumulators[level] =
-			arena_allocate(&store->gradient_arena, bytes);
-		store->gradients[level][index] = row->accumulators[level];
+}
+
+static void fill_gradients(struct store *store)
+{
+	for (unsigned level = 0; level < store->levels; level++)
+		for (unsigned i = 0; i < store->count; i++) {
+			struct store_row *row = &store->rows[i];
+
+			if (!row->parameter->trainable)
+				continue;
+			row->accumulators[level] = arena_allocate(
+				&store->gradient_arena,
+				row->parameter->count * sizeof(float));
+			store->gradients[level][i] = row->accumulators[level];
+		}
+	if (store->levels)
+		store->level_bytes =
+			store->gradient_arena.used_bytes / store->levels;
+}
+
+static void fill_pieces(struct store *store, const struct store_config *config,
+			struct store_row *row, struct store_piece *pieces)
+{
+	const struct parameter *parameter = row->parameter;
+	size_t at = 0;
+
+	row->pieces = pieces;
+	row->piece_count = piece_count(config, parameter);
+	for (unsigned m = 0; m < store->moments; m++)
+		row->moments[m] = arena_allocate(
+			&store->moment_arena,
+			own_elements(config, parameter) * sizeof(float));
+	for (unsigned i = 0; i < row->piece_count; i++) {
+		struct reduction_run run = piece_at(config, parameter, i);
+
+		pieces[i] = (struct store_piece){run.first, run.count, {NULL}};
+		for (unsigned m = 0; m < store->moments; m++)
+			pieces[i].moments[m] = row->moments[m] + at;
+		at += run.count;
 	}
-	for (unsigned i = 0; i < config->moments && row->target < 0; i++)
-		row->moments[i] = arena_allocate(&store->moment_arena, bytes);
+}
+
+static int create_pieces(struct store *store, const struct store_config *config)
+{
+	size_t count = 0;
+
+	if (store->levels == 0)
+		return 0;
+	for (unsigned i = 0; i < store->count; i++)
+		if (store_row_is_updated(&store->rows[i]))
+			count += piece_count(config, store->rows[i].parameter);
+	store->pieces = calloc(MAX(count, 1), sizeof(*store->pieces));
+	if (!store->pieces)
+		return fail(-ENOMEM, "no memory for the parameter table");
+	count = 0;
+	for (unsigned i = 0; i < store->count; i++) {
+		struct store_row *row = &store->rows[i];
+
+		if (!store_row_is_updated(row))
+			continue;
+		fill_pieces(store, config, row, store->pieces + count);
+		count += row->piece_count;
+	}
+	return 0;
 }
 
 /* A target whose tied row is not here has its partner elsewhere. */
@@ -143,10 +239,14 @@ int store_create(const struct store_config *config, struct store **out)
 		store->row_of[i] = -1;
 		if (!config->holds_layer[all[i].layer])
 			continue;
-		fill_row(store, config, row, &all[i]);
+		fill_row(store, row, &all[i]);
 		store->row_of[i] = (int)row++;
 	}
 	mark_targets(store, all, parameters);
+	fill_gradients(store);
+	rc = create_pieces(store, config);
+	if (rc)
+		goto err_destroy;
 	arena_seal(&store->weight_arena);
 	arena_seal(&store->gradient_arena);
 	arena_seal(&store->moment_arena);
@@ -170,6 +270,7 @@ void store_destroy(struct store *store)
 	arena_fini(&store->gradient_arena);
 	arena_fini(&store->moment_arena);
 	free(store->rows);
+	free(store->pieces);
 	free(store->row_of);
 	free(store->weights);
 	free(store->gradients);

@@ -9,6 +9,14 @@
  *
  * Gradient accumulators are a stack, `levels` deep (engine/accumulator.h);
  * level 0 holds the step's sum in the end. Between steps all are zero.
+ *
+ * Rows lie one behind the other in global order, each rounded up to whole
+ * cache lines: all weights, and all of an accumulator's level. What lies between
+ * two rows is zero and stays so. A bucket of a reduction (engine/reduction.h) is thus one
+ * piece of memory.
+ *
+ * Where replicas share the optimizer's state a row has moments for its own
+ * pieces alone, packed one behind the other.
  */
 #ifndef STAGECOACH_ENGINE_STORE_H
 #define STAGECOACH_ENGINE_STORE_H
@@ -18,11 +26,21 @@
 
 #define STORE_MOMENTS_MAX 2
 
+/* Elements [first, first + count) of a row, which this rank updates. */
+struct store_piece {
+	size_t first;
+	size_t count;
+	float *moments[STORE_MOMENTS_MAX]; /* [count] */
+};
+
 struct store_row {
 	const struct parameter *parameter;
 	float *weights;       /* [parameter->count] */
 	float **accumulators; /* [levels], NULL when frozen or not training */
-	float *moments[STORE_MOMENTS_MAX];
+	float *moments[STORE_MOMENTS_MAX]; /* of all pieces; NULL: none */
+	/* Of a row that is updated: all of it, or this replica's share. */
+	struct store_piece *pieces;
+	unsigned piece_count;
 	int target;     /* row of the tied target on this rank, or -1 */
 	int follower;   /* row tied to this one on this rank, or -1 */
 	bool elsewhere; /* its tied partner lives on another rank */
@@ -34,17 +52,24 @@ struct store {
 	unsigned count;
 	unsigned levels;
 	unsigned moments;
+	struct store_piece *pieces; /* of all rows */
 	int *row_of; /* [all parameters]: row, or -1 when not held here */
 	float ***gradients; /* [levels][count]: rows' accumulators */
 	float **weights;    /* [count] */
 	struct arena weight_arena, gradient_arena, moment_arena;
+	size_t level_bytes; /* of one level of all accumulators */
 };
+
+struct reduction; /* engine/reduction.h */
 
 struct store_config {
 	const struct model *model;
 	const bool *holds_layer; /* [layers] */
 	unsigned levels;         /* 0: not training */
 	unsigned moments;        /* floats of optimizer state a weight */
+	/* How replicas share the state; NULL: they do not. */
+	const struct reduction *reduction;
+	unsigned replica; /* this rank's */
 };
 
 /* -ENOMEM, logged. All memory is zero. */

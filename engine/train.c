@@ -166,6 +166,20 @@ static int write_costs(struct training *t, struct findings *findings)
 	return rc ? rc : costs_write(&findings->costs, path);
 }
 
+static int write_traffic(struct training *t, const struct findings *findings)
+{
+	json_t *json = findings_traffic(findings);
+	char path[FILES_PATH_BYTES];
+	int rc = files_join(path, sizeof(path), t->job->out, "traffic.json");
+
+	if (!rc && !json)
+		rc = fail(-ENOMEM, "no memory for %s", path);
+	if (!rc)
+		rc = json_write(path, json);
+	json_decref(json);
+	return rc;
+}
+
 static int open_trace_file(const struct training *t, struct trace_json **out)
 {
 	char path[FILES_PATH_BYTES];
@@ -183,13 +197,14 @@ static int open_trace_file(const struct training *t, struct trace_json **out)
 static void close_trace_file(struct training *t, struct findings *findings,
 			     struct trace_json *file)
 {
-	if (!file || trace_json_close(file) || write_costs(t, findings)) {
+	if (!file || trace_json_close(file) || write_costs(t, findings) ||
+	    write_traffic(t, findings)) {
 		log_warning("the trace could not be written; training goes on");
 		return;
 	}
 	log_info(
-		"recorded %u steps: %s/trace.json (for Perfetto), their costs in %s/costs.json",
-		findings->steps, t->job->out, t->job->out);
+		"recorded %u steps: %s/trace.json (for Perfetto), their costs in costs.json, what each rank sent in traffic.json beside it",
+		findings->steps, t->job->out);
 }
 
 /* All ranks go through the same exchanges, whatever happens to the files. */

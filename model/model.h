@@ -18,7 +18,9 @@
 
 struct model_rehearsal {
 	unsigned stages;
-	double *seconds[3];   /* F, I, W: [stages], of one micro-batch */
+	double *seconds[3]; /* F, I, W: [stages], of one micro-batch */
+	double *gradients;  /* [stages] bytes replicas sum, tied ones left out;
+				 NULL: next to none */
 	size_t message_bytes; /* between stages, either way */
 	size_t tied_bytes;    /* of a parameter both ends hold; 0: none */
 };
@@ -44,7 +46,8 @@ struct model_config {
 	int eos_id;
 	/*
 	 * Tensor parallelism: this model is slice `slice` of `slices` that
-	 * compute each layer together. 0 slices: as 1, whole layers.
+	 * compute each layer together (docs/ARCHITECTURE.md, "Shared layers").
+	 * 0 slices: as 1, whole layers. The sizes above are the whole's.
 	 */
 	unsigned slices;
 	unsigned slice;
@@ -88,13 +91,14 @@ const struct parameter *model_parameter_find(const struct model *model,
 bool model_tensor_is_ignored(const struct model *model, const char *name);
 
 /*
- * Initial values [first, first + count) of a parameter: a pure function of
- * (seed, parameter name, index). A tied row has its target's.
+ * Initial values [first, first + count) of what is here of a parameter: a pure
+ * function of (seed, parameter name, index in the whole). A tied row has its
+ * target's.
  */
 void model_initialise(const struct model *model, unsigned parameter,
 		      uint64_t seed, size_t first, size_t count, float *out);
 
-/* Parameters without tied rows: 124439808 for GPT-2's smallest. */
+/* Without tied rows, of all slices: 124439808 for GPT-2's smallest. */
 uint64_t model_parameter_total(const struct model *model);
 
 #endif

@@ -61,6 +61,9 @@ stagecoach_SOURCES = tools/main.c tools/commands.h \
 	tools/cmd_train.c \
 	tools/hosts_options.c tools/hosts_options.h \
 	tools/job_options.c tools/job_options.h \
+	tools/machine_options.c tools/machine_options.h \
+	tools/plan_suggest.c tools/plan_suggest.h \
+	tools/table.c tools/table.h \
 	tools/schedule/common.h tools/schedule/common.c \
 	tools/schedule/predict.h tools/schedule/predict.c \
 	tools/schedule/cmd_schedule.c \

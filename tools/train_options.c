@@ -83,22 +83,9 @@ void train_options_dropout(const struct options *options,
 
 int train_options_grid(const struct options *o, struct job *job)
 {
-	unsigned size = job->ranks, pipelines;
-
 	job->replicas = (unsigned)options_integer(o, "replicas");
-	job->slices = (unsigned)options_integer(o, "tensor");
 	job->shard_optimizer = options_flag(o, "shard-optimizer");
-	pipelines = job->replicas * job->slices;
-	if (!hosts_options_current())
-		return 0;
-	/* Who started the ranks has decided how many there are in all. */
-	if (size % pipelines)
-		return fail(
-			-EINVAL,
-			"%u ranks were started: they make no %u replicas of %u slices; start a multiple of %u",
-			size, job->replicas, job->slices, pipelines);
-	job->ranks = size / pipelines;
-	return 0;
+	return job_options_slices(o, job);
 }
 
 int train_options_batch(const struct options *o, struct job *job)
@@ -498,7 +485,7 @@ static void explain(struct splitting *s, unsigned stages, double cap)
 		sum += s->layers[i];
 	snprintf(out->reason, sizeof(out->reason), "balanced by %s",
 		 !s->measured ? "operations"
-		 : strcmp(options_string(s->options, "costs"), "measure") == 0
+		 : strcmp(out->costs.origin, "measured") == 0
 			 ? "measured cost"
 			 : out->costs.origin);
 	if (cap > 0)
@@ -627,6 +614,7 @@ static void warn_of_memory(const struct plan *plan)
 
 	for (unsigned r = 0; r < plan->ranks; r++)
 		all += plan->rank[r].total;
+	all *= (uint64_t)plan->grid.replicas * plan->grid.slices;
 	if (available == 0 || all <= available)
 		return;
 	log_warning(
@@ -677,7 +665,8 @@ int train_options_plan(const struct options *options, const struct job *job,
 		plan_destroy(plan);
 		return rc;
 	}
-	warn_of_memory(plan);
+	if (!split->elsewhere)
+		warn_of_memory(plan);
 	*out = plan;
 	return 0;
 }

@@ -28,6 +28,9 @@ struct family_ops {
 	const char *optional_prefix;
 	/* Everything but the sizes, as the family's own defaults have it. */
 	void (*config_default)(struct model_config *config);
+	/* Its layers are divided among slices; false: each slice has them
+	 * whole. Then widths and heads of a description are a slice's. */
+	bool divides;
 	/* What only this family asks of a configuration whose derived fields
 	 * are filled in; -EINVAL, logged. */
 	int (*config_check)(const struct model_config *config);

@@ -129,8 +129,8 @@ static void gpt2_rows(const struct model_config *config,
 		row->layout = LINEAR_IN_OUT;
 		row->bias = row->ops == &linear_ops;
 		row->epsilon = config->norm_epsilon;
-		row->heads = config->heads;
-		row->kv_heads = config->kv_heads;
+		row->heads = config->heads / config->slices;
+		row->kv_heads = config->kv_heads / config->slices;
 		row->head_size = config->head_size;
 		row->context = config->context;
 		row->vocab_size = config->vocab_size;
@@ -162,10 +162,11 @@ static void gpt2_embedding(const struct model_config *config,
 static void gpt2_block(const struct model_config *config, unsigned block,
 		       struct layer_description *out)
 {
-	size_t width = config->width, inner = config->inner;
+	size_t width = config->width, mine = width / config->slices;
+	size_t inner = config->inner / config->slices;
 	const size_t widths[BLOCK_VALUES] = {
-		[X] = width,      [NORM_1] = width,   [QKV] = 3 * width,
-		[MIXED] = width,  [ATTENDED] = width, [MIDDLE] = width,
+		[X] = width,      [NORM_1] = width,   [QKV] = 3 * mine,
+		[MIXED] = mine,   [ATTENDED] = width, [MIDDLE] = width,
 		[NORM_2] = width, [INNER] = inner,    [ACTIVE] = inner,
 		[MLP] = width,    [Y] = width,
 	};
@@ -226,6 +227,7 @@ static bool gpt2_tensor_is_ignored(const char *name)
 const struct family_ops gpt2_family_ops = {
 	.name = "gpt2",
 	.optional_prefix = PREFIX,
+	.divides = true,
 	.config_default = gpt2_config_default,
 	.config_check = gpt2_config_check,
 	.layer_count = gpt2_layer_count,

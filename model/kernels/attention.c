@@ -124,8 +124,9 @@ static void words_of(const struct attention_work *work, size_t sample,
 	size_t position = work->shape->position_offset + query;
 
 	dropout_words(work->dropout->key, work->dropout->sample_ids[sample],
-		      dropout_attention_coordinate(head, position), key, count,
-		      words);
+		      dropout_attention_coordinate(
+			      work->shape->first_head + head, position),
+		      key, count, words);
 }
 
 /* ---- loops over one row ---- */

@@ -46,7 +46,8 @@ static void add_scaled(size_t count, double factor, const double *x, double *y)
 static void row_mask(const struct row *row)
 {
 	size_t position = row->shape->position_offset + row->query;
-	uint64_t coordinate = dropout_attention_coordinate(row->head, position);
+	uint64_t coordinate = dropout_attention_coordinate(
+		row->shape->first_head + row->head, position);
 	const struct dropout *dropout = row->dropout;
 
 	for (size_t key = 0; key < row->seen; key++) {

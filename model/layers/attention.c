@@ -5,6 +5,8 @@
  *
  * Decoding keeps keys and values of all positions so far in the cache: [B,
  * context, K D] of keys, then the same of values.
+ *
+ * A slice has heads of its own, and nothing to exchange.
  */
 #include "model/kernels/attention.h"
 #include "base/math.h"
@@ -38,6 +40,7 @@ static struct attention_shape node_shape(const struct node *node, size_t batch,
 		.time_q = time,
 		.time_k = time,
 		.heads = node->row.heads,
+		.first_head = (size_t)node->slice * node->row.heads,
 		.kv_heads = node->row.kv_heads,
 		.head_size = node->row.head_size,
 		.causal = true,

@@ -14,6 +14,11 @@
  *
  * All values are floats, [B, T, width]. Only sizes depend on B and T, never
  * the plan.
+ *
+ * Slice t of T (tensor parallelism) has a graph of its own, whose widths and
+ * heads are what it computes. Operations with a split parameter know what that
+ * means for them (primitive.h), and exchange within F and I by
+ * context->collectives; W never exchanges.
  */
 #ifndef STAGECOACH_MODEL_LAYERS_GRAPH_H
 #define STAGECOACH_MODEL_LAYERS_GRAPH_H
@@ -58,7 +63,7 @@ struct graph_row {
 	unsigned site;        /* tells the dropouts of one layer apart */
 	unsigned heads, kv_heads, head_size;
 	size_t context;      /* positions: of the embedding, of the cache */
-	size_t vocab_size;   /* embedding, loss */
+	size_t vocab_size;   /* embedding, loss: of all slices */
 	const char *tied_to; /* full name of the parameter it shares */
 	double seconds[3];   /* sleep: F, I, W */
 };
@@ -73,6 +78,7 @@ struct node {
 	unsigned weights;
 	size_t statistics_width; /* floats per token kept beside the output */
 	unsigned layer;          /* global index, keys dropout */
+	unsigned slices, slice;  /* 1 and 0: it is whole */
 };
 
 /*
@@ -87,13 +93,16 @@ struct graph_description {
 	bool has_input; /* value 0 comes over the edge */
 	bool input_needs_gradient;
 	const char *prefix; /* of parameter names: "transformer.h.0." */
+	unsigned slices;    /* that compute the layer together; 0: as 1 */
+	unsigned slice;
 };
 
 /*
  * Makes a layer's graph and appends its parameters' rows to parameters[]
- * (room for NODE_WEIGHTS_MAX a row): name, shape, decay, split, initialiser
- * and, by name, tied_to among the *count rows that stand there already.
- * -ENOMEM, or -ENAMETOOLONG for a parameter's name.
+ * (room for NODE_WEIGHTS_MAX a row): name, shape (the slice's), decay, split,
+ * initialiser and, by name, tied_to among the *count rows that stand there
+ * already. -ENOMEM, -ENAMETOOLONG for a parameter's name, -EINVAL for one that
+ * cannot be divided.
  */
 int graph_create(const struct graph_description *description, unsigned layer,
 		 struct parameter *parameters, unsigned *count,

@@ -358,7 +358,7 @@ static void plan_parts(struct graph *graph)
 			const struct node *node = &graph->node[i];
 
 			if (gradients->sum[k].region == REGION_NONE ||
-			    node->row.ops->adds)
+			    (node->row.ops->adds && node->row.ops->adds(node)))
 				continue;
 			*width = MAX(*width, node->input_width[k]);
 			gradients->part[k] =

@@ -49,7 +49,8 @@ struct primitive_ops {
 	/* Forward may run again in W, rather than its output be saved; it
 	 * needs no scratch. */
 	bool cheap;
-	bool adds; /* I can add to what is in its input_gradient */
+	/* Can I add to what is in its input_gradient? NULL: no. */
+	bool (*adds)(const struct node *node);
 	/*
 	 * The loss: forward leaves the gradient of input 0 in statistics, and
 	 * there is no I.
@@ -69,6 +70,10 @@ struct primitive_ops {
 	size_t (*cache_bytes)(const struct node *node, size_t batch);
 	void (*cost)(const struct node *node, size_t batch, size_t time,
 		     struct layer_cost *cost); /* adds */
+	/* Adds what a slice exchanges in F or in I. NULL: nothing. */
+	void (*exchange)(const struct node *node, enum primitive_pass pass,
+			 size_t batch, size_t time, enum layer_mode mode,
+			 struct layer_exchange *exchange);
 	void (*forward)(const struct node *node,
 			const struct layer_context *context,
 			const struct operands *operands);
@@ -81,7 +86,10 @@ struct primitive_ops {
 				const struct operands *operands);
 };
 
-/* y = x W + b. Fields: name, bias, layout, split_*, deviation. */
+/*
+ * y = x W + b. Fields: name, bias, layout, split_*, deviation. Split over
+ * outputs: a slice has their columns; over inputs: theirs, and the whole of y.
+ */
 extern const struct primitive_ops linear_ops;
 
 /* LayerNorm. Fields: name, epsilon. */
@@ -89,7 +97,8 @@ extern const struct primitive_ops layernorm_ops;
 
 /*
  * Causal self-attention over a packed value [q | k | v]. Fields: heads,
- * kv_heads, head_size, dropout, site, context.
+ * kv_heads (a slice's), head_size, dropout, site, context. A slice has its own
+ * heads' columns of everything.
  */
 extern const struct primitive_ops attention_ops;
 
@@ -102,13 +111,16 @@ extern const struct primitive_ops residual_ops;
 /*
  * Rows of a table by token, plus rows of a second one by position, then
  * dropout. Fields: name, second_name (NULL: no positions), vocab_size, context,
- * deviation, dropout, site. No inputs: it reads COLUMN_TOKENS.
+ * deviation, dropout, site. No inputs: it reads COLUMN_TOKENS. The table is
+ * split over the vocabulary; each slice has the whole output.
  */
 extern const struct primitive_ops embedding_ops;
 
 /*
  * Linear head, softmax and cross-entropy in one, in chunks of tokens. Fields:
- * name, bias, vocab_size, tied_to, deviation. Reads COLUMN_LABELS.
+ * name, bias, vocab_size, tied_to, deviation. Reads COLUMN_LABELS. The head is
+ * split over the vocabulary; each slice has the whole loss and the whole
+ * gradient of the input.
  */
 extern const struct primitive_ops loss_ops;
 
@@ -130,6 +142,15 @@ static inline size_t context_tokens(const struct layer_context *context)
 /* The dropout of a node for one call; probability 0 outside training. */
 struct dropout node_dropout(const struct node *node,
 			    const struct layer_context *context);
+
+/* Sum and maximum over the slices, in place; all end with the same bits. */
+void node_sum(const struct node *node, const struct layer_context *context,
+	      float *values, size_t count);
+void node_maximum(const struct node *node, const struct layer_context *context,
+		  float *values, size_t count);
+
+/* Counts one of these calls. */
+void exchange_add(struct layer_exchange *exchange, size_t floats);
 
 /*
  * Parameter rows with what most have in common: a vector (no decay, zeros),

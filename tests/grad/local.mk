@@ -5,9 +5,9 @@ GRAD_SUPPORT = \
 	tests/grad/rig.c tests/grad/rig.h
 if HAVE_CMOCKA
 check_PROGRAMS += tests/grad/test-gpt2 tests/grad/test-layers \
-	tests/grad/test-primitives
+	tests/grad/test-primitives tests/grad/test-slices
 TESTS += tests/grad/test-gpt2 tests/grad/test-layers \
-	tests/grad/test-primitives
+	tests/grad/test-primitives tests/grad/test-slices
 
 tests_grad_test_gpt2_SOURCES = tests/grad/test-gpt2.c $(GRAD_SUPPORT)
 tests_grad_test_gpt2_CPPFLAGS = $(TEST_CPPFLAGS)
@@ -21,6 +21,12 @@ tests_grad_test_primitives_SOURCES = tests/grad/test-primitives.c \
 	$(GRAD_SUPPORT)
 tests_grad_test_primitives_CPPFLAGS = $(TEST_CPPFLAGS)
 tests_grad_test_primitives_LDADD = $(MODEL_LIBS) $(BASE_LIBS) $(CMOCKA_LIBS)
+
+tests_grad_test_slices_SOURCES = tests/grad/test-slices.c \
+	tests/grad/rig.c tests/grad/rig.h \
+	tests/grad/slices.c tests/grad/slices.h
+tests_grad_test_slices_CPPFLAGS = $(TEST_CPPFLAGS)
+tests_grad_test_slices_LDADD = $(MODEL_LIBS) $(BASE_LIBS) $(CMOCKA_LIBS)
 
 # Against PyTorch, by files that tests/grad/torch/make-golden.py made.
 check_PROGRAMS += tests/grad/test-torch

@@ -409,8 +409,8 @@ static void optimizer_updates(void **state)
 				row->parameter->decay_group == DECAY_WEIGHT;
 
 			if (!store_row_is_updated(row)) {
-				/* Left for its target to have summed. */
-				assert_true(row->accumulators[0][0] != 0);
+				/* Its target has had it added before. */
+				assert_true(row->accumulators[0][0] == 0);
 				continue;
 			}
 			adamw_by_hand(&config, rate, (step + i) * 0.25 * scale,
