@@ -35,6 +35,14 @@ tests_grad_test_torch_SOURCES = tests/grad/test-torch.c tests/grad/golden.c \
 	tests/grad/golden.h tests/grad/rig.c tests/grad/rig.h
 tests_grad_test_torch_CPPFLAGS = $(TEST_CPPFLAGS)
 tests_grad_test_torch_LDADD = $(MODEL_LIBS) $(BASE_LIBS) $(CMOCKA_LIBS)
+
+# The Llama family against transformers, by tests/grad/llama/make-golden.py.
+check_PROGRAMS += tests/grad/test-llama
+TESTS += tests/grad/test-llama
+tests_grad_test_llama_SOURCES = tests/grad/test-llama.c tests/grad/golden.c \
+	tests/grad/golden.h tests/grad/rig.c tests/grad/rig.h
+tests_grad_test_llama_CPPFLAGS = $(TEST_CPPFLAGS)
+tests_grad_test_llama_LDADD = $(MODEL_LIBS) $(BASE_LIBS) $(CMOCKA_LIBS)
 endif
 
 check_PROGRAMS += tests/grad/compare-golden
