@@ -156,7 +156,7 @@ static size_t bytes_of_replicas(const struct plan *plan, unsigned rank)
 	if (rank == ROUTE_ROOT)
 		bytes = others * 2 * sizeof(int32_t) * p->share *
 			p->job->micro_batch_size * p->job->context;
-	return bytes + p->ahead * REDUCTION_BUCKET_BYTES;
+	return bytes + p->ahead * reduction_bucket_bytes(p->grid.replicas);
 }
 
 static void measure_rank(struct plan *plan, unsigned number)
@@ -440,7 +440,8 @@ static double sums_slack(const struct plan *plan)
 {
 	if (plan->grid.replicas == 1)
 		return 0;
-	return (double)(plan->sketch->pipeline->ahead * REDUCTION_BUCKET_BYTES);
+	return (double)(plan->sketch->pipeline->ahead *
+			reduction_bucket_bytes(plan->grid.replicas));
 }
 
 /*
