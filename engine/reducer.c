@@ -33,6 +33,7 @@ struct lane {
 	unsigned replica;
 	unsigned rank;
 	struct queue out, in;
+	struct inbox *inbox;    /* of what comes; NULL: nothing does */
 	unsigned char *staging; /* slots for what is to be added */
 	size_t slot_bytes;
 	unsigned slots;
@@ -419,8 +420,10 @@ static void dress_lane(const struct reducer *reducer, struct route *route,
 	for (unsigned i = 0; i < route->inbox_count; i++) {
 		struct inbox *inbox = &route->inboxes[i];
 
-		for (unsigned m = 0;
-		     inbox->peer == lane->rank && m < inbox->count; m++)
+		if (inbox->peer != lane->rank)
+			continue;
+		lane->inbox = inbox;
+		for (unsigned m = 0; m < inbox->count; m++)
 			if (inbox->messages[m].kind == MESSAGE_REDUCE)
 				dress_in(reducer, lane, &inbox->messages[m],
 					 number++);
@@ -770,7 +773,7 @@ static bool take_next(struct reducer *reducer, struct lane *lane, bool *added)
 	struct transfer *transfer = &queue->transfers[queue->next];
 
 	if (queue->next == queue->count || !may_take(reducer, lane, transfer) ||
-	    !exchange_poll(reducer->exchange, transfer->message))
+	    !exchange_poll(reducer->exchange, lane->inbox, transfer->message))
 		return false;
 	queue->next++;
 	*added = transfer->adds;
