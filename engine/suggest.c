@@ -755,7 +755,7 @@ void suggestions_fini(struct suggestions *suggestions)
 	*suggestions = (struct suggestions){0};
 }
 
-int suggest_explain(const struct suggest_request *request,
+int suggest_explain(const struct suggest_request *request, bool full,
 		    struct suggestion *suggestion)
 {
 	struct finding f = {
@@ -764,7 +764,7 @@ int suggest_explain(const struct suggest_request *request,
 	};
 	struct costs costs;
 	struct plan *plan;
-	int rc = f.job ? make_plan(&f, suggestion, false, &costs, &plan)
+	int rc = f.job ? make_plan(&f, suggestion, !full, &costs, &plan)
 		       : fail(-ENOMEM, "no memory for a job");
 
 	if (!rc) {
