@@ -146,18 +146,25 @@ static void measure_stage(struct plan *plan, unsigned stage,
  * In brief: what a rank has for other replicas and the vote, about. The root has
  * their batches; sums arrive in halves of a bucket and less; a square a block.
  */
-static size_t bytes_of_replicas(const struct plan *plan, unsigned rank)
+static void estimate_replicas(struct plan *plan, unsigned number)
 {
 	const struct pipeline *p = plan->sketch->pipeline;
-	size_t others = plan->grid.replicas - 1, bytes = 0;
-	size_t floats = plan->rank[rank].gradients / sizeof(float);
+	struct plan_rank *rank = &plan->rank[number];
+	size_t others = plan->grid.replicas - 1, arriving = 0, bytes = 0;
+	size_t floats = rank->gradients / sizeof(float);
 
-	if (rank == ROUTE_ROOT)
+	if (number == ROUTE_ROOT)
 		bytes = others * 2 * sizeof(int32_t) * p->share *
 			p->job->micro_batch_size * p->job->context;
 	if (others > 0)
-		bytes += p->ahead * REDUCTION_BUCKET_BYTES;
-	return bytes + 2 * sizeof(double) * floats / OPTIMIZER_BLOCK;
+		arriving =
+			MIN(p->ahead * REDUCTION_BUCKET_BYTES, rank->gradients);
+	rank->unsure = arriving;
+	if (plan->sketch->job->shard_optimizer)
+		rank->unsure += rank->optimizer -
+				floats * sizeof(float) / plan->grid.replicas;
+	rank->messages += bytes + arriving +
+			  2 * sizeof(double) * floats / OPTIMIZER_BLOCK;
 }
 
 static void measure_rank(struct plan *plan, unsigned number)
@@ -184,7 +191,7 @@ static void measure_rank(struct plan *plan, unsigned number)
 	rank->messages = pipeline_region_bytes(sketch->pipeline);
 	rank->scratch += arena_piece_bytes(vote_scratch);
 	if (sketch->alone)
-		rank->messages += bytes_of_replicas(plan, number);
+		estimate_replicas(plan, number);
 	rank->other = other_bytes(plan);
 	rank->total = rank->weights + rank->gradients + rank->optimizer +
 		      rank->activations + rank->messages + rank->scratch +
