@@ -573,6 +573,20 @@ static int copy_costs(const struct costs *from, struct costs *to)
 	return 0;
 }
 
+/* What costs of layers may not say, the model does. */
+static void fill_gradients(const struct model *model, struct costs *costs)
+{
+	unsigned count;
+	const struct parameter *all = model_parameters(model, &count);
+
+	for (unsigned i = 0; i < costs->count; i++)
+		costs->rows[i].gradient_bytes = 0;
+	for (unsigned i = 0; i < count; i++)
+		if (all[i].trainable && all[i].layer < costs->count)
+			costs->rows[all[i].layer].gradient_bytes +=
+				(double)all[i].count * sizeof(float);
+}
+
 /* The caller's to costs_fini(). */
 static int prepare_costs(const struct plan *plan, const struct costs *given,
 			 const struct calibration_rates *rates,
@@ -596,6 +610,8 @@ static int prepare_costs(const struct plan *plan, const struct costs *given,
 		costs_fini(out);
 		return rc;
 	}
+	if (out->kind == COSTS_LAYERS)
+		fill_gradients(sketch->model, out);
 	complete_costs(plan, rates, out);
 	return 0;
 }
