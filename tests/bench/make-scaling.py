@@ -100,7 +100,7 @@ def row(best, found, nodes, network, ranks):
     return [str(nodes), str(network),
             f"{best['replicas']} x {best['stages']} x {best['chunks']} x "
             f"{best['slices']}",
-            best["schedule"] + flags,
+            best["schedule"] + flags + ("" if found["complete"] else " *"),
             f"{best['micro_batches'] // best['replicas']} x "
             f"{best['micro_batch_size']}",
             seconds(best["step"]), f"{best['tokens_per_second']:,.0f}",
