@@ -12,6 +12,7 @@ MANUALS = \
 	docs/stagecoach-eval.1 \
 	docs/stagecoach-generate.1 \
 	docs/stagecoach-inspect.1 \
+	docs/stagecoach-report.1 \
 	docs/stagecoach-key.1 \
 	docs/stagecoach-bench-transport.1 \
 	docs/stagecoach-schedule-list.1 \

@@ -186,7 +186,7 @@ static void measure_rank(struct plan *plan, unsigned number)
 	measure_store(plan, true, &store);
 	measure_parameters(sketch, &rank->parameters, &vote_scratch);
 	rank->weights = store.weights;
-	rank->gradients = store.gradients;
+	rank->gradients = store.gradients + store.sums;
 	rank->optimizer = store.moments;
 	rank->messages = pipeline_region_bytes(sketch->pipeline);
 	rank->scratch += arena_piece_bytes(vote_scratch);
