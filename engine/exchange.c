@@ -299,14 +299,12 @@ int exchange_await_sent(struct exchange *exchange, const bool *busy)
 	return rc;
 }
 
-bool exchange_poll(struct exchange *exchange, const struct message *message)
+bool exchange_poll(struct exchange *exchange, struct inbox *inbox,
+		   const struct message *message)
 {
-	struct inbox *inbox;
-
 	if (message->arrived || exchange->error)
 		return message->arrived;
 	/* Only back-pressure keeps a needed receive unposted. */
-	inbox = inbox_of(exchange, message->peer);
 	if (inbox->posted < inbox->count)
 		(void)!post_ahead(exchange, inbox); /* the error sticks */
 	return false;

@@ -222,7 +222,11 @@ static int send_backward(struct run *run, const struct action *action)
 		current_outgoing(&p->backward_senders[action->stage]));
 }
 
-/* A layer's last W of the step is done. */
+static void await_layer(void *argument, unsigned layer)
+{
+	reducer_layer_await(argument, layer);
+}
+
 static void note_ready(void *argument, unsigned layer)
 {
 	reducer_layer_ready(argument, layer);
@@ -339,7 +343,8 @@ int interpreter_run(struct pipeline *pipeline, const struct schedule *schedule,
 	collective_begin(pipeline->collective);
 	if (!rc && schedule == pipeline->train_schedule) {
 		pipeline->pass.ready = note_ready;
-		pipeline->pass.ready_argument = pipeline->reducer;
+		pipeline->pass.await = await_layer;
+		pipeline->pass.reducer = pipeline->reducer;
 		reducer_begin(pipeline->reducer);
 	}
 	if (!rc)

@@ -52,9 +52,8 @@ static void update_adamw(const struct update *update,
 
 	adamw_set_step(&adamw, update->step);
 	adamw_update(update->threads, &adamw, piece->count,
-		     row->weights + piece->first,
-		     row->accumulators[0] + piece->first, piece->moments[0],
-		     piece->moments[1]);
+		     row->weights + piece->first, piece->sums,
+		     piece->moments[0], piece->moments[1]);
 }
 
 static void update_sgd(const struct update *update, const struct store_row *row,
@@ -71,16 +70,16 @@ static void update_sgd(const struct update *update, const struct store_row *row,
 	};
 
 	sgd_update(update->threads, &sgd, piece->count,
-		   row->weights + piece->first,
-		   row->accumulators[0] + piece->first, piece->moments[0]);
+		   row->weights + piece->first, piece->sums, piece->moments[0]);
 }
 
 /* What is between the pieces has been summed, and is updated elsewhere. */
 static void zero_rest(struct threads *threads, const struct store_row *row)
 {
+	unsigned count = store_row_is_updated(row) ? row->piece_count : 0;
 	size_t at = 0;
 
-	for (unsigned i = 0; i < row->piece_count; i++) {
+	for (unsigned i = 0; i < count; i++) {
 		const struct store_piece *piece = &row->pieces[i];
 
 		elementwise_zero(threads, piece->first - at,
@@ -93,13 +92,16 @@ static void zero_rest(struct threads *threads, const struct store_row *row)
 
 static void update_row(const struct update *update, const struct store_row *row)
 {
-	for (unsigned i = 0; i < row->piece_count; i++) {
+	for (unsigned i = 0; store_row_is_updated(row) && i < row->piece_count;
+	     i++) {
 		if (update->config->kind == OPTIMIZER_ADAMW)
 			update_adamw(update, row, &row->pieces[i]);
 		else
 			update_sgd(update, row, &row->pieces[i]);
 	}
-	zero_rest(update->threads, row);
+	/* What is kept apart was moved there, and is written anew. */
+	if (!row->sums)
+		zero_rest(update->threads, row);
 }
 
 void optimizer_step(const struct optimizer_config *config,
@@ -109,7 +111,7 @@ void optimizer_step(const struct optimizer_config *config,
 	struct update update = {config, threads, step, learning_rate,
 				gradient_scale};
 
-	/* A row that has no pieces, of a tie, has been added to its target. */
+	/* The follower in a tie has been added to its target. */
 	for (unsigned i = 0; i < store->count; i++)
 		if (store->rows[i].parameter->trainable)
 			update_row(&update, &store->rows[i]);

@@ -678,6 +678,9 @@ static int register_sums(struct pipeline *p)
 	if (shares)
 		rc = register_arena(p, &store->gradient_arena,
 				    store->level_bytes);
+	if (!rc && shares)
+		rc = register_arena(p, &store->sum_arena,
+				    store->sum_arena.used_bytes);
 	if (!rc && p->grid.replicas > 1 && p->job->shard_optimizer)
 		rc = register_arena(p, &store->weight_arena,
 				    store->weight_arena.used_bytes);
@@ -924,6 +927,18 @@ void pipeline_stand_at(struct pipeline *p, unsigned rank)
 	p->place = grid_place(&p->grid, rank);
 }
 
+/* As it is at the root's own position. */
+static void tell_of_windows(const struct pipeline *p)
+{
+	const struct reduction *reduction = pipeline_reduction(p);
+
+	if (p->world->rank == ROUTE_ROOT && reduction && reduction->windows)
+		log_info(
+			"gradients: only the own share of the sums is kept (ZeRO-2); the %u stages of a rank take turns with %u window%s of accumulators",
+			reduction->stage_count, reduction->window_count,
+			reduction->window_count == 1 ? "" : "s");
+}
+
 int pipeline_create(struct world *world, const struct job *job,
 		    const struct model *model, struct pipeline **out)
 {
@@ -961,6 +976,7 @@ int pipeline_create(struct world *world, const struct job *job,
 	pipeline_dress(p, p->forward_route);
 	if (p->train_route)
 		pipeline_dress(p, p->train_route);
+	tell_of_windows(p);
 	*out = p;
 	return 0;
 }

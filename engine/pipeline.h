@@ -90,7 +90,7 @@ struct pipeline {
 	bool result_busy; /* either is on its way to the root */
 	void *reducer_memory;
 	struct reducer *reducer; /* NULL: not training */
-	void *registered[2];     /* of the store: gradients, weights */
+	void *registered[3];     /* of the store: gradients, sums, weights */
 	unsigned registered_count;
 	struct vote *vote;
 	struct trace *trace; /* NULL: nothing is recorded */

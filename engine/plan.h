@@ -82,6 +82,12 @@ struct plan {
  */
 int plan_create(const struct job *job, const struct model *model,
 		unsigned threads, struct plan **out) MUST_CHECK;
+/*
+ * The same in far less time where there are many replicas: what a rank has for
+ * the others is estimated, all else is exact. For a search.
+ */
+int plan_create_brief(const struct job *job, const struct model *model,
+		      unsigned threads, struct plan **out) MUST_CHECK;
 void plan_destroy(struct plan *plan); /* NULL is legal */
 
 /*

@@ -21,8 +21,8 @@ static void reduce_local(struct pipeline *pipeline, struct store_row *row)
 		const struct reduction_run *run = &pipeline->tie_runs[i];
 
 		elementwise_accumulate(pipeline->world->team, run->count,
-				       head->accumulators[0] + run->first,
-				       row->accumulators[0] + run->first);
+				       store_sum(head, run->first),
+				       store_sum(row, run->first));
 	}
 }
 
@@ -34,8 +34,7 @@ struct exchange_pieces {
 
 static float *memory_of(const struct exchange_pieces *pieces, unsigned piece)
 {
-	return pieces->row->accumulators[0] +
-	       pieces->pipeline->tie_runs[piece].first;
+	return store_sum(pieces->row, pieces->pipeline->tie_runs[piece].first);
 }
 
 static int send_piece(const struct exchange_pieces *pieces, unsigned piece,

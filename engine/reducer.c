@@ -13,7 +13,7 @@ struct transfer {
 	unsigned bucket;
 	unsigned round;
 	bool squares; /* no bucket's: sums of squares */
-	bool adds;    /* received: added to `data` */
+	bool adds;    /* of a scattering round: the receiver adds it */
 	bool busy;    /* sent: the transport has not let go */
 	void *data;   /* own memory */
 	size_t count; /* floats */
@@ -33,6 +33,7 @@ struct lane {
 	unsigned replica;
 	unsigned rank;
 	struct queue out, in;
+	struct inbox *inbox;    /* of what comes; NULL: nothing does */
 	unsigned char *staging; /* slots for what is to be added */
 	size_t slot_bytes;
 	unsigned slots;
@@ -43,6 +44,7 @@ struct bucket_state {
 	unsigned completed;   /* rounds */
 	unsigned open;        /* rounds [0, open) may begin */
 	unsigned left;        /* messages still to come in this round */
+	unsigned leaving;     /* scattered messages the transport still reads */
 	unsigned turn;        /* no halving: the lane to be added next */
 	struct message *held; /* no halving: the sum of those before it */
 };
@@ -59,6 +61,9 @@ struct reducer {
 	double **squares;    /* [replicas] as they travel; replica 0 has all */
 	size_t *first_block; /* [rows]: of `blocks` */
 	double *blocks;      /* replica 0: sums of squares, row by row */
+	unsigned next_drain; /* windows: buckets [0, next_drain) are drained */
+	unsigned *needs;     /* [layers] of them, before it may add */
+	unsigned awaited;    /* of them, just now */
 	bool active;         /* in a training step */
 	bool squares_ready;
 };
@@ -415,8 +420,10 @@ static void dress_lane(const struct reducer *reducer, struct route *route,
 	for (unsigned i = 0; i < route->inbox_count; i++) {
 		struct inbox *inbox = &route->inboxes[i];
 
-		for (unsigned m = 0;
-		     inbox->peer == lane->rank && m < inbox->count; m++)
+		if (inbox->peer != lane->rank)
+			continue;
+		lane->inbox = inbox;
+		for (unsigned m = 0; m < inbox->count; m++)
 			if (inbox->messages[m].kind == MESSAGE_REDUCE)
 				dress_in(reducer, lane, &inbox->messages[m],
 					 number++);
@@ -448,6 +455,69 @@ static void check_memory(const struct reducer *reducer)
 			       weights + piece->offset);
 		}
 	}
+}
+
+/* Do the accumulators of a layer lie over those of a bucket? */
+static bool lies_over(const struct reducer *reducer, unsigned layer,
+		      unsigned bucket)
+{
+	const struct layer *from = model_layer(reducer->plan->model, layer);
+	const struct store *store = reducer->store;
+	uintptr_t begin = (uintptr_t)bucket_memory(reducer, bucket, false);
+	uintptr_t end =
+		begin + reducer->plan->buckets[bucket].floats * sizeof(float);
+
+	for (unsigned i = 0; i < from->parameter_count; i++) {
+		const struct store_row *row =
+			&store->rows[store->row_of[from->first_parameter + i]];
+		uintptr_t first = (uintptr_t)row->accumulators[0];
+
+		if (row->parameter->trainable && first < end &&
+		    begin < first + row->parameter->count * sizeof(float))
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Buckets are drained in order, and those of stages that had the window before
+ * stand before the layer's own.
+ */
+static unsigned needs_of_layer(const struct reducer *reducer, unsigned layer)
+{
+	const struct reduction *plan = reducer->plan;
+	const struct layer *from = model_layer(plan->model, layer);
+	const struct reduction_parameter *first =
+		&plan->parameters[from->first_parameter];
+	unsigned place, needs = 0;
+
+	if (from->parameter_count == 0 || !first->held)
+		return 0;
+	place = reduction_stage_place(plan,
+				      plan->buckets[first->first_bucket].stage);
+	for (unsigned b = 0; b < plan->bucket_count; b++) {
+		unsigned other =
+			reduction_stage_place(plan, plan->buckets[b].stage);
+
+		if (other < place &&
+		    plan->windows[other] == plan->windows[place] &&
+		    lies_over(reducer, layer, b))
+			needs = b + 1;
+	}
+	return needs;
+}
+
+static int find_needs(struct reducer *reducer)
+{
+	const struct reduction *plan = reducer->plan;
+	unsigned layers = model_layer_count(plan->model);
+
+	reducer->needs = calloc(layers, sizeof(*reducer->needs));
+	if (!reducer->needs)
+		return fail(-ENOMEM, "no memory for the reducer");
+	for (unsigned l = 0; plan->windows && l < layers; l++)
+		reducer->needs[l] = needs_of_layer(reducer, l);
+	return 0;
 }
 
 /* ---- life ---- */
@@ -504,6 +574,8 @@ int reducer_create(const struct reducer_config *config, struct reducer **out)
 	rc = create_tables(reducer);
 	if (!rc)
 		rc = create_lanes(reducer, config);
+	if (!rc)
+		rc = find_needs(reducer);
 	if (!rc) {
 		cut_memory(reducer, config);
 		rc = create_queues(reducer);
@@ -533,6 +605,7 @@ void reducer_destroy(struct reducer *reducer)
 	free(reducer->buckets);
 	free(reducer->squares);
 	free(reducer->first_block);
+	free(reducer->needs);
 	free(reducer->blocks);
 	free(reducer);
 }
@@ -608,13 +681,24 @@ static bool may_send(const struct reducer *reducer,
 	       transfer->round <= state->completed;
 }
 
+static void note_gone(struct reducer *reducer, struct queue *queue)
+{
+	while (queue->gone < queue->next &&
+	       !queue->transfers[queue->gone].busy) {
+		const struct transfer *transfer =
+			&queue->transfers[queue->gone++];
+
+		if (transfer->adds)
+			reducer->buckets[transfer->bucket].leaving--;
+	}
+}
+
 static bool send_some(struct reducer *reducer, struct lane *lane)
 {
 	struct queue *queue = &lane->out;
 	bool moved = false;
 
-	while (queue->gone < queue->next && !queue->transfers[queue->gone].busy)
-		queue->gone++;
+	note_gone(reducer, queue);
 	while (queue->next < queue->count) {
 		struct transfer *transfer = &queue->transfers[queue->next];
 
@@ -689,7 +773,7 @@ static bool take_next(struct reducer *reducer, struct lane *lane, bool *added)
 	struct transfer *transfer = &queue->transfers[queue->next];
 
 	if (queue->next == queue->count || !may_take(reducer, lane, transfer) ||
-	    !exchange_poll(reducer->exchange, transfer->message))
+	    !exchange_poll(reducer->exchange, lane->inbox, transfer->message))
 		return false;
 	queue->next++;
 	*added = transfer->adds;
@@ -706,6 +790,47 @@ static bool take_next(struct reducer *reducer, struct lane *lane, bool *added)
 		settle_rounds(reducer, transfer->bucket);
 	}
 	return true;
+}
+
+/* Moves the own chunk to the sums that are kept, and frees the window. */
+static void drain(struct reducer *reducer, unsigned index)
+{
+	const struct reduction *plan = reducer->plan;
+	const struct reduction_bucket *bucket = &plan->buckets[index];
+	struct store *store = reducer->store;
+
+	for (unsigned i = 0; i < bucket->piece_count; i++) {
+		unsigned parameter =
+			plan->pieces[bucket->first_piece + i].parameter;
+		const struct store_row *row =
+			&store->rows[store->row_of[parameter]];
+		struct reduction_run run =
+			reduction_own_part(plan, reducer->replica, index, i);
+
+		if (run.count)
+			elementwise_copy(reducer->threads, run.count,
+					 row->accumulators[0] + run.first,
+					 store_sum(row, run.first));
+	}
+	elementwise_zero(reducer->threads, bucket->floats,
+			 bucket_memory(reducer, index, false));
+}
+
+/* One bucket at most that has been scattered. */
+static bool drain_some(struct reducer *reducer)
+{
+	const struct reduction *plan = reducer->plan;
+
+	while (reducer->next_drain < plan->bucket_count) {
+		const struct bucket_state *state =
+			&reducer->buckets[reducer->next_drain];
+
+		if (state->completed < plan->scatter_rounds || state->leaving)
+			return false;
+		drain(reducer, reducer->next_drain++);
+		return true;
+	}
+	return false;
 }
 
 /*
@@ -727,6 +852,8 @@ static bool work(void *argument)
 			moved = true;
 			send_some(reducer, &reducer->lanes[i]);
 		}
+	if (!added && reducer->plan->windows)
+		moved |= drain_some(reducer);
 	return moved && !exchange_error(reducer->exchange);
 }
 
@@ -779,7 +906,12 @@ void reducer_begin(struct reducer *reducer)
 		struct lane *lane = &reducer->lanes[i];
 
 		lane->out.next = lane->out.gone = lane->in.next = 0;
+		for (unsigned n = 0; n < lane->out.count; n++)
+			if (lane->out.transfers[n].adds)
+				reducer->buckets[lane->out.transfers[n].bucket]
+					.leaving++;
 	}
+	reducer->next_drain = 0;
 	reducer->squares_ready = false;
 	reducer->active = true;
 }
@@ -802,13 +934,32 @@ void reducer_stage_ready(struct reducer *reducer, unsigned stage)
 			open_sums(reducer, b);
 }
 
+/* The own chunk is summed, and is where it belongs. */
+static bool is_summed(const struct reducer *reducer, unsigned bucket)
+{
+	if (reducer->plan->windows)
+		return bucket < reducer->next_drain;
+	return reducer->buckets[bucket].completed >=
+	       reducer->plan->scatter_rounds;
+}
+
+static bool enough_is_drained(const struct reducer *reducer)
+{
+	return reducer->next_drain >= reducer->awaited;
+}
+
+void reducer_layer_await(struct reducer *reducer, unsigned layer)
+{
+	reducer->awaited = reducer->needs[layer];
+	(void)!wait_until(reducer, enough_is_drained); /* the error sticks */
+}
+
 static bool tied_are_summed(const struct reducer *reducer)
 {
 	const struct reduction *plan = reducer->plan;
 
 	for (unsigned b = 0; b < plan->bucket_count; b++)
-		if (plan->buckets[b].tied &&
-		    reducer->buckets[b].completed < plan->scatter_rounds)
+		if (plan->buckets[b].tied && !is_summed(reducer, b))
 			return false;
 	return true;
 }
@@ -829,10 +980,8 @@ void reducer_tied_ready(struct reducer *reducer)
 
 static bool all_are_summed(const struct reducer *reducer)
 {
-	const struct reduction *plan = reducer->plan;
-
-	for (unsigned b = 0; b < plan->bucket_count; b++)
-		if (reducer->buckets[b].completed < plan->scatter_rounds)
+	for (unsigned b = 0; b < reducer->plan->bucket_count; b++)
+		if (!is_summed(reducer, b))
 			return false;
 	return true;
 }
@@ -907,7 +1056,7 @@ static void square_own(struct reducer *reducer, const struct store_row *row,
 		       const struct reduction_run *run, double *partials)
 {
 	square_partials(reducer->threads, run->count,
-			row->accumulators[0] + run->first, partials);
+			store_sum(row, run->first), partials);
 }
 
 static void place_partials(struct reducer *reducer, const struct store_row *row,

@@ -57,6 +57,14 @@ void reducer_layer_ready(struct reducer *reducer, unsigned layer);
 void reducer_stage_ready(struct reducer *reducer, unsigned stage);
 
 /*
+ * Where stages share windows: waits until the layer's accumulators, which an
+ * earlier stage may have had, are free and zero. Before the layer's first
+ * addition in a step. After a failure it returns at once, and exchange_error()
+ * says why.
+ */
+void reducer_layer_await(struct reducer *reducer, unsigned layer);
+
+/*
  * Waits for this replica's chunks of what is tied; after them the caller adds
  * the other end's, and says so.
  */

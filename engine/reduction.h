@@ -6,7 +6,7 @@
  * The parameters that the position trains are cut into blocks of
  * OPTIMIZER_BLOCK elements (a short one, and what remains, is a block by
  * itself), so that square sums and updates keep their bits wherever they are
- * computed. Neighbouring blocks form buckets of about REDUCTION_BUCKET_BYTES,
+ * computed. Neighbouring blocks form buckets of REDUCTION_BUCKET_BYTES or less,
  * contiguous in memory (engine/store.h), none across a stage; a tied parameter
  * has buckets of its own, cut alike wherever it is held. Buckets stand in the
  * order in which they become ready: by stage, as their REDUCE_GRAD stand in
@@ -22,6 +22,13 @@
  *     the aligned tree of the gradient groups: ((0+1)+(2+3)), to the bit.
  *   Another D: each chunk goes to its owner, which adds in replica order.
  *
+ * Windows. Sharded, a replica needs the sums of its own chunks alone, and where
+ * no two stages of a position add to their gradients at the same time, they
+ * take turns with one window of accumulators (ZeRO-2; Rajbhandari et al. 2020):
+ * a bucket that has been scattered is moved to the sums that are kept, and its
+ * memory is zero again. Stages share windows where their actions from the first
+ * that adds to REDUCE_GRAD do not overlap, and where that saves memory.
+ *
  * Either way a replica sends 2 (D - 1) / D of the gradient, on average. The
  * rounds of a stage's buckets form a pipeline, in one order that all replicas
  * share, so that both ends of a link know its messages beforehand.
@@ -34,6 +41,9 @@
 #include "model/model.h"
 
 #define REDUCTION_BUCKET_BYTES ((size_t)4 << 20)
+/* Where a stage has less than so many of those: down to this size. */
+#define REDUCTION_BUCKETS_OF_STAGE   16u
+#define REDUCTION_BUCKET_BYTES_LEAST ((size_t)256 << 10)
 /* A bucket's number travels in 16 bits: beyond these, buckets grow. */
 #define REDUCTION_BUCKETS_MAX 32768u
 /* Bytes of one message when the two ends of a tie exchange their chunks. */
@@ -91,6 +101,9 @@ struct reduction {
 	size_t *cuts;
 	unsigned *stages; /* [stage_count], in order of reduction */
 	unsigned stage_count;
+	unsigned *windows; /* [stage_count]; NULL: each has its own memory */
+	size_t *window_floats; /* [window_count] of the largest stage */
+	unsigned window_count;
 	struct reduction_parameter *parameters; /* [all of the model] */
 };
 
@@ -104,6 +117,9 @@ struct reduction_config {
 	bool sharded;
 };
 
+/* About the most that a bucket takes: a block, at least, for each replica. */
+size_t reduction_bucket_bytes(unsigned replicas);
+
 /* -ENOMEM, logged. The arrays of config need not outlive the call. */
 int reduction_create(const struct reduction_config *config,
 		     struct reduction **out) MUST_CHECK;
@@ -114,6 +130,20 @@ int reduction_create_at(const struct model *model,
 			unsigned replicas, bool sharded,
 			struct reduction **out) MUST_CHECK;
 void reduction_destroy(struct reduction *reduction); /* NULL is fine */
+
+/*
+ * Lets stages share windows: windows[i] is that of config.stages[i], which takes
+ * it after those before it in the order. reduction_create_at() does so by
+ * itself, where the row allows it. -ENOMEM, logged.
+ */
+int reduction_share(struct reduction *reduction,
+		    const unsigned *windows) MUST_CHECK;
+
+/* The place of a stage among reduction->stages, and what its rows take. */
+unsigned reduction_stage_place(const struct reduction *reduction,
+			       unsigned stage);
+size_t reduction_stage_floats(const struct reduction *reduction,
+			      unsigned stage);
 
 /*
  * Every message that replica `from` sends in a phase, in order: to which

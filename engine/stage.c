@@ -515,6 +515,9 @@ void stage_forward(struct stage *stage, const struct stage_pass *pass,
 			.cache = here->cache,
 		};
 
+		if (adds && pass->await)
+			pass->await(pass->reducer,
+				    stage->config.first_layer + i);
 		layer_forward(here->layer, weights_of(stage, i),
 			      adds ? gradients_of(stage, i, micro_batch) : NULL,
 			      &context, &buffers);
@@ -593,13 +596,14 @@ static void layer_weight_gradient(struct stage *stage,
 	struct layer_buffers buffers;
 
 	gradient_buffers(stage, flight, i, NULL, &buffers);
+	if (pass->await && stage->weight_passes == 1)
+		pass->await(pass->reducer, stage->config.first_layer + i);
 	layer_backward_weight(stage->layers[i].layer, weights_of(stage, i),
 			      gradients_of(stage, i, micro_batch), context,
 			      &buffers);
 	merge_groups(stage, i, micro_batch, false);
 	if (pass->ready && stage->weight_passes == stage->config.micro_batches)
-		pass->ready(pass->ready_argument,
-			    stage->config.first_layer + i);
+		pass->ready(pass->reducer, stage->config.first_layer + i);
 }
 
 static void release_flight(struct stage *stage, struct stage_flight *flight)

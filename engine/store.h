@@ -16,7 +16,9 @@
  * piece of memory.
  *
  * Where replicas share the optimizer's state a row has moments for its own
- * pieces alone, packed one behind the other.
+ * pieces alone, packed one behind the other. Where stages take turns with a
+ * window of accumulators (engine/reduction.h), so are the sums that are kept;
+ * rows of a window's stages lie over each other, each stage's at its end.
  */
 #ifndef STAGECOACH_ENGINE_STORE_H
 #define STAGECOACH_ENGINE_STORE_H
@@ -30,7 +32,8 @@
 struct store_piece {
 	size_t first;
 	size_t count;
-	float *moments[STORE_MOMENTS_MAX]; /* [count] */
+	float *sums; /* [count] the step's sum, in the end */
+	float *moments[STORE_MOMENTS_MAX]; /* [count]; of a row updated here */
 };
 
 struct store_row {
@@ -38,7 +41,8 @@ struct store_row {
 	float *weights;       /* [parameter->count] */
 	float **accumulators; /* [levels], NULL when frozen or not training */
 	float *moments[STORE_MOMENTS_MAX]; /* of all pieces; NULL: none */
-	/* Of a row that is updated: all of it, or this replica's share. */
+	float *sums; /* of all pieces, apart from accumulators[0]; or NULL */
+	/* Of a row that is trained: all of it, or this replica's share. */
 	struct store_piece *pieces;
 	unsigned piece_count;
 	int target;     /* row of the tied target on this rank, or -1 */
@@ -56,7 +60,7 @@ struct store {
 	int *row_of; /* [all parameters]: row, or -1 when not held here */
 	float ***gradients; /* [levels][count]: rows' accumulators */
 	float **weights;    /* [count] */
-	struct arena weight_arena, gradient_arena, moment_arena;
+	struct arena weight_arena, gradient_arena, sum_arena, moment_arena;
 	size_t level_bytes; /* of one level of all accumulators */
 };
 
@@ -82,9 +86,16 @@ struct store_sizes {
 	unsigned rows;
 	size_t weights;
 	size_t gradients;
+	size_t sums; /* that are kept beside windows of gradients */
 	size_t moments;
 };
 void store_sizes(const struct store_config *config, struct store_sizes *out);
+
+/*
+ * Where the step's sum of an element of this rank's pieces is, and of those
+ * behind it in the piece.
+ */
+float *store_sum(const struct store_row *row, size_t element);
 
 /* True when this rank updates and saves the row's parameter: it is not an
  * alias; a remote copy of a tied one is updated here but not saved. */

@@ -382,7 +382,7 @@ static int find_split(struct finding *f, const struct costs *costs,
 }
 
 /* The plan of a suggestion, and its costs: the caller's to destroy both. */
-static int make_plan(struct finding *f, const struct suggestion *s,
+static int make_plan(struct finding *f, const struct suggestion *s, bool brief,
 		     struct costs *costs, struct plan **plan)
 {
 	const struct suggest_request *request = f->request;
@@ -394,7 +394,10 @@ static int make_plan(struct finding *f, const struct suggestion *s,
 	fill_job(request, s, job);
 	rc = find_split(f, costs, s, &job->partition);
 	if (!rc)
-		rc = plan_create(job, request->model, request->threads, plan);
+		rc = brief ? plan_create_brief(job, request->model,
+					       request->threads, plan)
+			   : plan_create(job, request->model, request->threads,
+					 plan);
 	if (rc)
 		costs_fini(costs);
 	return rc;
@@ -438,7 +441,7 @@ static int plan_one(struct finding *f, struct suggestion *s, double *best)
 {
 	struct costs costs;
 	struct plan *plan;
-	int rc = make_plan(f, s, &costs, &plan);
+	int rc = make_plan(f, s, true, &costs, &plan);
 
 	if (rc)
 		return rc;
@@ -761,11 +764,13 @@ int suggest_explain(const struct suggest_request *request,
 	};
 	struct costs costs;
 	struct plan *plan;
-	int rc = f.job ? make_plan(&f, suggestion, &costs, &plan)
+	int rc = f.job ? make_plan(&f, suggestion, false, &costs, &plan)
 		       : fail(-ENOMEM, "no memory for a job");
 
 	if (!rc) {
+		suggestion->rank_bytes = plan->rank[plan->largest_rank].total;
 		rc = plan_predict(plan, &costs, request->rates, 0);
+		read_plan(plan, suggestion);
 		if (!rc)
 			rc = plan_explain(plan, &costs, request->rates,
 					  &suggestion->parts);

@@ -84,7 +84,10 @@ int suggest_find(const struct suggest_request *request,
 		 struct suggestions *out) MUST_CHECK;
 void suggestions_fini(struct suggestions *suggestions);
 
-/* Fills in suggestion->parts. */
+/*
+ * Plans it in full: fills in suggestion->parts, and sets rank_bytes anew, which
+ * suggest_find() has within some MiB where there are replicas.
+ */
 int suggest_explain(const struct suggest_request *request,
 		    struct suggestion *suggestion) MUST_CHECK;
 

@@ -180,39 +180,30 @@ int decode_fallback_push(struct decode_stage *stage, const char *text,
 static int replace_some(struct decode_stage *stage, bool end, size_t *done)
 {
 	const struct decode_step *step = stage->step;
-	const struct byte_buffer *held = &stage->held;
-	size_t copied = stage->behind, start = copied, from, to, bytes;
-	enum pattern_found found = PATTERN_ABSENT;
+	const char *text = stage->held.data;
+	size_t length = stage->held.length, copied = stage->behind, from, to;
+	struct pattern_scan scan = {copied, stage->matched ? copied : SIZE_MAX};
+	enum pattern_found found;
 	int err = 0;
 
-	while (start <= held->length && !err) {
-		err = pattern_find(&step->pattern, stage->work, held->data,
-				   held->length, start, !end, &from, &to,
-				   &found);
+	while (!err) {
+		err = pattern_next(&step->pattern, stage->work, &scan, text,
+				   length, !end, &from, &to, &found);
 		if (err)
 			return err;
 		if (found != PATTERN_FOUND)
 			break;
-		err = decode_pass(stage, held->data + copied, from - copied,
-				  false);
+		err = decode_pass(stage, text + copied, from - copied, false);
 		if (!err)
 			err = decode_pass(stage, step->text, strlen(step->text),
 					  false);
-		copied = start = to;
-		if (from != to)
-			continue;
-		if (to == held->length)
-			break;
-		utf8_get(held->data + to, &bytes);
-		start += bytes;
+		copied = to;
 	}
-	*done = end                      ? held->length
-		: found == PATTERN_FOUND ? copied
-					 : MAX(from, copied);
-	if (!err)
-		err = decode_pass(stage, held->data + copied, *done - copied,
-				  false);
-	return err;
+	if (err)
+		return err;
+	*done = end ? length : MAX(from, copied);
+	stage->matched = scan.last == *done;
+	return decode_pass(stage, text + copied, *done - copied, false);
 }
 
 int decode_replace_push(struct decode_stage *stage, const char *text,
@@ -222,7 +213,8 @@ int decode_replace_push(struct decode_stage *stage, const char *text,
 	size_t done, behind;
 	int err = byte_buffer_append(held, text, length);
 
-	if (!err && held->length > stage->behind) {
+	stage->begun |= length > 0;
+	if (!err && stage->begun) {
 		err = replace_some(stage, end, &done);
 		if (err)
 			return err;
@@ -235,6 +227,8 @@ int decode_replace_push(struct decode_stage *stage, const char *text,
 		return err;
 	held->length = 0;
 	stage->behind = 0;
+	stage->begun = false;
+	stage->matched = false;
 	return decode_pass(stage, NULL, 0, true);
 }
 

@@ -108,6 +108,8 @@ static int pieces_push(void *argument, const char *text, size_t length,
 {
 	struct tokenizer_encoder *encoder = argument;
 
+	if (normal_stream_is_cut(encoder->normal))
+		split_stream_skip(encoder->split);
 	return split_stream_push(encoder->split, text, length, end);
 }
 

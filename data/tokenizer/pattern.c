@@ -373,6 +373,35 @@ int pattern_find(const struct pattern *pattern, struct pattern_work *work,
 	return 0;
 }
 
+int pattern_next(const struct pattern *pattern, struct pattern_work *work,
+		 struct pattern_scan *scan, const char *text, size_t length,
+		 bool partial, size_t *from, size_t *to,
+		 enum pattern_found *found)
+{
+	bool again;
+	int err;
+
+	do {
+		if (scan->start > length) {
+			*from = length;
+			*found = PATTERN_ABSENT;
+			return 0;
+		}
+		err = pattern_find(pattern, work, text, length, scan->start,
+				   partial, from, to, found);
+		if (err || *found != PATTERN_FOUND)
+			return err;
+		again = *from == *to && *to == scan->last;
+		scan->start = scan->last = *to;
+		if (*from == *to)
+			scan->start +=
+				*to < length
+					? utf8_bytes((unsigned char)text[*to])
+					: 1;
+	} while (again);
+	return 0;
+}
+
 size_t pattern_bytes_behind(const struct pattern *pattern, const char *text,
 			    size_t position)
 {

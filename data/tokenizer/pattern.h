@@ -77,6 +77,21 @@ int pattern_find(const struct pattern *pattern, struct pattern_work *work,
 		 size_t *from, size_t *to,
 		 enum pattern_found *found) MUST_CHECK;
 
+/* A search for one match after the other. */
+struct pattern_scan {
+	size_t start; /* where to look on */
+	size_t last;  /* where the last match ended, SIZE_MAX: none yet */
+};
+
+/*
+ * The next match, as pattern_find() has it. No empty match right behind a match,
+ * and after an empty one the search goes on a character further.
+ */
+int pattern_next(const struct pattern *pattern, struct pattern_work *work,
+		 struct pattern_scan *scan, const char *text, size_t length,
+		 bool partial, size_t *from, size_t *to,
+		 enum pattern_found *found) MUST_CHECK;
+
 /* Bytes before `position` that a search from there on may want to see. */
 size_t pattern_bytes_behind(const struct pattern *pattern, const char *text,
 			    size_t position);

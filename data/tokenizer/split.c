@@ -261,12 +261,13 @@ static int split_level(struct split_stream *stream, size_t index,
 {
 	const struct pattern *pattern = &stream->splitter->steps[index].pattern;
 	struct level level = {stream, index, text, first, {0}};
-	size_t gap = start, from, to, bytes;
+	struct pattern_scan scan = {start, SIZE_MAX};
+	size_t gap = start, from, to;
 	enum pattern_found found;
 	int err = 0;
 
-	while (start < length && !err) {
-		err = pattern_find(pattern, stream->work, text, length, start,
+	while (scan.start < length && !err) {
+		err = pattern_next(pattern, stream->work, &scan, text, length,
 				   !end, &from, &to, &found);
 		if (err)
 			return err;
@@ -276,11 +277,7 @@ static int split_level(struct split_stream *stream, size_t index,
 			err = level_add(&level, gap, from, false);
 		if (!err)
 			err = level_add(&level, from, to, true);
-		gap = start = to;
-		if (from == to && start < length) {
-			utf8_get(text + start, &bytes);
-			start += bytes;
-		}
+		gap = to;
 	}
 	if (!err && end && gap < length)
 		err = level_add(&level, gap, length, false);

@@ -108,8 +108,10 @@ static int make_route(struct replica *r)
 
 /* ---- life of a replica ---- */
 
-static int make_plan(struct replica *r, bool sharded)
+static int make_plan(struct replica *r, bool sharded, bool windowed)
 {
+	static const unsigned one_window[ARRAY_SIZE(stages)] = {0, 0};
+
 	struct model_config config;
 	struct reduction_config plan = {
 		.partition = &partition,
@@ -128,7 +130,11 @@ static int make_plan(struct replica *r, bool sharded)
 	if (!rc)
 		rc = model_create(&config, &r->model);
 	plan.model = r->model;
-	return rc ? rc : reduction_create(&plan, &r->plan);
+	if (!rc)
+		rc = reduction_create(&plan, &r->plan);
+	if (!rc && windowed)
+		rc = reduction_share(r->plan, one_window);
+	return rc;
 }
 
 static int make_store(struct replica *r)
@@ -179,7 +185,8 @@ static int make_reducer(struct replica *r)
 	return rc ? rc : reducer_create(&config, &r->reducer);
 }
 
-static int replica_init(struct world *world, bool sharded, struct replica *r)
+static int replica_init(struct world *world, bool sharded, bool windowed,
+			struct replica *r)
 {
 	static const unsigned char print[TRANSPORT_FINGERPRINT_BYTES];
 	unsigned peers[REPLICAS_MAX], count = 0;
@@ -189,7 +196,7 @@ static int replica_init(struct world *world, bool sharded, struct replica *r)
 	for (unsigned d = 0; d < world->size; d++)
 		if (d != world->rank)
 			peers[count++] = d;
-	rc = make_plan(r, sharded);
+	rc = make_plan(r, sharded, windowed);
 	if (!rc)
 		rc = make_route(r);
 	if (!rc)
@@ -287,17 +294,24 @@ static float final_of(const struct replica *r, const struct store_row *row,
 	       sum_of(r, r->store->rows[row->follower].parameter->id, i, pass);
 }
 
-static void fill(struct replica *r, unsigned pass)
+static void fill_layer(struct replica *r, unsigned layer, unsigned pass)
 {
 	for (unsigned n = 0; n < r->store->count; n++) {
 		const struct store_row *row = &r->store->rows[n];
 
-		memset(row->weights, 0xff,
-		       row->parameter->count * sizeof(float));
-		for (size_t i = 0; i < row->parameter->count; i++)
+		for (size_t i = 0; row->parameter->layer == layer &&
+				   i < row->parameter->count;
+		     i++)
 			row->accumulators[0][i] = value_of(
 				r->world->rank, row->parameter->id, i, pass);
 	}
+}
+
+static void spoil_weights(struct replica *r)
+{
+	for (unsigned n = 0; n < r->store->count; n++)
+		memset(r->store->rows[n].weights, 0xff,
+		       r->store->rows[n].parameter->count * sizeof(float));
 }
 
 static int check_run(const struct replica *r, const struct store_row *row,
@@ -306,10 +320,11 @@ static int check_run(const struct replica *r, const struct store_row *row,
 	for (size_t i = first; i < first + count; i++) {
 		float wanted = final_of(r, row, i, pass);
 
-		if (memcmp(&row->accumulators[0][i], &wanted, sizeof(float)))
+		float found = *store_sum(row, i);
+
+		if (memcmp(&found, &wanted, sizeof(float)))
 			return fail(-EDOM, "%s[%zu] is %a, not %a",
-				    row->parameter->name, i,
-				    (double)row->accumulators[0][i],
+				    row->parameter->name, i, (double)found,
 				    (double)wanted);
 	}
 	return 0;
@@ -369,29 +384,66 @@ static double draw(struct replica *r)
 	return random_uniform(key, r->random++);
 }
 
-/* In any order, with pauses, and sometimes a whole stage at once. */
-static void become_ready(struct replica *r)
+static void shuffle(struct replica *r, unsigned *layers, unsigned count)
 {
-	unsigned layers[LAYERS];
-
-	for (unsigned i = 0; i < LAYERS; i++)
-		layers[i] = i;
-	for (unsigned i = LAYERS; i > 1; i--) {
+	for (unsigned i = count; i > 1; i--) {
 		unsigned other = (unsigned)(draw(r) * i);
 		unsigned layer = layers[other];
 
 		layers[other] = layers[i - 1];
 		layers[i - 1] = layer;
 	}
-	for (unsigned i = 0; i < LAYERS; i++) {
+}
+
+static int check_free(const struct replica *r, unsigned layer)
+{
+	for (unsigned n = 0; n < r->store->count; n++) {
+		const struct store_row *row = &r->store->rows[n];
+
+		for (size_t i = 0; row->parameter->layer == layer &&
+				   i < row->parameter->count;
+		     i++)
+			if (row->accumulators[0][i] != 0)
+				return fail(-EDOM, "%s[%zu] is not free",
+					    row->parameter->name, i);
+	}
+	return 0;
+}
+
+/* In any order, with pauses. */
+static void become_ready(struct replica *r, unsigned *layers, unsigned count)
+{
+	shuffle(r, layers, count);
+	for (unsigned i = 0; i < count; i++) {
 		reducer_layer_ready(r->reducer, layers[i]);
 		if (draw(r) < 0.7)
 			exchange_breathe(r->exchange);
 		if (draw(r) < 0.3)
 			clock_sleep_ns((int64_t)(draw(r) * 3 * NS_PER_MS));
 	}
-	reducer_stage_ready(r->reducer, 1);
-	reducer_stage_ready(r->reducer, 0);
+}
+
+/* A bucket is ready with its lowest layer: all are filled before any is. */
+static int run_layers(struct replica *r, unsigned pass)
+{
+	int rc = 0;
+
+	for (unsigned s = 0; !rc && s < ARRAY_SIZE(stages); s++) {
+		unsigned layers[LAYERS], count = 0;
+
+		for (unsigned l = partition.first[stages[s] + 1];
+		     !rc && l-- > partition.first[stages[s]];) {
+			reducer_layer_await(r->reducer, l);
+			rc = exchange_error(r->exchange);
+			if (!rc && r->plan->windows)
+				rc = check_free(r, l);
+			fill_layer(r, l, pass);
+			layers[count++] = l;
+		}
+		become_ready(r, layers, count);
+		reducer_stage_ready(r->reducer, stages[s]);
+	}
+	return rc;
 }
 
 static int sum_tie(struct replica *r)
@@ -407,8 +459,8 @@ static int sum_tie(struct replica *r)
 			reduction_shard(r->plan, r->world->rank, target, i);
 
 		elementwise_accumulate(r->world->team, run.count,
-				       head->accumulators[0] + run.first,
-				       row->accumulators[0] + run.first);
+				       store_sum(head, run.first),
+				       store_sum(row, run.first));
 	}
 	if (!rc)
 		reducer_tied_ready(r->reducer);
@@ -456,9 +508,10 @@ static int run_step(struct replica *r, unsigned pass)
 {
 	int rc = exchange_begin(r->exchange, &r->route, pass);
 
-	fill(r, pass);
+	spoil_weights(r);
 	reducer_begin(r->reducer);
-	become_ready(r);
+	if (!rc)
+		rc = run_layers(r, pass);
 	if (!rc)
 		rc = sum_tie(r);
 	if (!rc)
@@ -516,13 +569,14 @@ static int run_killed(struct replica *r)
 {
 	int rc = exchange_begin(r->exchange, &r->route, 0);
 
-	fill(r, 0);
 	reducer_begin(r->reducer);
+	fill_layer(r, LAYERS - 1, 0);
 	reducer_layer_ready(r->reducer, LAYERS - 1);
 	exchange_breathe(r->exchange);
 	if (r->world->rank == 1)
 		raise(SIGKILL);
-	become_ready(r);
+	if (!rc)
+		rc = run_layers(r, 0);
 	if (!rc)
 		rc = sum_tie(r);
 	if (!rc)
@@ -537,7 +591,8 @@ static int rank_work(struct world *world)
 	struct replica replica;
 	int rc;
 
-	rc = replica_init(world, !strcmp(name, "sharded"), &replica);
+	rc = replica_init(world, strcmp(name, "whole") != 0,
+			  !strcmp(name, "windowed"), &replica);
 	if (!rc)
 		rc = strcmp(name, "killed") ? run_steps(&replica)
 					    : run_killed(&replica);
@@ -621,7 +676,9 @@ static void sums_in_threads(void **state)
 		       1);
 	expect("whole", "inproc", 4, 1);
 	expect("sharded", "inproc", 3, 2);
-	expect("sharded", "inproc", 8, 1);
+	expect("windowed", "inproc", 2, 1);
+	expect("windowed", "inproc", 3, 1);
+	expect("windowed", "inproc", 8, 1);
 }
 
 static void sums_in_processes(void **state)
@@ -630,6 +687,7 @@ static void sums_in_processes(void **state)
 	expect("whole", "shm", 2, 1);
 	expect("sharded", "shm", 4, 1);
 	expect("sharded", "tcp", 2, 1);
+	expect("windowed", "tcp", 2, 1);
 	expect("whole", "tcp", 3, 1);
 }
 
