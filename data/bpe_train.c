@@ -1,5 +1,5 @@
 #include "data/bpe_train.h"
-#include "data/tokenizer_impl.h"
+#include "data/tokenizer/tokenizer_impl.h"
 
 #include "base/digest.h"
 #include "base/log.h"
@@ -111,7 +111,7 @@ int bpe_train_create(struct bpe_train **out)
 	if (!err)
 		err = tokenizer_define_base(train->tokenizer);
 	if (!err)
-		err = split_stream_create(train->tokenizer->splitter,
+		err = split_stream_create(&train->tokenizer->splitter,
 					  piece_count, train, &train->split);
 	if (err) {
 		bpe_train_destroy(train);
@@ -374,7 +374,7 @@ static int queue_touched(struct merging *merging)
 static int words_create(struct merging *merging)
 {
 	const struct bpe_train *train = merging->train;
-	const int32_t *byte_id = train->tokenizer->merges.byte_id;
+	const int32_t *byte_id = train->tokenizer->bpe.byte_id;
 	size_t i, at;
 	int err;
 

@@ -1,14 +1,15 @@
 /*
  * Tokenizers: text to token ids and back.
  *
- * A tokenizer is byte-level BPE as the Hugging Face library writes it in
- * tokenizer.json: added tokens, an optional NFC normalizer, a chain of
- * splitting regular expressions (run on PCRE2) and merges over the 256 bytes.
- * Whatever else a tokenizer.json asks for is refused by naming it.
+ * A tokenizer is what the Hugging Face library writes in tokenizer.json: added
+ * tokens, normalizers, pre-tokenizers, one of the models BPE, WordPiece,
+ * Unigram and WordLevel, a post-processor and a decoder. The ids are
+ * that library's. docs/TOKENIZERS.md lists what there is; whatever else a
+ * file asks for is refused by naming it.
  *
  * A tokenizer is immutable once made: any number of threads may use one. What
  * encoding needs to write (piece cache, regex workspace, text held back) is
- * in an encoder, one per caller.
+ * in an encoder, what decoding needs in a decoder, one per caller.
  *
  * Text is UTF-8; anything else is -EILSEQ with the offset.
  */
@@ -63,7 +64,10 @@ const char *tokenizer_kind(const struct tokenizer *tokenizer);
 /* A control token, which plain text never produces. */
 bool tokenizer_is_special(const struct tokenizer *tokenizer, int32_t id);
 
-/* The bytes of one token; NULL and 0 for an id without one. */
+/*
+ * One token as it stands in the vocabulary ("##ing"), of a byte-level tokenizer
+ * its bytes; NULL and 0 for an id without one.
+ */
 const char *tokenizer_token(const struct tokenizer *tokenizer, int32_t id,
 			    size_t *length);
 
@@ -127,25 +131,27 @@ void tokenizer_encoder_reset(struct tokenizer_encoder *encoder);
 uint64_t tokenizer_encoder_offset(const struct tokenizer_encoder *encoder);
 
 /*
- * Appends the text of `ids` to *out. Bytes that are not UTF-8 become U+FFFD,
- * one per maximal ill-formed part (Unicode 14, table 3-8). -EINVAL: an id
- * without a token.
+ * Appends the text of `ids` to *out: their texts as the tokenizer's decoder
+ * puts them together (without one, a space between). Bytes that are not
+ * UTF-8 become U+FFFD, one per maximal ill-formed part (Unicode 14, table
+ * 3-8). -EINVAL: an id without a token.
  */
 int tokenizer_decode(const struct tokenizer *tokenizer, const int32_t *ids,
 		     size_t count, struct text_builder *out) MUST_CHECK;
 
 /*
- * Decoding token by token: a character whose bytes are not all there yet is
- * held back. {0} is a fresh stream; finish gives out what is left.
+ * Decoding token by token. Each push appends what no later token can change:
+ * a character whose bytes are not all there yet is held back, for example.
+ * finish appends the rest; the decoder is then ready for another text.
+ * Together they give what tokenizer_decode() does.
  */
-struct tokenizer_stream {
-	unsigned char held[4];
-	unsigned held_count;
-};
-int tokenizer_stream_push(const struct tokenizer *tokenizer,
-			  struct tokenizer_stream *stream, int32_t id,
-			  struct text_builder *out) MUST_CHECK;
-void tokenizer_stream_finish(struct tokenizer_stream *stream,
-			     struct text_builder *out);
+struct tokenizer_decoder;
+int tokenizer_decoder_create(const struct tokenizer *tokenizer,
+			     struct tokenizer_decoder **out) MUST_CHECK;
+void tokenizer_decoder_destroy(struct tokenizer_decoder *decoder);
+int tokenizer_decoder_push(struct tokenizer_decoder *decoder, int32_t id,
+			   struct text_builder *out) MUST_CHECK;
+int tokenizer_decoder_finish(struct tokenizer_decoder *decoder,
+			     struct text_builder *out) MUST_CHECK;
 
 #endif

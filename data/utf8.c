@@ -39,19 +39,19 @@ size_t utf8_put(uint32_t character, char out[4])
 					    (utf8proc_uint8_t *)out);
 }
 
-static size_t sequence_length(unsigned char lead)
+size_t utf8_count(const char *text, size_t length)
 {
-	if (lead < 0x80)
-		return 1;
-	if (lead < 0xE0)
-		return 2;
-	return lead < 0xF0 ? 3 : 4;
+	size_t i, count = 0;
+
+	for (i = 0; i < length; i++)
+		count += ((unsigned char)text[i] & 0xC0) != 0x80;
+	return count;
 }
 
 uint32_t utf8_get(const char *text, size_t *length)
 {
 	const unsigned char *byte = (const unsigned char *)text;
-	size_t bytes = sequence_length(byte[0]);
+	size_t bytes = utf8_bytes(byte[0]);
 
 	*length = bytes;
 	switch (bytes) {
@@ -111,7 +111,47 @@ bool utf8_is_word(uint32_t character)
 	case UTF8PROC_CATEGORY_PC:
 		return true;
 	default:
-		return character == 0x200C || character == 0x200D;
+		/* Joiners, and letters in circles and squares. */
+		return character == 0x200C || character == 0x200D ||
+		       (character >= 0x24B6 && character <= 0x24E9) ||
+		       (character >= 0x1F130 && character <= 0x1F149) ||
+		       (character >= 0x1F150 && character <= 0x1F169) ||
+		       (character >= 0x1F170 && character <= 0x1F189);
+	}
+}
+
+bool utf8_is_punctuation(uint32_t character)
+{
+	if (character < 0x80)
+		return character > ' ' && character < 0x7F &&
+		       !(character >= '0' && character <= '9') &&
+		       !((character | 0x20) >= 'a' &&
+			 (character | 0x20) <= 'z');
+	switch (utf8proc_category((utf8proc_int32_t)character)) {
+	case UTF8PROC_CATEGORY_PC:
+	case UTF8PROC_CATEGORY_PD:
+	case UTF8PROC_CATEGORY_PS:
+	case UTF8PROC_CATEGORY_PE:
+	case UTF8PROC_CATEGORY_PI:
+	case UTF8PROC_CATEGORY_PF:
+	case UTF8PROC_CATEGORY_PO:
+		return true;
+	default:
+		return false;
+	}
+}
+
+bool utf8_is_number(uint32_t character)
+{
+	if (character < 0x80)
+		return character >= '0' && character <= '9';
+	switch (utf8proc_category((utf8proc_int32_t)character)) {
+	case UTF8PROC_CATEGORY_ND:
+	case UTF8PROC_CATEGORY_NL:
+	case UTF8PROC_CATEGORY_NO:
+		return true;
+	default:
+		return false;
 	}
 }
 
@@ -125,8 +165,7 @@ static size_t incomplete_tail(const char *text, size_t length)
 
 		if ((byte & 0xC0) == 0x80)
 			continue;
-		if (byte >= 0xC2 && byte <= 0xF4 &&
-		    sequence_length(byte) > back)
+		if (byte >= 0xC2 && byte <= 0xF4 && utf8_bytes(byte) > back)
 			return back;
 		return 0;
 	}
@@ -151,7 +190,7 @@ static int feed_checked(struct utf8_feed *feed, const char *text, size_t length,
 static int feed_held(struct utf8_feed *feed, const char *text, size_t length,
 		     size_t *taken, utf8_text_fn *sink, void *argument)
 {
-	size_t bytes = sequence_length((unsigned char)feed->held[0]);
+	size_t bytes = utf8_bytes((unsigned char)feed->held[0]);
 	size_t missing = bytes - feed->held_count;
 	size_t take = MIN(missing, length);
 
@@ -193,26 +232,34 @@ int utf8_feed_push(struct utf8_feed *feed, const char *text, size_t length,
 	return 0;
 }
 
+int byte_buffer_reserve(struct byte_buffer *buffer, size_t count)
+{
+	size_t wanted = buffer->length + count;
+	size_t capacity = MAX(wanted, buffer->capacity * 2);
+	char *grown;
+
+	if (wanted <= buffer->capacity)
+		return 0;
+	capacity = MAX(capacity, (size_t)256);
+	grown = realloc(buffer->data, capacity);
+	if (!grown)
+		return fail(-ENOMEM, "no memory for %zu bytes of text",
+			    capacity);
+	buffer->data = grown;
+	buffer->capacity = capacity;
+	return 0;
+}
+
 int byte_buffer_append(struct byte_buffer *buffer, const char *data,
 		       size_t length)
 {
-	size_t wanted = buffer->length + length;
+	int err = byte_buffer_reserve(buffer, length);
 
-	if (wanted > buffer->capacity) {
-		size_t capacity = MAX(wanted, buffer->capacity * 2);
-		char *grown;
-
-		capacity = MAX(capacity, (size_t)256);
-		grown = realloc(buffer->data, capacity);
-		if (!grown)
-			return fail(-ENOMEM, "no memory for %zu bytes of text",
-				    capacity);
-		buffer->data = grown;
-		buffer->capacity = capacity;
-	}
+	if (err)
+		return err;
 	if (length)
 		memcpy(buffer->data + buffer->length, data, length);
-	buffer->length = wanted;
+	buffer->length += length;
 	return 0;
 }
 

@@ -18,6 +18,19 @@ int utf8_character_byte(uint32_t character); /* -1: stands for no byte */
 /* Bytes 1..4 written to out. character must be a scalar value. */
 size_t utf8_put(uint32_t character, char out[4]);
 
+/* Bytes of a character, by its first; the text must be sound UTF-8. */
+static inline size_t utf8_bytes(unsigned char lead)
+{
+	if (lead < 0x80)
+		return 1;
+	if (lead < 0xE0)
+		return 2;
+	return lead < 0xF0 ? 3 : 4;
+}
+
+/* Characters in a text. */
+size_t utf8_count(const char *text, size_t length);
+
 /* The character at text, which must be sound UTF-8; *length its bytes. */
 uint32_t utf8_get(const char *text, size_t *length);
 
@@ -27,7 +40,13 @@ size_t utf8_previous(const char *text, size_t position);
 /* Unicode White_Space, which is what \s means to the Hugging Face library. */
 bool utf8_is_space(uint32_t character);
 
-/* \w: letters, marks, decimal and letter numbers, connectors, joiners. */
+/* ASCII punctuation, symbols too, and category P: what BERT splits at. */
+bool utf8_is_punctuation(uint32_t character);
+
+/* Category N. */
+bool utf8_is_number(uint32_t character);
+
+/* Rust's \w: Alphabetic, marks, decimal numbers, connectors, joiners. */
 bool utf8_is_word(uint32_t character);
 
 /*
@@ -57,6 +76,8 @@ struct byte_buffer {
 };
 int byte_buffer_append(struct byte_buffer *buffer, const char *data,
 		       size_t length) MUST_CHECK;
+/* Room for `count` more bytes behind the last. */
+int byte_buffer_reserve(struct byte_buffer *buffer, size_t count) MUST_CHECK;
 /* Drops the first `count` bytes. */
 void byte_buffer_consume(struct byte_buffer *buffer, size_t count);
 void byte_buffer_fini(struct byte_buffer *buffer);

@@ -36,30 +36,38 @@ struct adding {
 	double *bytes, *own, *lead, *tail, *gather;
 };
 
-static double stage_gradients(const struct adding *a, unsigned stage)
+double costs_gradients_of_stage(const struct costs *costs,
+				const struct schedule *schedule,
+				const struct partition *partition,
+				unsigned stage)
 {
-	const struct costs *costs = a->costs;
-	unsigned rank = a->schedule->rank_of_stage[stage], held = 0;
+	unsigned rank = schedule->rank_of_stage[stage], held = 0;
 	double sum = 0;
 
-	if (a->replicas->gradient_bytes)
-		return a->replicas->gradient_bytes[stage];
 	switch (costs->kind) {
 	case COSTS_SLICE:
-		return costs->rows[0].gradient_bytes / a->schedule->chunks;
+		return costs->rows[0].gradient_bytes / schedule->chunks;
 	case COSTS_RANKS:
-		for (unsigned s = 0; s < a->schedule->stages; s++)
-			held += a->schedule->rank_of_stage[s] == rank;
+		for (unsigned s = 0; s < schedule->stages; s++)
+			held += schedule->rank_of_stage[s] == rank;
 		return costs->rows[rank].gradient_bytes / held;
 	case COSTS_STAGES:
 		return costs->rows[stage].gradient_bytes;
 	case COSTS_LAYERS:
-		for (unsigned i = a->partition->first[stage];
-		     i < a->partition->first[stage + 1]; i++)
+		for (unsigned i = partition->first[stage];
+		     i < partition->first[stage + 1]; i++)
 			sum += costs->rows[i].gradient_bytes;
 		break;
 	}
 	return sum;
+}
+
+static double stage_gradients(const struct adding *a, unsigned stage)
+{
+	if (a->replicas->gradient_bytes)
+		return a->replicas->gradient_bytes[stage];
+	return costs_gradients_of_stage(a->costs, a->schedule, a->partition,
+					stage);
 }
 
 /* What a rank sends to sum `bytes` of gradients, of which `tied` gather later. */

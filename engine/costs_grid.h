@@ -39,6 +39,12 @@ int costs_add_replicas(const struct costs *costs,
 		       const struct costs_replicas *replicas,
 		       struct schedule_costs *io, double **storage) MUST_CHECK;
 
+/* Bytes of gradients of a stage that replicas sum, as the costs' rows say. */
+double costs_gradients_of_stage(const struct costs *costs,
+				const struct schedule *schedule,
+				const struct partition *partition,
+				unsigned stage);
+
 /*
  * What one slice of T sends within its group for one micro-batch, and in how many
  * sums: F and I of a layer. A block sums its attention's and its MLP's output

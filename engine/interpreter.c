@@ -3,6 +3,7 @@
 #include "engine/collective.h"
 #include "engine/pipeline.h"
 #include "engine/reduce.h"
+#include "engine/reducer.h"
 #include "engine/trace.h"
 #include "engine/vote.h"
 
@@ -221,13 +222,27 @@ static int send_backward(struct run *run, const struct action *action)
 		current_outgoing(&p->backward_senders[action->stage]));
 }
 
-static void run_step(struct run *run)
+static void await_layer(void *argument, unsigned layer)
+{
+	reducer_layer_await(argument, layer);
+}
+
+static void note_ready(void *argument, unsigned layer)
+{
+	reducer_layer_ready(argument, layer);
+}
+
+static int run_step(struct run *run)
 {
 	struct pipeline *p = run->pipeline;
+	int rc = reducer_settle(p->reducer);
 
+	if (rc)
+		return rc;
 	optimizer_step(&p->job->optimizer, p->world->team, p->store,
 		       p->pass.step + 1, p->learning_rate,
 		       vote_verdict(p->vote)->gradient_scale);
+	return reducer_weights(p->reducer);
 }
 
 static int run_action(struct run *run, const struct action *action)
@@ -253,13 +268,14 @@ static int run_action(struct run *run, const struct action *action)
 	case ACTION_VOTE:
 		return vote_run(p, run->losses.level[0]);
 	case ACTION_STEP:
-		run_step(run);
+		return run_step(run);
+	case ACTION_REDUCE_GRAD:
+		/* Goes on while the rest of the row is carried out. */
+		reducer_stage_ready(p->reducer, action->stage);
 		return 0;
 	case ACTION_RECV_FORWARD:
 	case ACTION_RECV_BACKWARD:
 		/* Posted ahead; whoever uses it waits for it. */
-	case ACTION_REDUCE_GRAD:
-		/* One replica: the groups were summed as they ended. */
 	default:
 		return 0;
 	}
@@ -325,6 +341,12 @@ int interpreter_run(struct pipeline *pipeline, const struct schedule *schedule,
 	pipeline->pass.collectives = collective_layers(pipeline->collective);
 	rc = exchange_begin(pipeline->exchange, route, pipeline->serial++);
 	collective_begin(pipeline->collective);
+	if (!rc && schedule == pipeline->train_schedule) {
+		pipeline->pass.ready = note_ready;
+		pipeline->pass.await = await_layer;
+		pipeline->pass.reducer = pipeline->reducer;
+		reducer_begin(pipeline->reducer);
+	}
 	if (!rc)
 		rc = send_batches(&run);
 	for (size_t i = 0; !rc && i < row->count; i++) {

@@ -124,6 +124,7 @@ static const struct field fields[] = {
 	FIELD(FIELD_INT, end_token, false),
 	FIELD(FIELD_INT, kind, false),
 	FIELD(FIELD_UNSIGNED, trace_steps, false),
+	FIELD(FIELD_BOOL, tensorboard, false),
 	FIELD(FIELD_INT, reach, false),
 };
 

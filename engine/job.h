@@ -78,6 +78,7 @@ struct job {
 	 * that measures does these and no others.
 	 */
 	unsigned trace_steps;
+	bool tensorboard; /* event files for it, too */
 
 	/* Generation. */
 	unsigned tokens;

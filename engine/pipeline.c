@@ -7,7 +7,7 @@
 #include "engine/ferry.h"
 #include "engine/flights.h"
 #include "engine/interpreter.h"
-#include "engine/reduction.h"
+#include "engine/reducer.h"
 #include "engine/shards.h"
 #include "engine/trace.h"
 #include "engine/vote.h"
@@ -93,7 +93,37 @@ void pipeline_set_supervised(struct pipeline *p, uint64_t supervised)
 
 /* ---- schedules ---- */
 
-static void find_tie(struct pipeline *p)
+/*
+ * What the tie's ends exchange for this replica: both cut a tied parameter
+ * alike, so that the plan of the first one's stage tells.
+ */
+static int cut_tie(struct pipeline *p, unsigned target)
+{
+	unsigned stage = p->tie.first_stage;
+	struct reduction_config config = {
+		.model = p->model,
+		.partition = p->partition,
+		.stages = &stage,
+		.stage_count = 1,
+		.replicas = p->grid.replicas,
+	};
+	unsigned replica = p->place.replica;
+	struct reduction *reduction;
+	int rc = reduction_create(&config, &reduction);
+
+	if (rc)
+		return rc;
+	p->tie_pieces = reduction_tie_count(reduction, replica, target);
+	p->tie_runs = calloc(MAX(p->tie_pieces, 1), sizeof(*p->tie_runs));
+	if (p->tie_runs)
+		reduction_tie_pieces(reduction, replica, target, p->tie_runs);
+	else
+		rc = fail(-ENOMEM, "no memory for the pipeline");
+	reduction_destroy(reduction);
+	return rc;
+}
+
+static int find_tie(struct pipeline *p)
 {
 	unsigned count;
 	const struct parameter *all = model_parameters(p->model, &count);
@@ -111,10 +141,9 @@ static void find_tie(struct pipeline *p)
 				p->partition, all[i].layer),
 		};
 		p->tie_count = 1;
-		p->tie_pieces = (unsigned)((all[i].count * sizeof(float) +
-					    PIPELINE_TIE_PIECE_BYTES - 1) /
-					   PIPELINE_TIE_PIECE_BYTES);
+		return cut_tie(p, target->id);
 	}
+	return 0;
 }
 
 /*
@@ -223,10 +252,11 @@ static int open_schedules(struct pipeline *p)
 {
 	bool train = job_kind_trains(p->job->kind);
 	struct schedule *schedule;
-	int rc;
+	int rc = find_tie(p);
 
+	if (rc)
+		return rc;
 	p->ahead = AHEAD_MINIMUM;
-	find_tie(p);
 	rc = open_schedule(p, train ? p->job->schedule : "forward",
 			   train ? p->job->schedule_text : NULL, &schedule);
 	if (rc)
@@ -273,8 +303,8 @@ static void destroy_reductions(struct pipeline *p)
 
 /* ---- routes and links ---- */
 
-static void route_config(const struct pipeline *p, bool train,
-			 struct route_config *out)
+void pipeline_route_config(const struct pipeline *p, bool train,
+			   struct route_config *out)
 {
 	*out = (struct route_config){
 		.schedule = train ? p->train_schedule : p->forward_schedule,
@@ -312,13 +342,13 @@ static int create_routes(struct pipeline *p)
 	/* In generation the batch also says when to stop. */
 	for (unsigned r = 0; r < p->grid.positions; r++)
 		p->needs_batch[r] |= p->job->kind == JOB_GENERATE;
-	route_config(p, false, &config);
+	pipeline_route_config(p, false, &config);
 	rc = ahead_find(&config, p->ahead, &p->ahead);
 	if (!rc)
 		rc = route_create(&config, &p->forward_route);
 	if (rc || !p->train_schedule)
 		return rc;
-	route_config(p, true, &config);
+	pipeline_route_config(p, true, &config);
 	rc = ahead_find(&config, p->ahead, &p->ahead);
 	return rc ? rc : route_create(&config, &p->train_route);
 }
@@ -374,10 +404,10 @@ static int connect_links(struct pipeline *p)
 		fail(rc, "no memory for %u peers", size);
 		goto out;
 	}
-	route_config(p, false, &config);
+	pipeline_route_config(p, false, &config);
 	route_mark_peers(&config, marked);
 	if (p->train_schedule) {
-		route_config(p, true, &config);
+		pipeline_route_config(p, true, &config);
 		route_mark_peers(&config, marked);
 	}
 	mark_group(p, marked);
@@ -410,6 +440,8 @@ static int create_store(struct pipeline *p)
 	if (p->train_schedule) {
 		config.levels = accumulation_levels(&p->accumulation);
 		config.moments = optimizer_moments(&p->job->optimizer);
+		config.reduction = pipeline_reduction(p);
+		config.replica = p->place.replica;
 	}
 	rc = store_create(&config, &p->store);
 	free(holds);
@@ -499,7 +531,7 @@ static size_t tie_staging_bytes(const struct pipeline *p)
 
 	if (p->tie_count == 0 || first == second || !shares)
 		return 0;
-	return p->ahead * PIPELINE_TIE_PIECE_BYTES;
+	return p->ahead * REDUCTION_TIE_PIECE_BYTES;
 }
 
 /* The root has one for all it serves, and each of those has one. */
@@ -554,6 +586,9 @@ static int cut_region(struct pipeline *p, struct cutter *cutter)
 	if (!p->train_schedule || rc)
 		return rc;
 	p->tie_staging = cut(cutter, tie_staging_bytes(p));
+	p->reducer_memory =
+		cut(cutter, reducer_region_bytes(pipeline_reduction(p),
+						 p->place.replica, p->ahead));
 	{
 		void *votes = cut(cutter, vote_region_bytes(p));
 
@@ -613,23 +648,72 @@ static int create_collective(struct pipeline *p)
 	return collective_create(&config, &p->collective);
 }
 
-/* A tied gradient leaves from the accumulator itself. */
-static int register_tied(struct pipeline *p)
+static int register_arena(struct pipeline *p, const struct arena *arena,
+			  size_t bytes)
 {
-	for (unsigned i = 0; p->train_schedule && i < p->store->count; i++) {
-		const struct store_row *row = &p->store->rows[i];
-		int rc;
+	int rc = 0;
 
-		if (!row->elsewhere || !row->parameter->trainable)
-			continue;
-		rc = transport_register(p->world->endpoint,
-					row->accumulators[0],
-					row->parameter->count * sizeof(float));
-		if (rc)
-			return rc;
-		p->registered = row->accumulators[0];
-	}
-	return 0;
+	if (bytes)
+		rc = transport_register(p->world->endpoint, arena->base, bytes);
+	if (!rc && bytes)
+		p->registered[p->registered_count++] = arena->base;
+	return rc;
+}
+
+/*
+ * Gradients leave from the accumulators themselves, and weights from where they
+ * are: those that other replicas, or the other end of a tie, have a part in.
+ */
+static int register_sums(struct pipeline *p)
+{
+	struct store *store = p->store;
+	bool shares = p->grid.replicas > 1;
+	int rc = 0;
+
+	if (!p->train_schedule)
+		return 0;
+	for (unsigned i = 0; i < store->count; i++)
+		shares |= store->rows[i].elsewhere &&
+			  store->rows[i].parameter->trainable;
+	if (shares)
+		rc = register_arena(p, &store->gradient_arena,
+				    store->level_bytes);
+	if (!rc && shares)
+		rc = register_arena(p, &store->sum_arena,
+				    store->sum_arena.used_bytes);
+	if (!rc && p->grid.replicas > 1 && p->job->shard_optimizer)
+		rc = register_arena(p, &store->weight_arena,
+				    store->weight_arena.used_bytes);
+	return rc;
+}
+
+static int create_reducer(struct pipeline *p)
+{
+	struct reducer_config config = {
+		.plan = pipeline_reduction(p),
+		.replica = p->place.replica,
+		.store = p->store,
+		.route = p->train_route,
+		.exchange = p->exchange,
+		.threads = p->world->team,
+		.ahead = p->ahead,
+		.memory = p->reducer_memory,
+	};
+	unsigned *ranks;
+	int rc;
+
+	if (!p->train_schedule)
+		return 0;
+	ranks = calloc(p->grid.replicas, sizeof(*ranks));
+	if (!ranks)
+		return fail(-ENOMEM, "no memory for the pipeline");
+	for (unsigned d = 0; d < p->grid.replicas; d++)
+		ranks[d] = grid_rank(&p->grid, d, p->place.position,
+				     p->place.slice);
+	config.ranks = ranks;
+	rc = reducer_create(&config, &p->reducer);
+	free(ranks);
+	return rc;
 }
 
 /* ---- the messages' sizes and fixed places ---- */
@@ -649,35 +733,37 @@ static double *result_of(const struct pipeline *p, unsigned rank)
 	       (size_t)grid_place(&p->grid, rank).replica * p->share;
 }
 
+size_t pipeline_edge_bytes(const struct pipeline *p,
+			   const struct message *message)
+{
+	const unsigned *first = p->partition->first;
+	unsigned stage = message->stage;
+
+	if (message->kind == MESSAGE_FORWARD)
+		return edge_bytes(&model_layer(p->model, first[stage])->input,
+				  p->pass.batch, p->pass.time);
+	return edge_gradient_bytes(
+		&model_layer(p->model, first[stage + 1u] - 1)->output,
+		p->pass.batch, p->pass.time);
+}
+
 static void dress_message(const struct pipeline *p, struct message *message)
 {
-	const struct stage_pass *pass = &p->pass;
-	const unsigned *first = p->partition->first;
-	size_t tied;
-
 	switch (message->kind) {
 	case MESSAGE_BATCH:
 		message->bytes = pipeline_batch_bytes(p, p->place.position);
 		message->data = p->batch;
 		break;
 	case MESSAGE_FORWARD:
-		message->bytes = edge_bytes(
-			&model_layer(p->model, first[message->stage])->input,
-			pass->batch, pass->time);
-		break;
 	case MESSAGE_BACKWARD:
-		message->bytes = edge_gradient_bytes(
-			&model_layer(p->model, first[message->stage + 1u] - 1)
-				 ->output,
-			pass->batch, pass->time);
+		message->bytes = pipeline_edge_bytes(p, message);
 		break;
 	case MESSAGE_TIED:
-		tied = p->tied_floats * sizeof(float) -
-		       message->micro_batch * PIPELINE_TIE_PIECE_BYTES;
-		message->bytes = MIN(tied, PIPELINE_TIE_PIECE_BYTES);
+		message->bytes =
+			p->tie_runs[message->micro_batch].count * sizeof(float);
 		message->data =
 			p->tie_staging + (message->micro_batch % p->ahead) *
-						 PIPELINE_TIE_PIECE_BYTES;
+						 REDUCTION_TIE_PIECE_BYTES;
 		break;
 	case MESSAGE_VOTE:
 		message->bytes = vote_bytes(p, message->peer);
@@ -695,8 +781,8 @@ static void dress_message(const struct pipeline *p, struct message *message)
 		message->bytes = sizeof(int32_t);
 		message->data = p->token;
 		break;
-	case MESSAGE_REDUCE:
-	case MESSAGE_SLICE: /* these are in no route */
+	case MESSAGE_REDUCE: /* by reducer_create() */
+	case MESSAGE_SLICE:  /* these are in no route */
 	case MESSAGE_PIECE:
 		break;
 	}
@@ -743,16 +829,6 @@ static int create_trace(struct pipeline *p)
 }
 
 /* ---- life ---- */
-
-static void measure_tied(struct pipeline *p)
-{
-	unsigned count;
-	const struct parameter *all = model_parameters(p->model, &count);
-
-	for (unsigned i = 0; i < count; i++)
-		if (all[i].tied_to != PARAMETER_NOT_TIED)
-			p->tied_floats = all[i].count;
-}
 
 /*
  * The numbers come from a user by way of the control channel: what is
@@ -823,7 +899,6 @@ int pipeline_sketch(struct world *world, const struct job *job,
 	};
 	p->pass.batch = job->micro_batch_size;
 	p->pass.time = job->context;
-	measure_tied(p);
 	rc = check_job(world, job, model);
 	if (!rc)
 		rc = job_check_shares(job);
@@ -852,6 +927,18 @@ void pipeline_stand_at(struct pipeline *p, unsigned rank)
 	p->place = grid_place(&p->grid, rank);
 }
 
+/* As it is at the root's own position. */
+static void tell_of_windows(const struct pipeline *p)
+{
+	const struct reduction *reduction = pipeline_reduction(p);
+
+	if (p->world->rank == ROUTE_ROOT && reduction && reduction->windows)
+		log_info(
+			"gradients: only the own share of the sums is kept (ZeRO-2); the %u stages of a rank take turns with %u window%s of accumulators",
+			reduction->stage_count, reduction->window_count,
+			reduction->window_count == 1 ? "" : "s");
+}
+
 int pipeline_create(struct world *world, const struct job *job,
 		    const struct model *model, struct pipeline **out)
 {
@@ -870,10 +957,12 @@ int pipeline_create(struct world *world, const struct job *job,
 	if (!rc)
 		rc = create_region(p);
 	if (!rc)
-		rc = register_tied(p);
+		rc = register_sums(p);
 	if (!rc)
 		rc = exchange_create(world, p->ahead, place_message, p,
 				     &p->exchange);
+	if (!rc)
+		rc = create_reducer(p);
 	if (!rc && p->grid.slices > 1)
 		rc = create_collective(p);
 	if (!rc && p->ferry_memory)
@@ -887,6 +976,7 @@ int pipeline_create(struct world *world, const struct job *job,
 	pipeline_dress(p, p->forward_route);
 	if (p->train_route)
 		pipeline_dress(p, p->train_route);
+	tell_of_windows(p);
 	*out = p;
 	return 0;
 }
@@ -905,8 +995,8 @@ static void release_memory(struct pipeline *p)
 	if (p->exchange && !exchange_is_idle(p->exchange))
 		(void)!transport_cancel(endpoint, TRANSPORT_ALL_PEERS,
 					NS_PER_SECOND);
-	if (p->registered)
-		transport_deregister(endpoint, p->registered);
+	for (unsigned i = 0; i < p->registered_count; i++)
+		transport_deregister(endpoint, p->registered[i]);
 	if (p->region)
 		transport_release_region(endpoint, p->region);
 }
@@ -918,6 +1008,7 @@ void pipeline_destroy(struct pipeline *p)
 	release_memory(p);
 	ferry_destroy(p->ferry);
 	collective_destroy(p->collective);
+	reducer_destroy(p->reducer);
 	exchange_destroy(p->exchange);
 	reach_fini(&p->reach);
 	trace_destroy(p->trace);
@@ -937,6 +1028,7 @@ void pipeline_destroy(struct pipeline *p)
 	free(p->needs_batch);
 	free(p->needs_tokens);
 	free(p->batch_busy);
+	free(p->tie_runs);
 	free(p);
 }
 

@@ -18,9 +18,6 @@
 #include "engine/stage.h"
 #include "engine/world.h"
 
-/* Bytes of one message when a tied gradient is exchanged. */
-#define PIPELINE_TIE_PIECE_BYTES ((size_t)1 << 20)
-
 /* Two messages of a kind may be on their way out of a stage. */
 #define PIPELINE_OUTGOING 2
 
@@ -58,10 +55,11 @@ struct pipeline {
 	struct schedule *train_schedule;   /* lowered; NULL: not training */
 	struct route *forward_route;
 	struct route *train_route;
-	struct schedule_tie tie; /* embedding and head */
-	unsigned tie_count;      /* 0 or 1 */
-	unsigned tie_pieces;
-	unsigned ahead; /* receives posted ahead a link */
+	struct schedule_tie tie;        /* embedding and head */
+	unsigned tie_count;             /* 0 or 1 */
+	unsigned tie_pieces;            /* of this replica's part of it */
+	struct reduction_run *tie_runs; /* [tie_pieces] */
+	unsigned ahead;                 /* receives posted ahead a link */
 	/* [positions] how the replicas of one sum their gradients: that of this
 	 * rank's, and on the root all; NULL: not training. */
 	struct reduction **reductions;
@@ -85,13 +83,15 @@ struct pipeline {
 	bool *batch_busy;             /* [ranks] */
 	unsigned char *region;        /* messages, all in one piece */
 	unsigned char *tie_staging;
-	float *logits;      /* generation, on the loss rank: [V] */
-	double *result;     /* [M] losses, root; own [share] on the loss rank */
-	double *losses;     /* [M] room for a caller's copy of them */
-	int32_t *token;     /* the one generated last */
-	bool result_busy;   /* either is on its way to the root */
-	size_t tied_floats; /* elements of the tied parameter; 0: none */
-	float *registered;  /* its accumulators, where it has a remote twin */
+	float *logits;    /* generation, on the loss rank: [V] */
+	double *result;   /* [M] losses, root; own [share] on the loss rank */
+	double *losses;   /* [M] room for a caller's copy of them */
+	int32_t *token;   /* the one generated last */
+	bool result_busy; /* either is on its way to the root */
+	void *reducer_memory;
+	struct reducer *reducer; /* NULL: not training */
+	void *registered[3];     /* of the store: gradients, sums, weights */
+	unsigned registered_count;
 	struct vote *vote;
 	struct trace *trace; /* NULL: nothing is recorded */
 
@@ -180,6 +180,11 @@ int pipeline_decode(struct pipeline *pipeline, size_t offset, size_t time,
  * pass under way, and the bytes of a batch as ranks at `position` get it.
  */
 void pipeline_dress(struct pipeline *pipeline, struct route *route);
+void pipeline_route_config(const struct pipeline *pipeline, bool train,
+			   struct route_config *out);
+/* Of an activation or its gradient, on its way to message->stage. */
+size_t pipeline_edge_bytes(const struct pipeline *pipeline,
+			   const struct message *message);
 size_t pipeline_batch_bytes(const struct pipeline *pipeline, unsigned position);
 struct pipeline_batch *pipeline_batch(const struct pipeline *pipeline,
 				      unsigned replica);

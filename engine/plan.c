@@ -2,6 +2,7 @@
 #include "base/log.h"
 #include "engine/costs_grid.h"
 #include "engine/pipeline.h"
+#include "engine/reduction.h"
 #include "model/kernels/optimizer.h"
 
 #include <errno.h>
@@ -24,6 +25,7 @@ struct plan_sketch {
 	const struct model *whole;
 	const struct model *model; /* a slice of it, or the same */
 	struct model *made;        /* either of them, if it is the plan's own */
+	struct job *alone;         /* in brief: of one replica by itself */
 	struct world world; /* of which only rank, size and team mean anything*/
 	struct pipeline *pipeline;
 	bool *holds;   /* [layers] */
@@ -65,18 +67,32 @@ static void store_config(const struct plan_sketch *sketch,
 	};
 }
 
-/* The parameters of the layers held just now. */
-static void measure_store(const struct plan_sketch *sketch,
+/*
+ * Of optimizer state shared by D replicas, what one has at most: buckets of a
+ * stage are cut at blocks (engine/reduction.h).
+ */
+static size_t sharded_bytes(const struct plan *plan,
+			    const struct store_sizes *all)
+{
+	size_t blocks = all->moments / REDUCTION_BUCKET_BYTES + all->rows;
+	size_t uneven = blocks * OPTIMIZER_BLOCK * sizeof(float);
+
+	return MIN(all->moments, all->moments / plan->grid.replicas + uneven);
+}
+
+/* The parameters of the layers held just now; `here`: as the rank has them. */
+static void measure_store(const struct plan *plan, bool here,
 			  struct store_sizes *out)
 {
-	unsigned replicas = sketch->pipeline->grid.replicas;
+	const struct plan_sketch *sketch = plan->sketch;
 	struct store_config config;
 
 	store_config(sketch, &config);
+	if (here && !sketch->alone)
+		config.reduction = pipeline_reduction(sketch->pipeline);
 	store_sizes(&config, out);
-	if (sketch->job->shard_optimizer)
-		out->moments = arena_piece_bytes((out->moments + replicas - 1) /
-						 replicas);
+	if (sketch->job->shard_optimizer && !config.reduction)
+		out->moments = sharded_bytes(plan, out);
 }
 
 static void hold_layers(struct plan_sketch *sketch, unsigned first,
@@ -86,7 +102,7 @@ static void hold_layers(struct plan_sketch *sketch, unsigned first,
 		sketch->holds[i] = held;
 }
 
-/* Parameters of held layers, and the most that the vote works with. */
+/* Parameters of held layers, and what their sums of squares take. */
 static void measure_parameters(const struct plan_sketch *sketch,
 			       uint64_t *parameters, size_t *vote_scratch)
 {
@@ -100,8 +116,7 @@ static void measure_parameters(const struct plan_sketch *sketch,
 
 		if (!sketch->holds[all[i].layer])
 			continue;
-		*vote_scratch = MAX(*vote_scratch,
-				    square_sum_scratch_bytes(all[i].count));
+		*vote_scratch += square_sum_scratch_bytes(all[i].count);
 		if (tied == PARAMETER_NOT_TIED ||
 		    !sketch->holds[all[tied].layer])
 			*parameters += all[i].count;
@@ -127,6 +142,23 @@ static void measure_stage(struct plan *plan, unsigned stage,
 	plan->stage[stage].in_flight = config.activations;
 }
 
+/*
+ * In brief: what a rank has for other replicas, about. The root has their
+ * batches; sums arrive in halves of a bucket and less.
+ */
+static size_t bytes_of_replicas(const struct plan *plan, unsigned rank)
+{
+	const struct pipeline *p = plan->sketch->pipeline;
+	size_t others = plan->grid.replicas - 1, bytes = 0;
+
+	if (others == 0)
+		return 0;
+	if (rank == ROUTE_ROOT)
+		bytes = others * 2 * sizeof(int32_t) * p->share *
+			p->job->micro_batch_size * p->job->context;
+	return bytes + p->ahead * REDUCTION_BUCKET_BYTES;
+}
+
 static void measure_rank(struct plan *plan, unsigned number)
 {
 	struct plan_sketch *sketch = plan->sketch;
@@ -135,19 +167,22 @@ static void measure_rank(struct plan *plan, unsigned number)
 	size_t vote_scratch;
 
 	/* All replicas and slices of a position are alike; the root has more. */
-	sketch->world.rank = grid_rank(&plan->grid, 0, number, 0);
+	sketch->world.rank = grid_rank(&sketch->pipeline->grid, 0, number, 0);
 	pipeline_stand_at(sketch->pipeline, sketch->world.rank);
+	traffic_count(sketch->pipeline, &rank->sent);
 	hold_layers(sketch, 0, model_layer_count(sketch->model), false);
 	for (unsigned s = 0; s < plan->stages; s++)
 		if (plan->stage[s].rank == number)
 			measure_stage(plan, s, rank);
-	measure_store(sketch, &store);
+	measure_store(plan, true, &store);
 	measure_parameters(sketch, &rank->parameters, &vote_scratch);
 	rank->weights = store.weights;
-	rank->gradients = store.gradients;
+	rank->gradients = store.gradients + store.sums;
 	rank->optimizer = store.moments;
 	rank->messages = pipeline_region_bytes(sketch->pipeline);
 	rank->scratch += arena_piece_bytes(vote_scratch);
+	if (sketch->alone)
+		rank->messages += bytes_of_replicas(plan, number);
 	rank->other = other_bytes(plan);
 	rank->total = rank->weights + rank->gradients + rank->optimizer +
 		      rank->activations + rank->messages + rank->scratch +
@@ -196,8 +231,26 @@ static int cut_model(struct plan_sketch *sketch, const struct model *given,
 	return 0;
 }
 
+/* One replica's share of the job, as a job by itself. */
+static int single_out(struct plan_sketch *sketch)
+{
+	const struct job *job = sketch->job;
+	struct job *alone = malloc(sizeof(*alone));
+
+	if (!alone)
+		return fail(-ENOMEM, "no memory for a plan");
+	*alone = *job;
+	alone->replicas = 1;
+	alone->micro_batches = job_share(job);
+	alone->gradient_groups =
+		MAX(job->gradient_groups, 1) / MAX(job->replicas, 1);
+	alone->shard_optimizer = false;
+	sketch->alone = alone;
+	return 0;
+}
+
 static int create_sketch(struct plan *plan, const struct job *job,
-			 const struct model *model)
+			 const struct model *model, bool brief)
 {
 	struct plan_sketch *sketch = calloc(1, sizeof(*sketch));
 	int rc;
@@ -206,21 +259,23 @@ static int create_sketch(struct plan *plan, const struct job *job,
 		return fail(-ENOMEM, "no memory for a plan");
 	plan->sketch = sketch;
 	sketch->job = job;
-	sketch->world.size = grid_size(&plan->grid);
 	rc = cut_model(sketch, model, plan->grid.slices);
+	if (!rc)
+		rc = brief ? single_out(sketch) : 0;
 	if (rc)
 		return rc;
+	sketch->world.size = job_ranks(brief ? sketch->alone : job);
 	sketch->holds = calloc(model_layer_count(model), sizeof(bool));
 	if (!sketch->holds)
 		return fail(-ENOMEM, "no memory for a plan");
 	rc = threads_create(plan->threads, NULL, &sketch->world.team);
 	return rc ? rc
-		  : pipeline_sketch(&sketch->world, job, sketch->model,
-				    &sketch->pipeline);
+		  : pipeline_sketch(&sketch->world, brief ? sketch->alone : job,
+				    sketch->model, &sketch->pipeline);
 }
 
-int plan_create(const struct job *job, const struct model *model,
-		unsigned threads, struct plan **out)
+static int create_plan(const struct job *job, const struct model *model,
+		       unsigned threads, bool brief, struct plan **out)
 {
 	struct plan *plan = calloc(1, sizeof(*plan));
 	int rc = -ENOMEM;
@@ -234,7 +289,7 @@ int plan_create(const struct job *job, const struct model *model,
 	plan->rank = calloc(plan->ranks, sizeof(*plan->rank));
 	plan->stage = calloc(plan->stages, sizeof(*plan->stage));
 	if (plan->rank && plan->stage)
-		rc = create_sketch(plan, job, model);
+		rc = create_sketch(plan, job, model, brief);
 	else
 		fail(rc, "no memory for a plan of %u ranks", plan->ranks);
 	if (rc) {
@@ -244,6 +299,18 @@ int plan_create(const struct job *job, const struct model *model,
 	measure_all(plan);
 	*out = plan;
 	return 0;
+}
+
+int plan_create(const struct job *job, const struct model *model,
+		unsigned threads, struct plan **out)
+{
+	return create_plan(job, model, threads, false, out);
+}
+
+int plan_create_brief(const struct job *job, const struct model *model,
+		      unsigned threads, struct plan **out)
+{
+	return create_plan(job, model, threads, true, out);
 }
 
 void plan_destroy(struct plan *plan)
@@ -256,6 +323,7 @@ void plan_destroy(struct plan *plan)
 		pipeline_destroy(sketch->pipeline);
 		threads_destroy(sketch->world.team);
 		model_destroy(sketch->made);
+		free(sketch->alone);
 		free(sketch->holds);
 		free(sketch->fixed);
 		free(sketch->memo);
@@ -289,7 +357,10 @@ static size_t region_of_stage(const struct plan *plan, unsigned stage,
 	return bytes;
 }
 
-/* Of its parameters: the sums for the vote, and what they are made with. */
+/*
+ * Of its parameters: the sums for the vote, what they are made with, and the same
+ * as it comes from replicas.
+ */
 static size_t vote_of_stage(const struct plan_sketch *sketch, unsigned first,
 			    unsigned end)
 {
@@ -301,9 +372,9 @@ static size_t vote_of_stage(const struct plan_sketch *sketch, unsigned first,
 		if (all[i].layer < first || all[i].layer >= end)
 			continue;
 		squares += sizeof(double);
-		scratch = MAX(scratch, square_sum_scratch_bytes(all[i].count));
+		scratch += square_sum_scratch_bytes(all[i].count);
 	}
-	return arena_piece_bytes(squares) + arena_piece_bytes(scratch);
+	return arena_piece_bytes(squares) + 2 * arena_piece_bytes(scratch);
 }
 
 static double bytes_of_stage(struct plan *plan, unsigned stage, unsigned first,
@@ -320,7 +391,7 @@ static double bytes_of_stage(struct plan *plan, unsigned stage, unsigned first,
 	stage_sizes(&config, &sizes);
 	hold_layers(sketch, 0, model_layer_count(sketch->model), false);
 	hold_layers(sketch, first, end, true);
-	measure_store(sketch, &store);
+	measure_store(plan, false, &store);
 	return (double)(store.weights + store.gradients + store.moments +
 			sizes.private_bytes +
 			region_of_stage(plan, stage, &sizes) +
@@ -348,19 +419,53 @@ double plan_stage_bytes(void *argument, unsigned stage, unsigned first,
 
 /*
  * What the vote may take on a rank beside what plan_stage_bytes() counts: the
- * rounding of its own ballot, and on the root of all ballots, whose sum no split
- * changes.
+ * rounding of its own ballot, and of the replicas' squares; and on the root of
+ * all ballots, whose sum no split changes.
  */
 static double vote_slack(const struct plan *plan, unsigned rank)
 {
+	size_t own = (plan->grid.replicas + 3) * (size_t)CACHE_LINE_BYTES;
 	unsigned parameters;
 
 	if (rank != ROUTE_ROOT)
-		return 2 * CACHE_LINE_BYTES;
+		return (double)own;
 	(void)model_parameters(plan->sketch->model, &parameters);
-	return (double)plan->grid.replicas *
-	       (double)(parameters * sizeof(double) +
-			(plan->ranks + 1) * (size_t)CACHE_LINE_BYTES);
+	return (double)(own + parameters * sizeof(double) +
+			(grid_size(&plan->grid) + 1) *
+				(size_t)CACHE_LINE_BYTES);
+}
+
+/* Sums on their way in: halves, quarters ... of buckets, which a split cuts. */
+static double sums_slack(const struct plan *plan)
+{
+	if (plan->grid.replicas == 1)
+		return 0;
+	return (double)(plan->sketch->pipeline->ahead * REDUCTION_BUCKET_BYTES);
+}
+
+/*
+ * How much of a stage's bytes the rank does not have now: a share of a divided
+ * optimizer state that is larger than need be.
+ */
+static double unused_moments(struct plan *plan, unsigned rank)
+{
+	struct plan_sketch *sketch = plan->sketch;
+	double bytes = 0;
+
+	if (!sketch->job->shard_optimizer)
+		return 0;
+	for (unsigned s = 0; s < plan->stages; s++) {
+		struct store_sizes store;
+
+		if (plan->stage[s].rank != rank)
+			continue;
+		hold_layers(sketch, 0, model_layer_count(sketch->model), false);
+		hold_layers(sketch, plan->stage[s].first_layer,
+			    plan->stage[s].end_layer, true);
+		measure_store(plan, false, &store);
+		bytes += (double)store.moments;
+	}
+	return bytes - (double)plan->rank[rank].optimizer;
 }
 
 const double *plan_fixed_bytes(struct plan *plan)
@@ -373,7 +478,8 @@ const double *plan_fixed_bytes(struct plan *plan)
 	if (!fixed)
 		return NULL;
 	for (unsigned r = 0; r < plan->ranks; r++)
-		fixed[r] = (double)plan->rank[r].total + vote_slack(plan, r);
+		fixed[r] = (double)plan->rank[r].total + vote_slack(plan, r) +
+			   sums_slack(plan) + unused_moments(plan, r);
 	for (unsigned s = 0; s < plan->stages; s++)
 		fixed[plan->stage[s].rank] -=
 			plan_stage_bytes(plan, s, plan->stage[s].first_layer,
@@ -437,7 +543,7 @@ static void complete_costs(const struct plan *plan,
 	if (costs->vote == 0)
 		costs->vote =
 			part * rates->square +
-			(plan->sketch->world.size > 1 ? 2 * costs->latency : 0);
+			(grid_size(&plan->grid) > 1 ? 2 * costs->latency : 0);
 	if (costs->step == 0)
 		costs->step =
 			rates->update *
@@ -583,43 +689,7 @@ static void read_stages(struct plan *plan, const struct schedule_costs *costs)
 	}
 }
 
-/* Bytes for sums within the tensor group, by the stages of a rank. */
-static double sent_to_slices(const struct plan *plan, unsigned rank)
-{
-	const struct job *job = plan->sketch->job;
-	double bytes = 0;
-
-	for (unsigned s = 0; s < plan->stages; s++)
-		for (unsigned i = plan->stage[s].first_layer;
-		     plan->stage[s].rank == rank &&
-		     i < plan->stage[s].end_layer;
-		     i++) {
-			struct costs_tensor sums;
-
-			costs_tensor_of_layer(
-				plan->sketch->model, i, plan->grid.slices,
-				job->micro_batch_size, job->context,
-				job->recompute, &sums);
-			bytes += sums.forward_bytes + sums.input_bytes;
-		}
-	return bytes * job_share(job);
-}
-
-/* The tie's two ends send each other what their replica has the sum of. */
-static double sent_to_tie(const struct plan *plan, const struct costs *costs,
-			  unsigned rank)
-{
-	const struct pipeline *p = plan->sketch->pipeline;
-	unsigned first = plan->stage[p->tie.first_stage].rank;
-	unsigned second = plan->stage[p->tie.second_stage].rank;
-
-	if (p->tie_count == 0 || first == second ||
-	    (rank != first && rank != second))
-		return 0;
-	return costs->tied_bytes / plan->grid.replicas;
-}
-
-static void read_ranks(struct plan *plan, const struct costs *costs,
+static void read_ranks(struct plan *plan,
 		       const struct schedule_simulation *simulation)
 {
 	for (unsigned r = 0; r < plan->ranks; r++) {
@@ -627,10 +697,6 @@ static void read_ranks(struct plan *plan, const struct costs *costs,
 
 		rank->busy = simulation->busy[r];
 		rank->summing = simulation->reducing[r];
-		rank->sent_stages =
-			simulation->bytes_sent[r] + sent_to_tie(plan, costs, r);
-		rank->sent_replicas = simulation->bytes_reduced[r];
-		rank->sent_slices = sent_to_slices(plan, r);
 		if (rank->busy > plan->rank[plan->slowest_rank].busy)
 			plan->slowest_rank = r;
 		if (rank->summing > plan->rank[plan->summing_rank].summing)
@@ -684,7 +750,7 @@ int plan_predict(struct plan *plan, const struct costs *given,
 	rc = predict(plan, &costs, 0, &prediction);
 	if (!rc) {
 		read_stages(plan, &prediction.stages);
-		read_ranks(plan, &costs, &prediction.simulation);
+		read_ranks(plan, &prediction.simulation);
 		conclude(plan, &costs, &prediction.simulation, copies);
 		prediction_fini(&prediction);
 	}

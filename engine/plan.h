@@ -14,6 +14,7 @@
 #include "engine/grid.h"
 #include "engine/job.h"
 #include "engine/partition.h"
+#include "engine/traffic.h"
 
 /*
  * What one rank holds; bytes, all of them touched within a step. One stands for
@@ -32,16 +33,13 @@ struct plan_rank {
 	size_t scratch;
 	size_t other; /* program, threads, tables */
 	size_t total;
+	struct traffic sent; /* in a step */
 
 	/* After plan_predict(): of one step, in the costs' unit. */
 	double busy;
 	double idle;
 	/* Sums over replicas: what they take of its network. */
 	double summing;
-	/* Bytes it sends in a step, for each purpose. */
-	double sent_stages;   /* activations and their gradients, and the tie */
-	double sent_replicas; /* sums of gradients, weights of a sharded step */
-	double sent_slices;   /* within its tensor group */
 };
 
 struct plan_stage {
@@ -84,6 +82,12 @@ struct plan {
  */
 int plan_create(const struct job *job, const struct model *model,
 		unsigned threads, struct plan **out) MUST_CHECK;
+/*
+ * The same in far less time where there are many replicas: what a rank has for
+ * the others is estimated, all else is exact. For a search.
+ */
+int plan_create_brief(const struct job *job, const struct model *model,
+		      unsigned threads, struct plan **out) MUST_CHECK;
 void plan_destroy(struct plan *plan); /* NULL is legal */
 
 /*

@@ -358,6 +358,166 @@ int reduction_create(const struct reduction_config *config,
 	return rc;
 }
 
+/* ---- windows ---- */
+
+unsigned reduction_stage_place(const struct reduction *reduction,
+			       unsigned stage)
+{
+	unsigned place = 0;
+
+	while (reduction->stages[place] != stage)
+		place++;
+	return place;
+}
+
+size_t reduction_stage_floats(const struct reduction *reduction, unsigned stage)
+{
+	size_t floats = 0;
+
+	for (unsigned i = 0; i < reduction->bucket_count; i++)
+		if (reduction->buckets[i].stage == stage)
+			floats += reduction->buckets[i].floats;
+	return floats;
+}
+
+int reduction_share(struct reduction *reduction, const unsigned *windows)
+{
+	unsigned stages = reduction->stage_count;
+
+	reduction->windows = calloc(MAX(stages, 1), sizeof(unsigned));
+	reduction->window_floats = calloc(MAX(stages, 1), sizeof(size_t));
+	if (!reduction->windows || !reduction->window_floats)
+		return fail(-ENOMEM, "no memory for the reduction's plan");
+	for (unsigned i = 0; i < stages; i++) {
+		size_t *floats = &reduction->window_floats[windows[i]];
+
+		reduction->windows[i] = windows[i];
+		*floats =
+			MAX(*floats, reduction_stage_floats(
+					     reduction, reduction->stages[i]));
+		reduction->window_count =
+			MAX(reduction->window_count, windows[i] + 1);
+	}
+	return 0;
+}
+
+/* When a stage uses its accumulators: actions [begin, end] of the row. */
+struct interval {
+	size_t begin, end;
+};
+
+static bool adds_in_forward(const struct reduction *reduction, unsigned stage)
+{
+	unsigned count;
+	const struct parameter *all =
+		model_parameters(reduction->model, &count);
+
+	for (unsigned i = 0; i < count; i++) {
+		const struct reduction_parameter *here =
+			&reduction->parameters[i];
+
+		if (here->held && all[i].accumulates_in_forward &&
+		    reduction->buckets[here->first_bucket].stage == stage)
+			return true;
+	}
+	return false;
+}
+
+static struct interval find_interval(const struct reduction *reduction,
+				     const struct schedule_row *row,
+				     unsigned stage)
+{
+	bool forward = adds_in_forward(reduction, stage);
+	struct interval interval = {.begin = row->count};
+
+	for (size_t i = 0; i < row->count; i++) {
+		const struct action *action = &row->actions[i];
+
+		if (action->stage != stage)
+			continue;
+		if (action->op == ACTION_BACKWARD ||
+		    action->op == ACTION_BACKWARD_WEIGHT ||
+		    (forward && action->op == ACTION_FORWARD))
+			interval.begin = MIN(interval.begin, i);
+		if (action->op == ACTION_REDUCE_GRAD)
+			interval.end = i;
+	}
+	return interval;
+}
+
+/* Has a stage before this one in the order not ended when it begins? */
+static bool is_taken(const struct interval *intervals, const unsigned *windows,
+		     unsigned place, unsigned window)
+{
+	for (unsigned i = 0; i < place; i++)
+		if (windows[i] == window &&
+		    intervals[i].end > intervals[place].begin)
+			return true;
+	return false;
+}
+
+/* Stages in the order in which they end: each takes the first window free. */
+static void assign_windows(const struct reduction *reduction,
+			   const struct schedule_row *row,
+			   struct interval *intervals, unsigned *windows)
+{
+	for (unsigned i = 0; i < reduction->stage_count; i++) {
+		intervals[i] =
+			find_interval(reduction, row, reduction->stages[i]);
+		windows[i] = 0;
+		while (is_taken(intervals, windows, i, windows[i]))
+			windows[i]++;
+	}
+}
+
+static void unshare(struct reduction *reduction)
+{
+	free(reduction->windows);
+	free(reduction->window_floats);
+	reduction->windows = NULL;
+	reduction->window_floats = NULL;
+	reduction->window_count = 0;
+}
+
+/* Beside the windows a replica keeps its own sums. */
+static bool saves(const struct reduction *reduction)
+{
+	size_t all = 0, shared = 0;
+
+	for (unsigned i = 0; i < reduction->bucket_count; i++)
+		all += reduction->buckets[i].floats;
+	for (unsigned i = 0; i < reduction->window_count; i++)
+		shared += reduction->window_floats[i];
+	return shared + all / reduction->replicas < all;
+}
+
+static int find_windows(struct reduction *reduction,
+			const struct schedule_row *row)
+{
+	unsigned stages = reduction->stage_count;
+	struct interval *intervals;
+	unsigned *windows;
+	int rc = -ENOMEM;
+
+	if (!reduction->sharded || reduction->replicas == 1 || stages < 2)
+		return 0;
+	intervals = calloc(stages, sizeof(*intervals));
+	windows = calloc(stages, sizeof(*windows));
+	if (intervals && windows) {
+		assign_windows(reduction, row, intervals, windows);
+		rc = reduction_share(reduction, windows);
+	} else {
+		fail(rc, "no memory for the reduction's plan");
+	}
+	if (!rc && !saves(reduction))
+		unshare(reduction);
+	free(intervals);
+	free(windows);
+	return rc;
+}
+
+/* ---- of a schedule ---- */
+
 int reduction_create_at(const struct model *model,
 			const struct partition *partition,
 			const struct schedule *schedule, unsigned position,
@@ -371,6 +531,7 @@ int reduction_create_at(const struct model *model,
 		.sharded = sharded,
 	};
 	unsigned *stages = calloc(MAX(schedule->stages, 1), sizeof(*stages));
+	struct reduction *reduction;
 	int rc;
 
 	if (!stages)
@@ -380,8 +541,15 @@ int reduction_create_at(const struct model *model,
 		    config.stage_count < schedule->stages)
 			stages[config.stage_count++] = row->actions[i].stage;
 	config.stages = stages;
-	rc = reduction_create(&config, out);
+	rc = reduction_create(&config, &reduction);
 	free(stages);
+	if (rc)
+		return rc;
+	rc = find_windows(reduction, row);
+	if (rc)
+		reduction_destroy(reduction);
+	else
+		*out = reduction;
 	return rc;
 }
 
@@ -393,6 +561,7 @@ void reduction_destroy(struct reduction *reduction)
 	free(reduction->pieces);
 	free(reduction->cuts);
 	free(reduction->stages);
+	unshare(reduction);
 	free(reduction->parameters);
 	free(reduction);
 }
@@ -536,7 +705,7 @@ void reduction_walk(const struct reduction *reduction,
 
 /* ---- messages ---- */
 
-static struct message message_of(enum reduction_phase phase, unsigned round,
+struct message reduction_message(enum reduction_phase phase, unsigned round,
 				 unsigned bucket, size_t bytes)
 {
 	return (struct message){
@@ -582,8 +751,8 @@ static void emit_round(void *argument, unsigned bucket, unsigned round)
 			reduction_span(reduction, bucket, transfer.send_first,
 				       transfer.send_end);
 		struct message message =
-			message_of(emitter->phase, round, bucket,
-				   span.count * sizeof(float));
+			reduction_message(emitter->phase, round, bucket,
+					  span.count * sizeof(float));
 
 		if (span.count)
 			emitter->emit(emitter->argument, transfer.peer,
@@ -604,8 +773,8 @@ void reduction_emit(const struct reduction *reduction, unsigned from,
 	}
 	squares = from ? reduction_squares(reduction, from) : 0;
 	if (squares) {
-		struct message message =
-			message_of(phase, 0, 0, squares * sizeof(double));
+		struct message message = reduction_message(
+			phase, 0, 0, squares * sizeof(double));
 
 		emit(argument, 0, &message);
 	}
@@ -764,6 +933,16 @@ int reduction_tied(const struct reduction *reduction)
 
 /* ---- squares ---- */
 
+struct reduction_run reduction_own_part(const struct reduction *reduction,
+					unsigned replica, unsigned bucket,
+					unsigned piece)
+{
+	return own_part(
+		reduction, replica, bucket,
+		&reduction->pieces[reduction->buckets[bucket].first_piece +
+				   piece]);
+}
+
 size_t reduction_squares(const struct reduction *reduction, unsigned replica)
 {
 	size_t squares = 0;
@@ -774,10 +953,7 @@ size_t reduction_squares(const struct reduction *reduction, unsigned replica)
 		for (unsigned i = 0; bucket->counts && i < bucket->piece_count;
 		     i++)
 			squares += blocks_in(
-				own_part(
-					reduction, replica, b,
-					&reduction->pieces[bucket->first_piece +
-							   i])
+				reduction_own_part(reduction, replica, b, i)
 					.count);
 	}
 	return squares;

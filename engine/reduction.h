@@ -22,6 +22,13 @@
  *     the aligned tree of the gradient groups: ((0+1)+(2+3)), to the bit.
  *   Another D: each chunk goes to its owner, which adds in replica order.
  *
+ * Windows. Sharded, a replica needs the sums of its own chunks alone, and where
+ * no two stages of a position add to their gradients at the same time, they
+ * take turns with one window of accumulators (ZeRO-2; Rajbhandari et al. 2020):
+ * a bucket that has been scattered is moved to the sums that are kept, and its
+ * memory is zero again. Stages share windows where their actions from the first
+ * that adds to REDUCE_GRAD do not overlap, and where that saves memory.
+ *
  * Either way a replica sends 2 (D - 1) / D of the gradient, on average. The
  * rounds of a stage's buckets form a pipeline, in one order that all replicas
  * share, so that both ends of a link know its messages beforehand.
@@ -91,6 +98,9 @@ struct reduction {
 	size_t *cuts;
 	unsigned *stages; /* [stage_count], in order of reduction */
 	unsigned stage_count;
+	unsigned *windows; /* [stage_count]; NULL: each has its own memory */
+	size_t *window_floats; /* [window_count] of the largest stage */
+	unsigned window_count;
 	struct reduction_parameter *parameters; /* [all of the model] */
 };
 
@@ -114,6 +124,20 @@ int reduction_create_at(const struct model *model,
 			unsigned replicas, bool sharded,
 			struct reduction **out) MUST_CHECK;
 void reduction_destroy(struct reduction *reduction); /* NULL is fine */
+
+/*
+ * Lets stages share windows: windows[i] is that of config.stages[i], which takes
+ * it after those before it in the order. reduction_create_at() does so by
+ * itself, where the row allows it. -ENOMEM, logged.
+ */
+int reduction_share(struct reduction *reduction,
+		    const unsigned *windows) MUST_CHECK;
+
+/* The place of a stage among reduction->stages, and what its rows take. */
+unsigned reduction_stage_place(const struct reduction *reduction,
+			       unsigned stage);
+size_t reduction_stage_floats(const struct reduction *reduction,
+			      unsigned stage);
 
 /*
  * Every message that replica `from` sends in a phase, in order: to which
@@ -175,7 +199,9 @@ struct reduction_span reduction_span(const struct reduction *reduction,
 /* The chunk that is a replica's own in the end. */
 unsigned reduction_chunk(const struct reduction *reduction, unsigned replica);
 
-/* Which round of which phase a message of kind MESSAGE_REDUCE belongs to. */
+/* A message of kind MESSAGE_REDUCE, and which round of which phase one is. */
+struct message reduction_message(enum reduction_phase phase, unsigned round,
+				 unsigned bucket, size_t bytes);
 enum reduction_phase reduction_message_phase(const struct message *message);
 unsigned reduction_message_round(const struct message *message);
 unsigned reduction_message_bucket(const struct message *message);
@@ -208,7 +234,15 @@ void reduction_tie_pieces(const struct reduction *reduction, unsigned replica,
 /* The tied parameter this position holds (the target first), or -1. */
 int reduction_tied(const struct reduction *reduction);
 
-/* Blocks of a replica's own that count in the norm: doubles of a message. */
+/* What of piece `piece` of a bucket is a replica's own; count 0: nothing. */
+struct reduction_run reduction_own_part(const struct reduction *reduction,
+					unsigned replica, unsigned bucket,
+					unsigned piece);
+
+/*
+ * Blocks of a replica's own that count in the norm, and doubles of its
+ * message: by bucket, piece, and block.
+ */
 size_t reduction_squares(const struct reduction *reduction, unsigned replica);
 
 #endif

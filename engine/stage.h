@@ -78,6 +78,11 @@ struct stage_pass {
 	/* Called between layers, to keep messages moving. May be NULL. */
 	void (*breathe)(void *argument);
 	void *argument;
+	/* Called before a layer's first addition to its accumulators in a
+	 * training pass, and after its last W. May be NULL. */
+	void (*await)(void *argument, unsigned layer);
+	void (*ready)(void *argument, unsigned layer);
+	void *reducer;
 };
 
 struct stage;

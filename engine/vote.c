@@ -3,7 +3,7 @@
 #include "base/log.h"
 #include "engine/collective.h"
 #include "engine/pipeline.h"
-#include "model/kernels/optimizer.h"
+#include "engine/reducer.h"
 
 #include <errno.h>
 #include <math.h>
@@ -25,8 +25,6 @@ struct vote {
 	struct verdict *verdict;
 	bool busy;          /* this rank's ballot is on its way */
 	bool *verdict_busy; /* [ranks], root */
-	void *scratch;
-	struct threads *threads;
 };
 
 /* Does this parameter's gradient count in the norm? A tied one once. */
@@ -91,28 +89,18 @@ int vote_create(struct pipeline *pipeline, void *memory, struct vote **out)
 	struct vote *vote = calloc(1, sizeof(*vote));
 	unsigned char *at = memory;
 	unsigned me = pipeline->world->rank;
-	size_t scratch = 0;
 
 	if (!vote)
 		return fail(-ENOMEM, "no memory for the vote");
-	vote->threads = pipeline->world->team;
 	vote->ballots = calloc(pipeline->world->size, sizeof(*vote->ballots));
 	vote->losses = calloc(pipeline->grid.replicas, sizeof(double));
 	vote->verdict_busy =
 		calloc(pipeline->world->size, sizeof(*vote->verdict_busy));
-	for (unsigned i = 0; i < pipeline->store->count; i++)
-		scratch =
-			MAX(scratch,
-			    square_sum_scratch_bytes(
-				    pipeline->store->rows[i].parameter->count));
-	vote->scratch =
-		aligned_alloc(CACHE_LINE_BYTES, MAX(arena_piece_bytes(scratch),
-						    CACHE_LINE_BYTES));
 	if (pipeline->grid.slices > 1)
 		vote->group =
 			calloc(pipeline->grid.slices, vote_bytes(pipeline, me));
 	if (!vote->ballots || !vote->losses || !vote->verdict_busy ||
-	    !vote->scratch || (pipeline->grid.slices > 1 && !vote->group)) {
+	    (pipeline->grid.slices > 1 && !vote->group)) {
 		vote_destroy(vote);
 		return fail(-ENOMEM, "no memory for the vote");
 	}
@@ -136,14 +124,13 @@ void vote_destroy(struct vote *vote)
 	free(vote->group);
 	free(vote->losses);
 	free(vote->verdict_busy);
-	free(vote->scratch);
 	free(vote);
 }
 
-static void fill_ballot(struct pipeline *pipeline, struct ballot *ballot,
-			double loss)
+static int fill_ballot(struct pipeline *pipeline, struct ballot *ballot,
+		       double loss)
 {
-	const struct store *store = pipeline->store;
+	unsigned me = pipeline->world->rank;
 	double elapsed =
 		clock_seconds(clock_now_ns() - pipeline->pass_begin_ns);
 	double waited = clock_seconds(exchange_waited_ns(pipeline->exchange));
@@ -151,15 +138,9 @@ static void fill_ballot(struct pipeline *pipeline, struct ballot *ballot,
 	ballot->loss = loss;
 	ballot->waiting = elapsed > 0 ? waited / elapsed : 0;
 	ballot->stop = world_stop_requested(pipeline->world);
-	ballot->squares = 0;
-	for (unsigned i = 0; i < store->count; i++) {
-		const struct store_row *row = &store->rows[i];
-
-		if (counts(row->parameter) && pipeline->place.replica == 0)
-			ballot->square[ballot->squares++] = square_sum(
-				pipeline->vote->threads, row->parameter->count,
-				row->accumulators[0], pipeline->vote->scratch);
-	}
+	/* The first replica tells what all have found. */
+	ballot->squares = count_squares(pipeline, me);
+	return reducer_squares(pipeline->reducer, ballot->square);
 }
 
 static const struct ballot *group_ballot(const struct pipeline *pipeline,
@@ -383,8 +364,9 @@ int vote_run(struct pipeline *pipeline, double loss)
 
 	if (rc)
 		return rc;
-	fill_ballot(pipeline, vote->ballots[pipeline->world->rank], loss);
-	rc = confer(pipeline);
+	rc = fill_ballot(pipeline, vote->ballots[pipeline->world->rank], loss);
+	if (!rc)
+		rc = confer(pipeline);
 	if (!rc && pipeline->world->rank == ROUTE_ROOT)
 		rc = vote_as_root(pipeline);
 	else if (!rc && votes(pipeline, pipeline->world->rank))

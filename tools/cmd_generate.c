@@ -51,6 +51,7 @@ static const struct option_spec table[] = {
 	 .maximum = 9007199254740992.0,
 	 .help = "equal seeds give equal text"},
 	JOB_OPTIONS_PIPELINE,
+	JOB_OPTION_TENSOR,
 	HOSTS_OPTIONS,
 	{.name = NULL},
 };
@@ -67,7 +68,7 @@ struct generate {
 	struct job job;
 	struct model *model;
 	struct tokenizer *tokenizer;
-	struct tokenizer_stream stream;
+	struct tokenizer_decoder *decoder;
 };
 
 static int load_tokenizer(struct generate *g, const char *folder)
@@ -121,6 +122,24 @@ static int check_prompt(const struct generate *g)
 	return 0;
 }
 
+/*
+ * What a token reads as may depend on what stands before it (a space or
+ * none), so the decoder sees the prompt too; its text is printed as given.
+ */
+static int begin_text(struct generate *g)
+{
+	const struct job *job = &g->job;
+	struct text_builder prompt;
+	int rc = tokenizer_decoder_create(g->tokenizer, &g->decoder);
+
+	text_builder_init(&prompt);
+	for (unsigned i = 0; i < job->prompt_count && !rc; i++)
+		rc = tokenizer_decoder_push(g->decoder, job->prompt[i],
+					    &prompt);
+	text_builder_fini(&prompt);
+	return rc;
+}
+
 static int fill_job(struct generate *g)
 {
 	const struct options *o = g->options;
@@ -144,6 +163,8 @@ static int fill_job(struct generate *g)
 	job->prompt_count = (unsigned)prompt.count;
 	if (!rc)
 		rc = check_prompt(g);
+	if (!rc)
+		rc = begin_text(g);
 	if (rc)
 		return rc;
 	job->kind = JOB_GENERATE;
@@ -163,7 +184,8 @@ static int fill_job(struct generate *g)
 		MIN(job->config.context, job->prompt_count + job->tokens);
 	model_config_shorten(&job->config, job->context);
 	job_options_pipeline(o, job);
-	return job_options_partition(o, g->model, job);
+	rc = job_options_slices(o, job);
+	return rc ? rc : job_options_partition(o, g->model, job);
 }
 
 static void print_text(struct text_builder *text)
@@ -187,9 +209,8 @@ static void show_token(void *argument, unsigned rank, const json_t *event)
 	if (!token)
 		return;
 	text_builder_init(&text);
-	if (tokenizer_stream_push(g->tokenizer, &g->stream,
-				  (int32_t)json_integer_value(token),
-				  &text) == 0)
+	if (tokenizer_decoder_push(
+		    g->decoder, (int32_t)json_integer_value(token), &text) == 0)
 		print_text(&text);
 	text_builder_fini(&text);
 }
@@ -206,8 +227,8 @@ static int run(struct generate *g)
 	fflush(stdout);
 	rc = job_options_launch(g->options, &g->job, show_token, g, &result);
 	text_builder_init(&rest);
-	tokenizer_stream_finish(&g->stream, &rest);
-	print_text(&rest);
+	if (tokenizer_decoder_finish(g->decoder, &rest) == 0)
+		print_text(&rest);
 	text_builder_fini(&rest);
 	puts("");
 	launch_result_fini(&result);
@@ -238,6 +259,7 @@ int cmd_generate(int argc, char **argv)
 		status = rc ? 1 : 0;
 	}
 	job_fini(&g->job);
+	tokenizer_decoder_destroy(g->decoder);
 	tokenizer_destroy(g->tokenizer);
 	model_destroy(g->model);
 	options_destroy(g->options);

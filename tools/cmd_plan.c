@@ -10,7 +10,7 @@
 #include "tools/auto_schedule.h"
 #include "tools/commands.h"
 #include "tools/job_options.h"
-#include "tools/machine_options.h"
+#include "tools/plan_suggest.h"
 #include "tools/table.h"
 #include "tools/train_options.h"
 
@@ -43,6 +43,7 @@ static const struct option_spec table[] = {
 	TRAIN_OPTION_OPTIMIZER,
 	TRAIN_OPTION_MOMENTUM,
 	MACHINE_OPTIONS,
+	PLAN_SUGGEST_OPTIONS,
 	{.name = "json",
 	 .kind = OPTION_FLAG,
 	 .group = "Output",
@@ -307,8 +308,9 @@ static bool is_alone(const struct planning *p)
 /* What one rank at each position sends in a step. */
 static int write_sent(const struct planning *p, struct text_builder *out)
 {
-	static const char *const heads[] = {"rank", "sends to stages",
-					    "to replicas", "to slices", "MiB"};
+	static const char *const heads[] = {"rank",        "sends to stages",
+					    "to replicas", "to slices",
+					    "control",     "MiB"};
 	struct table t;
 
 	if (table_init(&t, ARRAY_SIZE(heads), p->plan->ranks + 1, out))
@@ -318,12 +320,11 @@ static int write_sent(const struct planning *p, struct text_builder *out)
 		const struct plan_rank *rank = &p->plan->rank[r];
 
 		table_put(&t, 0, "%u", r);
-		table_put_mib(&t, 1, rank->sent_stages);
-		table_put_mib(&t, 2, rank->sent_replicas);
-		table_put_mib(&t, 3, rank->sent_slices);
-		table_put_mib(&t, 4,
-			      rank->sent_stages + rank->sent_replicas +
-				      rank->sent_slices);
+		table_put_mib(&t, 1, (double)rank->sent.stages);
+		table_put_mib(&t, 2, (double)rank->sent.replicas);
+		table_put_mib(&t, 3, (double)rank->sent.slices);
+		table_put_mib(&t, 4, (double)rank->sent.control);
+		table_put_mib(&t, 5, (double)traffic_total(&rank->sent));
 	}
 	table_write(&t);
 	return 0;
@@ -417,19 +418,15 @@ static void write_time(const struct planning *p, struct text_builder *out)
 		plan->step > 0 ? 100 * slowest->idle / plan->step : 0);
 }
 
-/* "1.23 s", "45.6 ms", "789 us"; where costs have no unit, a share of the step. */
-static const char *duration(const struct planning *p, double time, char *buffer,
-			    size_t size)
+/* "1.23 s", "45.6 ms", "789 us". */
+static const char *duration(double seconds, char *buffer, size_t size)
 {
-	if (!p->plan->seconds)
-		snprintf(buffer, size, "%.2f %% of the step",
-			 100 * time / p->plan->step);
-	else if (time >= 1)
-		snprintf(buffer, size, "%.2f s", time);
-	else if (time >= 1e-3)
-		snprintf(buffer, size, "%.1f ms", 1e3 * time);
+	if (seconds >= 1)
+		snprintf(buffer, size, "%.2f s", seconds);
+	else if (seconds >= 1e-3)
+		snprintf(buffer, size, "%.1f ms", 1e3 * seconds);
 	else
-		snprintf(buffer, size, "%.0f us", 1e6 * time);
+		snprintf(buffer, size, "%.0f us", 1e6 * seconds);
 	return buffer;
 }
 
@@ -437,20 +434,22 @@ static void write_sums(const struct planning *p, struct text_builder *out)
 {
 	const struct plan *plan = p->plan;
 	double most = plan->rank[plan->summing_rank].summing;
-	char sum[48], late[48];
+	double late = p->parts.replicas;
+	char sum[32], rest[32];
 
-	if (plan->grid.replicas > 1)
+	if (!plan->seconds)
+		return;
+	if (plan->grid.replicas > 1 && most > 0)
 		text_builder_append(
 			out,
-			"replicas   sums take %s of rank %u's network; the step is %s longer for them: %.0f %% hidden\n",
-			duration(p, most, sum, sizeof(sum)), plan->summing_rank,
-			duration(p, p->parts.replicas, late, sizeof(late)),
-			most > 0 ? 100 * (1 - MIN(p->parts.replicas / most, 1))
-				 : 100);
+			"replicas   their sums keep the network of rank %u busy for %s, of which %.0f %% pass beside the schedule: the step is %s longer for them\n",
+			plan->summing_rank, duration(most, sum, sizeof(sum)),
+			100 * (1 - MIN(late / most, 1)),
+			duration(late, rest, sizeof(rest)));
 	if (plan->grid.slices > 1)
 		text_builder_append(
 			out, "slices     sums within layers take %s a step\n",
-			duration(p, p->parts.tensor, sum, sizeof(sum)));
+			duration(p->parts.tensor, sum, sizeof(sum)));
 }
 
 static void write_memory(const struct planning *p, struct text_builder *out)
@@ -513,7 +512,7 @@ static json_t *rank_json(const struct planning *p, unsigned r)
 		if (p->plan->stage[s].rank == r)
 			json_array_append_new(stages, json_integer(s));
 	return json_pack(
-		"{s:i, s:o, s:i, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:f, s:f, s:f, s:o, s:o, s:o}",
+		"{s:i, s:o, s:i, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:f, s:f, s:f, s:o, s:o, s:o, s:o, s:o}",
 		"rank", (int)r, "stages", stages, "layers", (int)rank->layers,
 		"parameters", (json_int_t)rank->parameters, "weights_bytes",
 		bytes_json(rank->weights), "gradients_bytes",
@@ -525,9 +524,11 @@ static json_t *rank_json(const struct planning *p, unsigned r)
 		bytes_json(rank->other), "total_bytes", bytes_json(rank->total),
 		"busy", rank->busy, "idle", rank->idle, "summing",
 		rank->summing, "sent_stages_bytes",
-		bytes_json((size_t)rank->sent_stages), "sent_replicas_bytes",
-		bytes_json((size_t)rank->sent_replicas), "sent_slices_bytes",
-		bytes_json((size_t)rank->sent_slices));
+		bytes_json(rank->sent.stages), "sent_replicas_bytes",
+		bytes_json(rank->sent.replicas), "sent_slices_bytes",
+		bytes_json(rank->sent.slices), "sent_control_bytes",
+		bytes_json(rank->sent.control), "sent_bytes",
+		bytes_json(traffic_total(&rank->sent)));
 }
 
 static json_t *stage_json(const struct planning *p, unsigned s)
@@ -645,6 +646,7 @@ static int print(const struct planning *p)
 int cmd_plan(int argc, char **argv)
 {
 	struct planning *p = calloc(1, sizeof(*p));
+	bool suggest;
 	int status, rc;
 
 	if (!p)
@@ -654,11 +656,14 @@ int cmd_plan(int argc, char **argv)
 		free(p);
 		return rc < 0 ? 2 : 0;
 	}
+	suggest = options_flag(p->options, "suggest");
 	rc = make_job(p);
 	if (!rc)
-		rc = make_plan(p);
+		rc = suggest ? plan_suggest(p->options, &p->machine, p->model,
+					    &p->job)
+			     : make_plan(p);
 	status = rc == -EINVAL || rc == -ENOENT ? 2 : rc ? 1 : 0;
-	if (!rc)
+	if (!rc && !suggest)
 		status = print(p) ? 1 : 0;
 	auto_schedule_fini(&p->chosen);
 	plan_destroy(p->plan);

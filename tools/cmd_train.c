@@ -46,8 +46,8 @@ static const struct option_spec table[] = {
 	TRAIN_OPTIONS_BALANCE,
 	HOSTS_OPTIONS,
 	TRAIN_OPTIONS_MODEL,
-	TRAIN_OPTIONS_BATCH,
 	TRAIN_OPTIONS_GRID,
+	TRAIN_OPTIONS_BATCH,
 	{.name = "seed",
 	 .kind = OPTION_INTEGER,
 	 .argument = "S",
@@ -175,6 +175,9 @@ static const struct option_spec table[] = {
 	 .minimum = 1,
 	 .maximum = 10000,
 	 .help = "steps to record, from the second one on"},
+	{.name = "tensorboard",
+	 .kind = OPTION_FLAG,
+	 .help = "write RUN/tensorboard, event files for TensorBoard, as training goes"},
 	{.name = NULL},
 };
 
@@ -183,7 +186,7 @@ const struct option_command train_command = {
 	.synopsis = "--data DIR --out RUN [options] | --resume RUN [options]",
 	.summary = "train a model, its layers split over stages",
 	.description =
-		"Trains a new model, or one from a Hugging Face folder, on prepared tokens. The weights that come out depend on the model, the data, the seed and the batch, and on nothing else: not on the stages, the split, the schedule, the transport, the threads, --recompute, or an interruption in between.\n\nRUN holds run.json (the options), metrics.jsonl (one line a step), checkpoints/, and in the end model/, a Hugging Face model folder. Ctrl-C finishes the step, writes a checkpoint and ends.",
+		"Trains a new model, or one from a Hugging Face folder, on prepared tokens. The weights that come out depend on the model, the data, the seed and the batch, and on nothing else: not on the stages, the split, the schedule, the transport, the threads, --recompute, or an interruption in between.\n\nRUN holds run.json (the options), metrics.jsonl (one line a step), history.jsonl (starts, checkpoints, memory), checkpoints/, and in the end model/, a Hugging Face model folder. Ctrl-C finishes the step, writes a checkpoint and ends.",
 	.table = table,
 	.takes_config = true,
 };
@@ -215,6 +218,7 @@ static const char *const resume_may_change[] = {
 	"keep-checkpoints",
 	"trace",
 	"trace-steps",
+	"tensorboard",
 	"costs",
 	"memory-cap",
 	"hosts",
@@ -427,6 +431,7 @@ static int fill_batch(struct train *t)
 	job->eval_every = (uint64_t)options_integer(o, "eval-every");
 	if (options_flag(o, "trace"))
 		job->trace_steps = (unsigned)options_integer(o, "trace-steps");
+	job->tensorboard = options_flag(o, "tensorboard");
 	return train_options_batch(o, job);
 }
 
@@ -597,6 +602,14 @@ static int check_numerics(const struct train *t)
 	return rc;
 }
 
+static bool has_model(const struct job *job)
+{
+	char path[FILES_PATH_BYTES];
+
+	return files_join(path, sizeof(path), job->out, "model") == 0 &&
+	       files_exists(path);
+}
+
 static int apply_resume(struct train *t)
 {
 	struct job *job = &t->job;
@@ -605,7 +618,8 @@ static int apply_resume(struct train *t)
 	if (!t->resume)
 		return 0;
 	job->first_step = t->checkpoint.step;
-	if (job->first_step >= job->steps)
+	if (job->first_step > job->steps ||
+	    (job->first_step == job->steps && has_model(job)))
 		return fail(-EINVAL,
 			    "%s has done its %" PRIu64
 			    " steps; ask for more with --steps N",
@@ -849,15 +863,29 @@ static void conclude(const struct train *t, const struct launch_result *result)
 		return;
 	}
 	log_info(
-		"done: the model is in %s/model, a line a step in %s/metrics.jsonl",
-		t->job.out, t->job.out);
+		"done: the model is in %s/model, a line a step in %s/metrics.jsonl; curves: stagecoach report %s",
+		t->job.out, t->job.out, t->job.out);
+}
+
+/* It was ended between its last checkpoint and the model made of that. */
+static int publish_alone(struct train *t)
+{
+	struct launch_result result = {0};
+	int rc = checkpoint_publish(&t->job, t->job.first_step);
+
+	if (!rc)
+		conclude(t, &result);
+	return rc;
 }
 
 static int run(struct train *t)
 {
 	struct launch_result result;
-	int rc = make_run(t);
+	int rc;
 
+	if (t->resume && t->job.first_step == t->job.steps)
+		return publish_alone(t);
+	rc = make_run(t);
 	if (rc)
 		return rc;
 	introduce(t);

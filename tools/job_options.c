@@ -39,6 +39,42 @@ void job_options_pipeline(const struct options *options, struct job *job)
 						    : REACH_AUTO;
 }
 
+/* Each rank makes its slice of the model: that it can is told here, once. */
+static int check_slices(const struct job *job)
+{
+	struct model_config config = job->config;
+	struct model *model;
+	int rc;
+
+	config.slices = job->slices;
+	rc = model_create(&config, &model);
+	if (!rc)
+		model_destroy(model);
+	return rc;
+}
+
+int job_options_slices(const struct options *options, struct job *job)
+{
+	unsigned size = job->ranks, pipelines;
+	int rc;
+
+	job->slices = (unsigned)options_integer(options, "tensor");
+	pipelines = MAX(job->replicas, 1u) * job->slices;
+	rc = check_slices(job);
+	if (rc)
+		return rc;
+	if (!hosts_options_current())
+		return 0;
+	/* Who started the ranks has decided how many there are in all. */
+	if (size % pipelines)
+		return fail(
+			-EINVAL,
+			"%u ranks were started: they make no %u replicas of %u slices; start a multiple of %u",
+			size, MAX(job->replicas, 1u), job->slices, pipelines);
+	job->ranks = size / pipelines;
+	return 0;
+}
+
 int job_options_partition(const struct options *options,
 			  const struct model *model, struct job *job)
 {

@@ -104,42 +104,11 @@ void train_options_dropout(const struct options *options,
 
 /* ---- the grid, the batch, the optimizer, the schedule ---- */
 
-/* Each rank makes its slice of the model: that it can is told here, once. */
-static int check_slices(const struct job *job)
-{
-	struct model_config config = job->config;
-	struct model *model;
-	int rc;
-
-	config.slices = job->slices;
-	rc = model_create(&config, &model);
-	if (!rc)
-		model_destroy(model);
-	return rc;
-}
-
 int train_options_grid(const struct options *o, struct job *job)
 {
-	unsigned size = job->ranks, pipelines;
-	int rc;
-
 	job->replicas = (unsigned)options_integer(o, "replicas");
-	job->slices = (unsigned)options_integer(o, "tensor");
 	job->shard_optimizer = options_flag(o, "shard-optimizer");
-	pipelines = job->replicas * job->slices;
-	rc = check_slices(job);
-	if (rc)
-		return rc;
-	if (!hosts_options_current())
-		return 0;
-	/* Who started the ranks has decided how many there are in all. */
-	if (size % pipelines)
-		return fail(
-			-EINVAL,
-			"%u ranks were started: they make no %u replicas of %u slices; start a multiple of %u",
-			size, job->replicas, job->slices, pipelines);
-	job->ranks = size / pipelines;
-	return 0;
+	return job_options_slices(o, job);
 }
 
 int train_options_batch(const struct options *o, struct job *job)

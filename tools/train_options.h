@@ -155,14 +155,7 @@
 	{.name = "shard-optimizer",                                            \
 	 .kind = OPTION_FLAG,                                                  \
 	 .help = "each replica keeps and updates 1/D of the optimizer state"}, \
-	{.name = "tensor",                                                     \
-	 .kind = OPTION_INTEGER,                                               \
-	 .argument = "T",                                                      \
-	 .fallback = "1",                                                      \
-	 .minimum = 1,                                                         \
-	 .maximum = 256,                                                       \
-	 .help = "ranks that share each layer (attention heads, inner width, " \
-		 "vocabulary); changes the last bits"}
+	JOB_OPTION_TENSOR
 /* clang-format on */
 
 #define TRAIN_OPTION_OPTIMIZER                                                 \

@@ -109,6 +109,42 @@ else
 	pass "two gradient groups give other bits than four (negative control)"
 fi
 
+# ---- what a rank sends in a step is what was planned, to the byte ----
+
+planned() { # NAME T OPTIONS...: the first slice of each position in replica 0
+	local name=$1 slices=$2 wanted got
+	shift 2
+	# shellcheck disable=SC2086
+	wanted=$("$stagecoach" plan --data "$scratch/data" $model $sizes \
+		--costs operations --json "$@" 2>"$scratch/log" |
+		sed -n 's/.*"sent_bytes": \([0-9]*\).*/\1/p')
+	# shellcheck disable=SC2086
+	"$stagecoach" train --data "$scratch/data" --out "$scratch/run" \
+		--no-pin --threads 1 $model $sizes --costs operations \
+		--steps 2 --eval-samples 0 --trace "$@" >>"$scratch/log" 2>&1
+	got=$(sed -n 's/.*"bytes": \([0-9]*\).*/\1/p' \
+		"$scratch/run/traffic.json" |
+		awk -v step="$slices" 'NR % step == 1 || step == 1' |
+		head -n "$(wc -l <<<"$wanted")")
+	same "$name sends the bytes planned ($(tr '\n' ' ' <<<"$wanted"))" \
+		"$wanted" "$got"
+	rm -rf "$scratch/run"
+}
+sizes="--micro-batches 12 --micro-batch-size 2"
+planned "D x P = 1x2" 1 --stages 2 --split 3,2
+planned "D x P = 2x2" 1 --replicas 2 --stages 2 --split 3,2
+planned "D x P = 2x2, sharded" 1 --replicas 2 --stages 2 --split 3,2 \
+	--shard-optimizer
+planned "D x P = 4x1, sharded" 1 --replicas 4 --shard-optimizer
+planned "D x P = 3x2" 1 --replicas 3 --stages 2 --split 2,3
+planned "D x P = 2x4, chunks" 1 --replicas 2 --stages 2 \
+	--schedule looped-bfs --chunks 2 --split 1,1,2,1 --shard-optimizer
+model="${model/--heads 3/--heads 2}"
+planned "D x P x T = 2x2x2" 2 --replicas 2 --stages 2 --tensor 2 --split 3,2
+planned "D x P x T = 1x2x2, recomputing" 2 --stages 2 --tensor 2 --split 3,2 \
+	--recompute
+model="${model/--heads 2/--heads 3}"
+
 # ---- killed, resumed into another D x P ----
 
 reference --gradient-groups 4
@@ -172,8 +208,6 @@ refuse "G is 4, 8, 16" --replicas 4 --gradient-groups 2
 refuse "nearest that work are 8 and 16" --replicas 2 --gradient-groups 8
 refuse "replicas of 2 or more" --shard-optimizer
 refuse "replicas" --replicas 0
-refuse "fault|links|processes" --replicas 2 --transport inproc \
-	--faults seed=1,corrupt=0.1
 
 # A lost replica ends the run, and is named.
 train "$scratch/run" --replicas 3 --transport tcp --steps 100000 &

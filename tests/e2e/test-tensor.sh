@@ -65,8 +65,8 @@ close() {
 	fi
 }
 
-numbers() { # of a run's lines
-	bits "$1" | tail -n +2 | grep -o '[0-9.e+-]*$'
+numbers() { # the losses of a run
+	grep -o '"\(val_\)\?loss":[^,]*' "$1/metrics.jsonl" | cut -d: -f2
 }
 
 train "$scratch/whole" --transport inproc || bail "the run of whole layers failed"
@@ -125,8 +125,24 @@ for run in whole two; do
 		grep -o 'loss [0-9.]*' | cut -d' ' -f2 >"$scratch/$run.eval"
 done
 close "eval of both models" "$scratch/two.eval" "$scratch/whole.eval"
-check "generate from the model of two slices" "$stagecoach" generate \
-	--model "$scratch/two/model" --prompt "struct" --tokens 5 --stages 2
+"$stagecoach" eval --model "$scratch/two/model" --data "$scratch/data" \
+	--tensor 3 --stages 2 2>"$scratch/log" |
+	grep -o 'loss [0-9.]*' | cut -d' ' -f2 >"$scratch/whole.eval"
+close "eval in three slices and two stages" "$scratch/two.eval" \
+	"$scratch/whole.eval"
+say() { # OPTIONS...
+	"$stagecoach" generate --model "$scratch/two/model" --prompt "struct" \
+		--tokens 12 --temperature 0 "$@" 2>"$scratch/log" ||
+		echo "failed: $(cat "$scratch/log")"
+}
+said=$(say)
+same "generate, in two stages" "$said" "$(say --stages 2)"
+same "generate, in four slices and two stages" "$said" \
+	"$(say --stages 2 --tensor 4)"
+case $said in
+struct?*) pass "and says something" ;;
+*) fail "and says something, not \"$said\"" ;;
+esac
 
 # ---- interrupted ----
 

@@ -35,6 +35,13 @@ tests_unit_test_engine_files_SOURCES = tests/unit/test-engine-files.c
 tests_unit_test_engine_files_CPPFLAGS = $(TEST_CPPFLAGS)
 tests_unit_test_engine_files_LDADD = $(ENGINE_TEST_LIBS) $(CMOCKA_LIBS)
 
+check_PROGRAMS += tests/unit/test-tensorboard
+TESTS += tests/unit/test-tensorboard
+tests_unit_test_tensorboard_SOURCES = tests/unit/test-tensorboard.c \
+	tests/unit/cmocka-tap.h
+tests_unit_test_tensorboard_CPPFLAGS = $(TEST_CPPFLAGS)
+tests_unit_test_tensorboard_LDADD = $(ENGINE_TEST_LIBS) $(CMOCKA_LIBS)
+
 check_PROGRAMS += tests/unit/test-engine-plan
 TESTS += tests/unit/test-engine-plan
 tests_unit_test_engine_plan_SOURCES = tests/unit/test-engine-plan.c
@@ -61,6 +68,13 @@ tests_unit_test_agreement_SOURCES = tests/unit/test-agreement.c \
 tests_unit_test_agreement_CPPFLAGS = $(TEST_CPPFLAGS)
 tests_unit_test_agreement_LDADD = $(ENGINE_TEST_LIBS) $(CMOCKA_LIBS)
 
+check_PROGRAMS += tests/unit/test-checkpoint-grid
+TESTS += tests/unit/test-checkpoint-grid
+tests_unit_test_checkpoint_grid_SOURCES = tests/unit/test-checkpoint-grid.c \
+	tests/unit/cmocka-tap.h
+tests_unit_test_checkpoint_grid_CPPFLAGS = $(TEST_CPPFLAGS)
+tests_unit_test_checkpoint_grid_LDADD = $(ENGINE_TEST_LIBS) $(CMOCKA_LIBS)
+
 check_PROGRAMS += tests/unit/test-holding
 TESTS += tests/unit/test-holding
 tests_unit_test_holding_SOURCES = tests/unit/test-holding.c \
@@ -76,6 +90,13 @@ tests_unit_test_stores_CPPFLAGS = $(TEST_CPPFLAGS)
 tests_unit_test_stores_LDFLAGS = $(AM_LDFLAGS) \
 	-Wl,--wrap=ferry_send -Wl,--wrap=safetensors_writer_write
 tests_unit_test_stores_LDADD = $(ENGINE_TEST_LIBS) $(CMOCKA_LIBS)
+
+check_PROGRAMS += tests/unit/test-reducer
+TESTS += tests/unit/test-reducer
+tests_unit_test_reducer_SOURCES = tests/unit/test-reducer.c \
+	tests/unit/cmocka-tap.h
+tests_unit_test_reducer_CPPFLAGS = $(TEST_CPPFLAGS)
+tests_unit_test_reducer_LDADD = $(ENGINE_TEST_LIBS) $(CMOCKA_LIBS)
 
 check_PROGRAMS += tests/unit/test-reduction
 TESTS += tests/unit/test-reduction

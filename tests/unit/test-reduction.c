@@ -571,13 +571,71 @@ static void test_ties(void **state)
 	model_destroy(model);
 }
 
+/* ---- windows ---- */
+
+static struct reduction *plan_at(const char *name, unsigned chunks,
+				 unsigned replicas, bool sharded)
+{
+	static const struct partition six = {
+		.stages = 6,
+		.first = {0, 1, 2, 3, 4, 5, LAYERS},
+	};
+	struct schedule_lowering lowering = {.train = true};
+	struct model *model = model_of(64, 200);
+	struct schedule *compute, *lowered;
+	struct reduction *reduction;
+
+	assert_int_equal(
+		schedule_generate(name, 6 / chunks, 4, chunks, &compute), 0);
+	assert_int_equal(schedule_lower(compute, &lowering, &lowered), 0);
+	assert_int_equal(reduction_create_at(model, &six, lowered, 0, replicas,
+					     sharded, &reduction),
+			 0);
+	schedule_destroy(lowered);
+	schedule_destroy(compute);
+	/* What is asked below is in the plan itself. */
+	reduction->model = NULL;
+	model_destroy(model);
+	return reduction;
+}
+
+static void expect_windows(const char *name, unsigned chunks, unsigned replicas,
+			   bool sharded, unsigned windows)
+{
+	struct reduction *r = plan_at(name, chunks, replicas, sharded);
+
+	assert_int_equal(r->stage_count, chunks);
+	assert_int_equal(r->window_count, windows);
+	assert_true(!r->windows == !windows);
+	for (unsigned i = 0; r->windows && i < r->stage_count; i++)
+		assert_true(reduction_stage_floats(r, r->stages[i]) <=
+			    r->window_floats[r->windows[i]]);
+	reduction_destroy(r);
+}
+
+static void test_windows(void **state)
+{
+	(void)state;
+	/* Stage after stage; each begins when the one before has ended. The
+	 * last one, of the loss, adds in F already. */
+	expect_windows("looped-bfs", 3, 2, true, 1);
+	expect_windows("looped-bfs", 3, 8, true, 1);
+	expect_windows("looped-bfs", 6, 2, true, 1);
+	/* Nothing is kept in shards. */
+	expect_windows("looped-bfs", 3, 2, false, 0);
+	expect_windows("looped-bfs", 3, 1, true, 0);
+	/* All stages of a rank at once, or only one. */
+	expect_windows("interleaved", 3, 8, true, 0);
+	expect_windows("1f1b", 1, 8, true, 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_blocks), cmocka_unit_test(test_shards),
 		cmocka_unit_test(test_links),  cmocka_unit_test(test_sums),
 		cmocka_unit_test(test_bytes),  cmocka_unit_test(test_even),
-		cmocka_unit_test(test_ties),
+		cmocka_unit_test(test_ties),   cmocka_unit_test(test_windows),
 	};
 
 	return RUN_TESTS("reduction", tests);

@@ -205,17 +205,23 @@ static const struct shape small = {2, 32, 2, 24, 2};
 /* Several tiles, attention blocks and loss blocks, with remainders. */
 static const struct shape large = {2, 144, 3, 530, 2};
 
+/* Heads that two slices share. */
+static const struct shape even = {2, 192, 4, 530, 2};
+
 struct place {
 	const char *name, *transport, *io;
 	unsigned ranks;
+	unsigned slices; /* of them share the layers; 0: none */
 };
 
 static const struct place places[] = {
-	{"inproc, 1 rank", "inproc", NULL, 1},
-	{"inproc, 2 ranks", "inproc", NULL, 2},
-	{"tcp/uring, 2 ranks", "tcp", "uring", 2},
-	{"tcp/sockets, 2 ranks", "tcp", "sockets", 2},
-	{"shm, 2 ranks", "shm", NULL, 2},
+	{"inproc, 1 rank", "inproc", NULL, 1, 0},
+	{"inproc, 2 ranks", "inproc", NULL, 2, 0},
+	{"tcp/uring, 2 ranks", "tcp", "uring", 2, 0},
+	{"tcp/sockets, 2 ranks", "tcp", "sockets", 2, 0},
+	{"shm, 2 ranks", "shm", NULL, 2, 0},
+	{"shm, 2 slices", "shm", NULL, 2, 2},
+	{"tcp, 2 slices", "tcp", NULL, 2, 2},
 };
 
 struct step_case {
@@ -308,13 +314,14 @@ static int fill_training(const struct step_case *c, struct job *job)
 static int fill_job(const struct step_case *c, struct job *job)
 {
 	int64_t blocks[2] = {c->shape->layers, 0};
-	unsigned ranks = c->place->ranks;
+	unsigned ranks = c->place->slices ? 1 : c->place->ranks;
 	int rc = fill_model(c, &job->config);
 
 	job->kind = JOB_TRAIN;
 	snprintf(job->out, sizeof(job->out), "%s/run", folder);
 	snprintf(job->data, sizeof(job->data), "%s/data", folder);
 	job->ranks = ranks;
+	job->slices = c->place->slices;
 	job->chunks = 1;
 	if (ranks == 2 && c->shape->layers > 1) {
 		blocks[0] = 1;
@@ -518,6 +525,24 @@ static void test_shm(void **state)
 	test_place(&places[4]);
 }
 
+/* One schedule is like another to what slices exchange. */
+static void test_slices(void **state)
+{
+	(void)state;
+	for (unsigned i = 5; i < 7; i++) {
+		struct step_case c = {
+			.place = &places[i],
+			.schedule = "1f1b",
+			.shape = i == 5 ? &small : &even,
+			.threads = 1,
+			.groups = 1,
+			.trace = true,
+		};
+
+		expect_nothing(&c);
+	}
+}
+
 static void expect_found(const struct place *place, const char *planted)
 {
 	struct step_case c = {
@@ -546,6 +571,8 @@ static void test_planted(void **state)
 {
 	(void)state;
 	for (unsigned i = 0; i < ARRAY_SIZE(places); i++) {
+		if (places[i].slices)
+			continue;
 		expect_found(&places[i], "malloc");
 		expect_found(&places[i], "library");
 		expect_found(&places[i], "thread");
@@ -579,6 +606,7 @@ int main(int count, char **arguments)
 		cmocka_unit_test(test_tcp_uring),
 		cmocka_unit_test(test_tcp_sockets),
 		cmocka_unit_test(test_shm),
+		cmocka_unit_test(test_slices),
 		cmocka_unit_test(test_planted),
 	};
 
