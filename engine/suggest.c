@@ -437,11 +437,30 @@ static int keep(struct finding *f, const struct suggestion *s)
 	return 0;
 }
 
+/* In brief, and in full where that may decide whether it fits. */
+static int plan_well(struct finding *f, const struct suggestion *s,
+		     struct costs *costs, struct plan **plan)
+{
+	int rc = make_plan(f, s, true, costs, plan);
+	const struct plan_rank *largest;
+	double total;
+
+	if (rc)
+		return rc;
+	largest = &(*plan)->rank[(*plan)->largest_rank];
+	total = (double)largest->total;
+	if (total <= f->cap || total - (double)largest->unsure > f->cap)
+		return 0;
+	plan_destroy(*plan);
+	costs_fini(costs);
+	return make_plan(f, s, false, costs, plan);
+}
+
 static int plan_one(struct finding *f, struct suggestion *s, double *best)
 {
 	struct costs costs;
 	struct plan *plan;
-	int rc = make_plan(f, s, true, &costs, &plan);
+	int rc = plan_well(f, s, &costs, &plan);
 
 	if (rc)
 		return rc;
@@ -693,6 +712,32 @@ static int look_at_kinds(struct finding *f)
 	return rc;
 }
 
+/* What was planned in brief may need some KiB more than that said. */
+static int confirm_first(struct finding *f)
+{
+	struct suggestions *out = f->out;
+
+	while (out->count > 0) {
+		struct suggestion *first = &out->fitting[0];
+		struct costs costs;
+		struct plan *plan;
+		int rc = make_plan(f, first, false, &costs, &plan);
+
+		if (rc)
+			return rc;
+		first->rank_bytes = plan->rank[plan->largest_rank].total;
+		plan_destroy(plan);
+		costs_fini(&costs);
+		if ((double)first->rank_bytes <= f->cap)
+			return 0;
+		if (out->count == 1)
+			out->least = *first;
+		memmove(first, first + 1, --out->count * sizeof(*first));
+		out->too_large++;
+	}
+	return 0;
+}
+
 static int search(struct finding *f)
 {
 	double best = 1e300;
@@ -724,7 +769,7 @@ static int search(struct finding *f)
 			ranks_of(f->request), f->request->samples);
 	qsort(f->out->fitting, f->out->count, sizeof(*f->out->fitting),
 	      by_step);
-	return 0;
+	return confirm_first(f);
 }
 
 int suggest_find(const struct suggest_request *request, struct suggestions *out)
@@ -755,7 +800,7 @@ void suggestions_fini(struct suggestions *suggestions)
 	*suggestions = (struct suggestions){0};
 }
 
-int suggest_explain(const struct suggest_request *request,
+int suggest_explain(const struct suggest_request *request, bool full,
 		    struct suggestion *suggestion)
 {
 	struct finding f = {
@@ -764,7 +809,7 @@ int suggest_explain(const struct suggest_request *request,
 	};
 	struct costs costs;
 	struct plan *plan;
-	int rc = f.job ? make_plan(&f, suggestion, false, &costs, &plan)
+	int rc = f.job ? make_plan(&f, suggestion, !full, &costs, &plan)
 		       : fail(-ENOMEM, "no memory for a job");
 
 	if (!rc) {

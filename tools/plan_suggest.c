@@ -199,7 +199,7 @@ static int choose(struct suggesting *s)
 	}
 	for (size_t k = 0; !rc && k < s->shown_count; k++)
 		rc = suggest_explain(
-			&s->request,
+			&s->request, k == 0,
 			&s->found.fitting[s->shown[k] - s->found.fitting]);
 	return rc;
 }

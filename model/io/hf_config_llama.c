@@ -262,6 +262,14 @@ static int read_llama(const json_t *root, const char *path,
 
 /* ---- writing ---- */
 
+static int check_rope(const struct model_config *config, const char *path)
+{
+	if (config->rope.kind != ROPE_NONE)
+		return 0;
+	return fail(-EINVAL, "%s: a %s model has rotary positions", path,
+		    config->family);
+}
+
 static bool write_mistral(json_t *root, const struct model_config *config)
 {
 	return hf_config_rope_write(root, config) &&
@@ -290,6 +298,7 @@ const struct hf_family hf_config_llama = {
 	.fixed = llama_fixed,
 	.read = read_llama,
 	.write = hf_config_rope_write,
+	.check = check_rope,
 };
 
 const struct hf_family hf_config_mistral = {
@@ -300,6 +309,7 @@ const struct hf_family hf_config_mistral = {
 	.fixed = mistral_fixed,
 	.read = read_mistral,
 	.write = write_mistral,
+	.check = check_rope,
 };
 
 const struct hf_family hf_config_qwen2 = {
@@ -310,6 +320,7 @@ const struct hf_family hf_config_qwen2 = {
 	.fixed = qwen_fixed,
 	.read = read_qwen2,
 	.write = write_qwen,
+	.check = check_rope,
 };
 
 const struct hf_family hf_config_qwen3 = {
@@ -320,4 +331,5 @@ const struct hf_family hf_config_qwen3 = {
 	.fixed = qwen_fixed,
 	.read = read_qwen3,
 	.write = write_qwen,
+	.check = check_rope,
 };

@@ -12,6 +12,7 @@ E2E_TESTS = \
 	tests/e2e/test-stores.sh \
 	tests/e2e/test-tensor.sh \
 	tests/e2e/test-learning.sh \
+	tests/e2e/test-llama.sh \
 	tests/e2e/test-rehearse.sh
 E2E_SHORT_TESTS = \
 	tests/e2e/test-bench.sh \

@@ -88,7 +88,7 @@ else
 	pass "two slices have bits of their own (negative control)"
 fi
 
-for grid in 1x1 1x2; do
+for grid in 1x1 1x2 2x1 2x2; do
 	for transport in inproc shm tcp; do
 		attempt "D x P x T = ${grid}x2 over $transport" --tensor 2 \
 			--replicas "${grid%x*}" --stages "${grid#*x}" \
@@ -101,6 +101,7 @@ for schedule in interleaved zb-v; do
 done
 attempt "1x1x2, two threads each, the root alone reads and writes" --tensor 2 \
 	--threads 2 --store root --transport shm
+attempt "2x1x2, sharded" --tensor 2 --replicas 2 --shard-optimizer
 
 for slices in 3 4; do
 	if train "$scratch/run" --tensor $slices --transport inproc; then
@@ -188,7 +189,7 @@ killed() {
 		rm -rf "$run"
 	fi
 }
-killed "a slice killed at 1x1x2, resumed at 1x2x2" 1 1 2
+killed "a slice killed at 1x1x2, resumed at 2x1x2" 1 2 1
 killed "a slice killed at 1x2x2, resumed at 1x3x2" 2 1 3
 
 # ---- one line, before step 1 ----
