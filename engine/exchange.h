@@ -109,6 +109,8 @@ bool exchange_is_idle(const struct exchange *exchange);
 
 /* Keeps messages moving, without waiting; errors show at the next call. */
 void exchange_breathe(void *exchange);
+/* The same where the last breath is a while ago: to be called at will. */
+void exchange_breathe_often(void *exchange);
 
 /* Nanoseconds spent waiting since exchange_begin(). */
 int64_t exchange_waited_ns(const struct exchange *exchange);
