@@ -65,12 +65,11 @@ static unsigned ranks_of(const struct suggest_request *request)
 static bool heads_divide(const struct suggest_request *request, unsigned slices)
 {
 	const struct model_config *config = model_config(request->model);
-	unsigned inner = config->inner ? config->inner : 4 * config->width;
-	unsigned keys = config->kv_heads ? config->kv_heads : config->heads;
 
 	return slices == 1 ||
-	       (config->heads % slices == 0 && keys % slices == 0 &&
-		inner % slices == 0 && config->vocab_size >= slices);
+	       (config->heads % slices == 0 && config->kv_heads % slices == 0 &&
+		config->inner % slices == 0 && config->width % slices == 0 &&
+		config->vocab_size >= slices);
 }
 
 static void weigh_model(struct finding *f)

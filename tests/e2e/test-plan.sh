@@ -193,6 +193,13 @@ command=$(value command)
 planned $shape --vocab-size 300 --flops 1G --network 100M --json \
 	${command#*--vocab-size 300 }
 same "plan comes to the same step" "$step" "$(value step)"
+planned $model --suggest --hosts 4 --memory 1G --batch 8 --stages 2 \
+	--replicas 2 --json
+same "measured here, a suggestion too" 0 $?
+command=$(value command)
+check "which train takes as it stands" "$stagecoach" train \
+	--data "$scratch/data" --out "$scratch/proposed" ${command#*--out RUN} \
+	--steps 1 --eval-samples 0 --threads 1
 planned $model --suggest $cluster --stages 2 --schedule gpipe --json
 same "what is given is kept" "2 gpipe" \
 	"$(value stages) $(value schedule)"
