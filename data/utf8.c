@@ -111,7 +111,12 @@ bool utf8_is_word(uint32_t character)
 	case UTF8PROC_CATEGORY_PC:
 		return true;
 	default:
-		return character == 0x200C || character == 0x200D;
+		/* Joiners, and letters in circles and squares. */
+		return character == 0x200C || character == 0x200D ||
+		       (character >= 0x24B6 && character <= 0x24E9) ||
+		       (character >= 0x1F130 && character <= 0x1F149) ||
+		       (character >= 0x1F150 && character <= 0x1F169) ||
+		       (character >= 0x1F170 && character <= 0x1F189);
 	}
 }
 

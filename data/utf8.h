@@ -46,7 +46,7 @@ bool utf8_is_punctuation(uint32_t character);
 /* Category N. */
 bool utf8_is_number(uint32_t character);
 
-/* \w: letters, marks, decimal and letter numbers, connectors, joiners. */
+/* Rust's \w: Alphabetic, marks, decimal numbers, connectors, joiners. */
 bool utf8_is_word(uint32_t character);
 
 /*

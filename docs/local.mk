@@ -1,5 +1,5 @@
 EXTRA_DIST += docs/ARCHITECTURE.md docs/CLUSTER.md docs/FORMATS.md \
-	docs/PARALLELISM.md docs/SCHEDULES.md docs/SECURITY.md \
+	docs/PARALLELISM.md docs/SCALING.md docs/SCHEDULES.md docs/SECURITY.md \
 	docs/TRANSPORTS.md \
 	docs/compare.png docs/compare-dark.png
 
@@ -12,6 +12,7 @@ MANUALS = \
 	docs/stagecoach-eval.1 \
 	docs/stagecoach-generate.1 \
 	docs/stagecoach-inspect.1 \
+	docs/stagecoach-report.1 \
 	docs/stagecoach-key.1 \
 	docs/stagecoach-bench-transport.1 \
 	docs/stagecoach-schedule-list.1 \

@@ -8,6 +8,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+/* A full disk may take a short record between long ones. */
+#define TAKEN_WELL 16
+
 static int cut_to(struct journal *journal, uint64_t keep)
 {
 	struct stat status;
@@ -29,6 +32,7 @@ int journal_open(struct journal *journal, const char *folder, const char *name,
 
 	journal->fd = -1;
 	journal->lost = 0;
+	journal->taken = 0;
 	rc = files_join(journal->path, sizeof(journal->path), folder, name);
 	if (rc)
 		return rc;
@@ -43,8 +47,17 @@ int journal_open(struct journal *journal, const char *folder, const char *name,
 	return rc;
 }
 
+static void tell_lost(struct journal *journal, const char *when)
+{
+	if (journal->lost)
+		log_warning("%s: %s; %" PRIu64 " records are missing in it",
+			    journal->path, when, journal->lost);
+	journal->lost = 0;
+}
+
 void journal_close(struct journal *journal)
 {
+	tell_lost(journal, "not all could be written");
 	if (journal->fd >= 0)
 		close(journal->fd);
 	journal->fd = -1;
@@ -76,15 +89,13 @@ void journal_append(struct journal *journal, const void *record, size_t bytes)
 	if (rc) {
 		/* Fails only where writing will fail, too. */
 		(void)!ftruncate(journal->fd, (off_t)journal->length);
+		journal->taken = 0;
 		if (journal->lost++ == 0)
 			log_warning("write %s: %s; training goes on without",
 				    journal->path, strerror(-rc));
 		return;
 	}
 	journal->length += bytes;
-	if (journal->lost)
-		log_warning("%s is written again; %" PRIu64
-			    " records are missing in it",
-			    journal->path, journal->lost);
-	journal->lost = 0;
+	if (journal->lost && ++journal->taken == TAKEN_WELL)
+		tell_lost(journal, "it is written again");
 }

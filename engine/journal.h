@@ -5,7 +5,8 @@
  *
  * A disk that is full ends no training. What it took of a record is cut off
  * again, the record is lost, the log says so once; later ones are tried
- * anew, and the log says when they succeed and how many are missing.
+ * anew, and when a number of them have succeeded, or at the end, the log says how
+ * many are missing.
  */
 #ifndef STAGECOACH_ENGINE_JOURNAL_H
 #define STAGECOACH_ENGINE_JOURNAL_H
@@ -15,7 +16,8 @@
 struct journal {
 	int fd; /* -1: closed; appending is a no-op then */
 	uint64_t length;
-	uint64_t lost; /* records, since the disk last took one */
+	uint64_t lost;  /* records, since the disk was last known to be well */
+	unsigned taken; /* in a row, since one was lost */
 	char path[FILES_PATH_BYTES];
 };
 

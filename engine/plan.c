@@ -2,6 +2,7 @@
 #include "base/log.h"
 #include "engine/costs_grid.h"
 #include "engine/pipeline.h"
+#include "engine/reduction.h"
 #include "model/kernels/optimizer.h"
 
 #include <errno.h>
@@ -24,6 +25,7 @@ struct plan_sketch {
 	const struct model *whole;
 	const struct model *model; /* a slice of it, or the same */
 	struct model *made;        /* either of them, if it is the plan's own */
+	struct job *alone;         /* in brief: of one replica by itself */
 	struct world world; /* of which only rank, size and team mean anything*/
 	struct pipeline *pipeline;
 	bool *holds;   /* [layers] */
@@ -66,22 +68,31 @@ static void store_config(const struct plan_sketch *sketch,
 }
 
 /*
- * The parameters of the layers held just now: those of a position by its
- * reduction, which divides them; any others about evenly.
+ * Of optimizer state shared by D replicas, what one has at most: buckets of a
+ * stage are cut at blocks (engine/reduction.h).
  */
-static void measure_store(const struct plan_sketch *sketch,
-			  const struct reduction *reduction,
+static size_t sharded_bytes(const struct plan *plan,
+			    const struct store_sizes *all)
+{
+	size_t blocks = all->moments / REDUCTION_BUCKET_BYTES + all->rows;
+	size_t uneven = blocks * OPTIMIZER_BLOCK * sizeof(float);
+
+	return MIN(all->moments, all->moments / plan->grid.replicas + uneven);
+}
+
+/* The parameters of the layers held just now; `here`: as the rank has them. */
+static void measure_store(const struct plan *plan, bool here,
 			  struct store_sizes *out)
 {
-	unsigned replicas = sketch->pipeline->grid.replicas;
+	const struct plan_sketch *sketch = plan->sketch;
 	struct store_config config;
 
 	store_config(sketch, &config);
-	config.reduction = reduction;
+	if (here && !sketch->alone)
+		config.reduction = pipeline_reduction(sketch->pipeline);
 	store_sizes(&config, out);
-	if (sketch->job->shard_optimizer && !reduction)
-		out->moments = arena_piece_bytes((out->moments + replicas - 1) /
-						 replicas);
+	if (sketch->job->shard_optimizer && !config.reduction)
+		out->moments = sharded_bytes(plan, out);
 }
 
 static void hold_layers(struct plan_sketch *sketch, unsigned first,
@@ -131,6 +142,33 @@ static void measure_stage(struct plan *plan, unsigned stage,
 	plan->stage[stage].in_flight = config.activations;
 }
 
+/*
+ * In brief: what a rank has for other replicas and the vote, about. The root has
+ * their batches; sums arrive in halves of a bucket and less; a square a block.
+ */
+static void estimate_replicas(struct plan *plan, unsigned number)
+{
+	const struct pipeline *p = plan->sketch->pipeline;
+	struct plan_rank *rank = &plan->rank[number];
+	size_t others = plan->grid.replicas - 1, arriving = 0, bytes = 0;
+	size_t floats = rank->gradients / sizeof(float);
+
+	if (number == ROUTE_ROOT)
+		bytes = others * 2 * sizeof(int32_t) * p->share *
+			p->job->micro_batch_size * p->job->context;
+	if (others > 0)
+		arriving =
+			MIN(p->ahead *
+				    reduction_bucket_bytes(p->grid.replicas),
+			    rank->gradients);
+	rank->unsure = arriving;
+	if (plan->sketch->job->shard_optimizer)
+		rank->unsure += rank->optimizer -
+				floats * sizeof(float) / plan->grid.replicas;
+	rank->messages += bytes + arriving +
+			  2 * sizeof(double) * floats / OPTIMIZER_BLOCK;
+}
+
 static void measure_rank(struct plan *plan, unsigned number)
 {
 	struct plan_sketch *sketch = plan->sketch;
@@ -139,20 +177,23 @@ static void measure_rank(struct plan *plan, unsigned number)
 	size_t vote_scratch;
 
 	/* All replicas and slices of a position are alike; the root has more. */
-	sketch->world.rank = grid_rank(&plan->grid, 0, number, 0);
+	sketch->world.rank = grid_rank(&sketch->pipeline->grid, 0, number, 0);
 	pipeline_stand_at(sketch->pipeline, sketch->world.rank);
-	traffic_count(sketch->pipeline, &rank->sent);
+	if (!sketch->alone)
+		traffic_count(sketch->pipeline, &rank->sent);
 	hold_layers(sketch, 0, model_layer_count(sketch->model), false);
 	for (unsigned s = 0; s < plan->stages; s++)
 		if (plan->stage[s].rank == number)
 			measure_stage(plan, s, rank);
-	measure_store(sketch, pipeline_reduction(sketch->pipeline), &store);
+	measure_store(plan, true, &store);
 	measure_parameters(sketch, &rank->parameters, &vote_scratch);
 	rank->weights = store.weights;
 	rank->gradients = store.gradients + store.sums;
 	rank->optimizer = store.moments;
 	rank->messages = pipeline_region_bytes(sketch->pipeline);
 	rank->scratch += arena_piece_bytes(vote_scratch);
+	if (sketch->alone)
+		estimate_replicas(plan, number);
 	rank->other = other_bytes(plan);
 	rank->total = rank->weights + rank->gradients + rank->optimizer +
 		      rank->activations + rank->messages + rank->scratch +
@@ -201,8 +242,26 @@ static int cut_model(struct plan_sketch *sketch, const struct model *given,
 	return 0;
 }
 
+/* One replica's share of the job, as a job by itself. */
+static int single_out(struct plan_sketch *sketch)
+{
+	const struct job *job = sketch->job;
+	struct job *alone = malloc(sizeof(*alone));
+
+	if (!alone)
+		return fail(-ENOMEM, "no memory for a plan");
+	*alone = *job;
+	alone->replicas = 1;
+	alone->micro_batches = job_share(job);
+	alone->gradient_groups =
+		MAX(job->gradient_groups, 1) / MAX(job->replicas, 1);
+	alone->shard_optimizer = false;
+	sketch->alone = alone;
+	return 0;
+}
+
 static int create_sketch(struct plan *plan, const struct job *job,
-			 const struct model *model)
+			 const struct model *model, bool brief)
 {
 	struct plan_sketch *sketch = calloc(1, sizeof(*sketch));
 	int rc;
@@ -211,21 +270,26 @@ static int create_sketch(struct plan *plan, const struct job *job,
 		return fail(-ENOMEM, "no memory for a plan");
 	plan->sketch = sketch;
 	sketch->job = job;
-	sketch->world.size = grid_size(&plan->grid);
 	rc = cut_model(sketch, model, plan->grid.slices);
+	if (!rc)
+		rc = brief ? single_out(sketch) : 0;
 	if (rc)
 		return rc;
+	sketch->world.size = job_ranks(brief ? sketch->alone : job);
 	sketch->holds = calloc(model_layer_count(model), sizeof(bool));
 	if (!sketch->holds)
 		return fail(-ENOMEM, "no memory for a plan");
 	rc = threads_create(plan->threads, NULL, &sketch->world.team);
-	return rc ? rc
-		  : pipeline_sketch(&sketch->world, job, sketch->model,
-				    &sketch->pipeline);
+	if (rc)
+		return rc;
+	return brief ? pipeline_sketch_brief(&sketch->world, sketch->alone,
+					     sketch->model, &sketch->pipeline)
+		     : pipeline_sketch(&sketch->world, job, sketch->model,
+				       &sketch->pipeline);
 }
 
-int plan_create(const struct job *job, const struct model *model,
-		unsigned threads, struct plan **out)
+static int create_plan(const struct job *job, const struct model *model,
+		       unsigned threads, bool brief, struct plan **out)
 {
 	struct plan *plan = calloc(1, sizeof(*plan));
 	int rc = -ENOMEM;
@@ -239,7 +303,7 @@ int plan_create(const struct job *job, const struct model *model,
 	plan->rank = calloc(plan->ranks, sizeof(*plan->rank));
 	plan->stage = calloc(plan->stages, sizeof(*plan->stage));
 	if (plan->rank && plan->stage)
-		rc = create_sketch(plan, job, model);
+		rc = create_sketch(plan, job, model, brief);
 	else
 		fail(rc, "no memory for a plan of %u ranks", plan->ranks);
 	if (rc) {
@@ -249,6 +313,18 @@ int plan_create(const struct job *job, const struct model *model,
 	measure_all(plan);
 	*out = plan;
 	return 0;
+}
+
+int plan_create(const struct job *job, const struct model *model,
+		unsigned threads, struct plan **out)
+{
+	return create_plan(job, model, threads, false, out);
+}
+
+int plan_create_brief(const struct job *job, const struct model *model,
+		      unsigned threads, struct plan **out)
+{
+	return create_plan(job, model, threads, true, out);
 }
 
 void plan_destroy(struct plan *plan)
@@ -261,6 +337,7 @@ void plan_destroy(struct plan *plan)
 		pipeline_destroy(sketch->pipeline);
 		threads_destroy(sketch->world.team);
 		model_destroy(sketch->made);
+		free(sketch->alone);
 		free(sketch->holds);
 		free(sketch->fixed);
 		free(sketch->memo);
@@ -294,7 +371,10 @@ static size_t region_of_stage(const struct plan *plan, unsigned stage,
 	return bytes;
 }
 
-/* Of its parameters: the sums for the vote, and what they are made with. */
+/*
+ * Of its parameters: the sums for the vote, what they are made with, and the same
+ * as it comes from replicas.
+ */
 static size_t vote_of_stage(const struct plan_sketch *sketch, unsigned first,
 			    unsigned end)
 {
@@ -308,7 +388,7 @@ static size_t vote_of_stage(const struct plan_sketch *sketch, unsigned first,
 		squares += sizeof(double);
 		scratch += square_sum_scratch_bytes(all[i].count);
 	}
-	return arena_piece_bytes(squares) + arena_piece_bytes(scratch);
+	return arena_piece_bytes(squares) + 2 * arena_piece_bytes(scratch);
 }
 
 static double bytes_of_stage(struct plan *plan, unsigned stage, unsigned first,
@@ -325,7 +405,7 @@ static double bytes_of_stage(struct plan *plan, unsigned stage, unsigned first,
 	stage_sizes(&config, &sizes);
 	hold_layers(sketch, 0, model_layer_count(sketch->model), false);
 	hold_layers(sketch, first, end, true);
-	measure_store(sketch, NULL, &store);
+	measure_store(plan, false, &store);
 	return (double)(store.weights + store.gradients + store.moments +
 			sizes.private_bytes +
 			region_of_stage(plan, stage, &sizes) +
@@ -353,19 +433,54 @@ double plan_stage_bytes(void *argument, unsigned stage, unsigned first,
 
 /*
  * What the vote may take on a rank beside what plan_stage_bytes() counts: the
- * rounding of its own ballot, and on the root of all ballots, whose sum no split
- * changes.
+ * rounding of its own ballot, and of the replicas' squares; and on the root of
+ * all ballots, whose sum no split changes.
  */
 static double vote_slack(const struct plan *plan, unsigned rank)
 {
+	size_t own = (plan->grid.replicas + 3) * (size_t)CACHE_LINE_BYTES;
 	unsigned parameters;
 
 	if (rank != ROUTE_ROOT)
-		return 2 * CACHE_LINE_BYTES;
+		return (double)own;
 	(void)model_parameters(plan->sketch->model, &parameters);
-	return (double)plan->grid.replicas *
-	       (double)(parameters * sizeof(double) +
-			(plan->ranks + 1) * (size_t)CACHE_LINE_BYTES);
+	return (double)(own + parameters * sizeof(double) +
+			(grid_size(&plan->grid) + 1) *
+				(size_t)CACHE_LINE_BYTES);
+}
+
+/* Sums on their way in: halves, quarters ... of buckets, which a split cuts. */
+static double sums_slack(const struct plan *plan)
+{
+	if (plan->grid.replicas == 1)
+		return 0;
+	return (double)(plan->sketch->pipeline->ahead *
+			reduction_bucket_bytes(plan->grid.replicas));
+}
+
+/*
+ * How much of a stage's bytes the rank does not have now: a share of a divided
+ * optimizer state that is larger than need be.
+ */
+static double unused_moments(struct plan *plan, unsigned rank)
+{
+	struct plan_sketch *sketch = plan->sketch;
+	double bytes = 0;
+
+	if (!sketch->job->shard_optimizer)
+		return 0;
+	for (unsigned s = 0; s < plan->stages; s++) {
+		struct store_sizes store;
+
+		if (plan->stage[s].rank != rank)
+			continue;
+		hold_layers(sketch, 0, model_layer_count(sketch->model), false);
+		hold_layers(sketch, plan->stage[s].first_layer,
+			    plan->stage[s].end_layer, true);
+		measure_store(plan, false, &store);
+		bytes += (double)store.moments;
+	}
+	return bytes - (double)plan->rank[rank].optimizer;
 }
 
 const double *plan_fixed_bytes(struct plan *plan)
@@ -378,7 +493,8 @@ const double *plan_fixed_bytes(struct plan *plan)
 	if (!fixed)
 		return NULL;
 	for (unsigned r = 0; r < plan->ranks; r++)
-		fixed[r] = (double)plan->rank[r].total + vote_slack(plan, r);
+		fixed[r] = (double)plan->rank[r].total + vote_slack(plan, r) +
+			   sums_slack(plan) + unused_moments(plan, r);
 	for (unsigned s = 0; s < plan->stages; s++)
 		fixed[plan->stage[s].rank] -=
 			plan_stage_bytes(plan, s, plan->stage[s].first_layer,
@@ -442,7 +558,7 @@ static void complete_costs(const struct plan *plan,
 	if (costs->vote == 0)
 		costs->vote =
 			part * rates->square +
-			(plan->sketch->world.size > 1 ? 2 * costs->latency : 0);
+			(grid_size(&plan->grid) > 1 ? 2 * costs->latency : 0);
 	if (costs->step == 0)
 		costs->step =
 			rates->update *
@@ -458,6 +574,20 @@ static int copy_costs(const struct costs *from, struct costs *to)
 	for (unsigned i = 0; i < from->count; i++)
 		to->rows[i] = from->rows[i];
 	return 0;
+}
+
+/* What costs of layers may not say, the model does. */
+static void fill_gradients(const struct model *model, struct costs *costs)
+{
+	unsigned count;
+	const struct parameter *all = model_parameters(model, &count);
+
+	for (unsigned i = 0; i < costs->count; i++)
+		costs->rows[i].gradient_bytes = 0;
+	for (unsigned i = 0; i < count; i++)
+		if (all[i].trainable && all[i].layer < costs->count)
+			costs->rows[all[i].layer].gradient_bytes +=
+				(double)all[i].count * sizeof(float);
 }
 
 /* The caller's to costs_fini(). */
@@ -483,6 +613,8 @@ static int prepare_costs(const struct plan *plan, const struct costs *given,
 		costs_fini(out);
 		return rc;
 	}
+	if (out->kind == COSTS_LAYERS)
+		fill_gradients(sketch->model, out);
 	complete_costs(plan, rates, out);
 	return 0;
 }
@@ -588,6 +720,33 @@ static void read_stages(struct plan *plan, const struct schedule_costs *costs)
 	}
 }
 
+/* In brief messages are not listed; the simulation's will do. */
+static void estimate_sent(struct plan *plan, unsigned r,
+			  const struct schedule_simulation *simulation)
+{
+	const struct plan_sketch *sketch = plan->sketch;
+	const struct job *job = sketch->job;
+	double slices = 0;
+
+	for (unsigned s = 0; s < plan->stages; s++)
+		for (unsigned i = plan->stage[s].first_layer;
+		     plan->stage[s].rank == r && i < plan->stage[s].end_layer;
+		     i++) {
+			struct costs_tensor sums;
+
+			costs_tensor_of_layer(
+				model_layer(sketch->model, i),
+				plan->grid.slices, job->micro_batch_size,
+				job->context, job->recompute, &sums);
+			slices += sums.forward_bytes + sums.input_bytes;
+		}
+	plan->rank[r].sent = (struct traffic){
+		.stages = (uint64_t)simulation->bytes_sent[r],
+		.replicas = (uint64_t)simulation->bytes_reduced[r],
+		.slices = (uint64_t)(slices * job_share(job)),
+	};
+}
+
 static void read_ranks(struct plan *plan,
 		       const struct schedule_simulation *simulation)
 {
@@ -596,6 +755,8 @@ static void read_ranks(struct plan *plan,
 
 		rank->busy = simulation->busy[r];
 		rank->summing = simulation->reducing[r];
+		if (plan->sketch->alone)
+			estimate_sent(plan, r, simulation);
 		if (rank->busy > plan->rank[plan->slowest_rank].busy)
 			plan->slowest_rank = r;
 		if (rank->summing > plan->rank[plan->summing_rank].summing)

@@ -33,6 +33,7 @@ struct plan_rank {
 	size_t scratch;
 	size_t other; /* program, threads, tables */
 	size_t total;
+	size_t unsure;       /* of total, in brief: may be less by so much */
 	struct traffic sent; /* in a step */
 
 	/* After plan_predict(): of one step, in the costs' unit. */
@@ -82,6 +83,12 @@ struct plan {
  */
 int plan_create(const struct job *job, const struct model *model,
 		unsigned threads, struct plan **out) MUST_CHECK;
+/*
+ * The same in far less time where there are many replicas: what a rank has for
+ * the others is estimated, all else is exact. For a search.
+ */
+int plan_create_brief(const struct job *job, const struct model *model,
+		      unsigned threads, struct plan **out) MUST_CHECK;
 void plan_destroy(struct plan *plan); /* NULL is legal */
 
 /*

@@ -6,7 +6,7 @@
  * The parameters that the position trains are cut into blocks of
  * OPTIMIZER_BLOCK elements (a short one, and what remains, is a block by
  * itself), so that square sums and updates keep their bits wherever they are
- * computed. Neighbouring blocks form buckets of about REDUCTION_BUCKET_BYTES,
+ * computed. Neighbouring blocks form buckets of REDUCTION_BUCKET_BYTES or less,
  * contiguous in memory (engine/store.h), none across a stage; a tied parameter
  * has buckets of its own, cut alike wherever it is held. Buckets stand in the
  * order in which they become ready: by stage, as their REDUCE_GRAD stand in
@@ -41,6 +41,9 @@
 #include "model/model.h"
 
 #define REDUCTION_BUCKET_BYTES ((size_t)4 << 20)
+/* Where a stage has less than so many of those: down to this size. */
+#define REDUCTION_BUCKETS_OF_STAGE   16u
+#define REDUCTION_BUCKET_BYTES_LEAST ((size_t)256 << 10)
 /* A bucket's number travels in 16 bits: beyond these, buckets grow. */
 #define REDUCTION_BUCKETS_MAX 32768u
 /* Bytes of one message when the two ends of a tie exchange their chunks. */
@@ -113,6 +116,9 @@ struct reduction_config {
 	unsigned replicas; /* D; 1: one chunk, no messages */
 	bool sharded;
 };
+
+/* About the most that a bucket takes: a block, at least, for each replica. */
+size_t reduction_bucket_bytes(unsigned replicas);
 
 /* -ENOMEM, logged. The arrays of config need not outlive the call. */
 int reduction_create(const struct reduction_config *config,

@@ -65,12 +65,11 @@ static unsigned ranks_of(const struct suggest_request *request)
 static bool heads_divide(const struct suggest_request *request, unsigned slices)
 {
 	const struct model_config *config = model_config(request->model);
-	unsigned inner = config->inner ? config->inner : 4 * config->width;
-	unsigned keys = config->kv_heads ? config->kv_heads : config->heads;
 
 	return slices == 1 ||
-	       (config->heads % slices == 0 && keys % slices == 0 &&
-		inner % slices == 0 && config->vocab_size >= slices);
+	       (config->heads % slices == 0 && config->kv_heads % slices == 0 &&
+		config->inner % slices == 0 && config->width % slices == 0 &&
+		config->vocab_size >= slices);
 }
 
 static void weigh_model(struct finding *f)
@@ -382,7 +381,7 @@ static int find_split(struct finding *f, const struct costs *costs,
 }
 
 /* The plan of a suggestion, and its costs: the caller's to destroy both. */
-static int make_plan(struct finding *f, const struct suggestion *s,
+static int make_plan(struct finding *f, const struct suggestion *s, bool brief,
 		     struct costs *costs, struct plan **plan)
 {
 	const struct suggest_request *request = f->request;
@@ -394,7 +393,10 @@ static int make_plan(struct finding *f, const struct suggestion *s,
 	fill_job(request, s, job);
 	rc = find_split(f, costs, s, &job->partition);
 	if (!rc)
-		rc = plan_create(job, request->model, request->threads, plan);
+		rc = brief ? plan_create_brief(job, request->model,
+					       request->threads, plan)
+			   : plan_create(job, request->model, request->threads,
+					 plan);
 	if (rc)
 		costs_fini(costs);
 	return rc;
@@ -434,11 +436,30 @@ static int keep(struct finding *f, const struct suggestion *s)
 	return 0;
 }
 
+/* In brief, and in full where that may decide whether it fits. */
+static int plan_well(struct finding *f, const struct suggestion *s,
+		     struct costs *costs, struct plan **plan)
+{
+	int rc = make_plan(f, s, true, costs, plan);
+	const struct plan_rank *largest;
+	double total;
+
+	if (rc)
+		return rc;
+	largest = &(*plan)->rank[(*plan)->largest_rank];
+	total = (double)largest->total;
+	if (total <= f->cap || total - (double)largest->unsure > f->cap)
+		return 0;
+	plan_destroy(*plan);
+	costs_fini(costs);
+	return make_plan(f, s, false, costs, plan);
+}
+
 static int plan_one(struct finding *f, struct suggestion *s, double *best)
 {
 	struct costs costs;
 	struct plan *plan;
-	int rc = make_plan(f, s, &costs, &plan);
+	int rc = plan_well(f, s, &costs, &plan);
 
 	if (rc)
 		return rc;
@@ -690,6 +711,32 @@ static int look_at_kinds(struct finding *f)
 	return rc;
 }
 
+/* What was planned in brief may need some KiB more than that said. */
+static int confirm_first(struct finding *f)
+{
+	struct suggestions *out = f->out;
+
+	while (out->count > 0) {
+		struct suggestion *first = &out->fitting[0];
+		struct costs costs;
+		struct plan *plan;
+		int rc = make_plan(f, first, false, &costs, &plan);
+
+		if (rc)
+			return rc;
+		first->rank_bytes = plan->rank[plan->largest_rank].total;
+		plan_destroy(plan);
+		costs_fini(&costs);
+		if ((double)first->rank_bytes <= f->cap)
+			return 0;
+		if (out->count == 1)
+			out->least = *first;
+		memmove(first, first + 1, --out->count * sizeof(*first));
+		out->too_large++;
+	}
+	return 0;
+}
+
 static int search(struct finding *f)
 {
 	double best = 1e300;
@@ -721,7 +768,7 @@ static int search(struct finding *f)
 			ranks_of(f->request), f->request->samples);
 	qsort(f->out->fitting, f->out->count, sizeof(*f->out->fitting),
 	      by_step);
-	return 0;
+	return confirm_first(f);
 }
 
 int suggest_find(const struct suggest_request *request, struct suggestions *out)
@@ -752,7 +799,7 @@ void suggestions_fini(struct suggestions *suggestions)
 	*suggestions = (struct suggestions){0};
 }
 
-int suggest_explain(const struct suggest_request *request,
+int suggest_explain(const struct suggest_request *request, bool full,
 		    struct suggestion *suggestion)
 {
 	struct finding f = {
@@ -761,11 +808,13 @@ int suggest_explain(const struct suggest_request *request,
 	};
 	struct costs costs;
 	struct plan *plan;
-	int rc = f.job ? make_plan(&f, suggestion, &costs, &plan)
+	int rc = f.job ? make_plan(&f, suggestion, !full, &costs, &plan)
 		       : fail(-ENOMEM, "no memory for a job");
 
 	if (!rc) {
+		suggestion->rank_bytes = plan->rank[plan->largest_rank].total;
 		rc = plan_predict(plan, &costs, request->rates, 0);
+		read_plan(plan, suggestion);
 		if (!rc)
 			rc = plan_explain(plan, &costs, request->rates,
 					  &suggestion->parts);

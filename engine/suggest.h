@@ -84,8 +84,11 @@ int suggest_find(const struct suggest_request *request,
 		 struct suggestions *out) MUST_CHECK;
 void suggestions_fini(struct suggestions *suggestions);
 
-/* Fills in suggestion->parts. */
-int suggest_explain(const struct suggest_request *request,
+/*
+ * Fills in suggestion->parts. `full`: plans it as `plan` does, and sets all else
+ * anew; suggest_find() has its memory and bytes within some MiB.
+ */
+int suggest_explain(const struct suggest_request *request, bool full,
 		    struct suggestion *suggestion) MUST_CHECK;
 
 #endif

@@ -9,13 +9,14 @@
 #include <string.h>
 
 static const struct family_ops *const families[] = {
-	&gpt2_family_ops,
-	&rehearsal_family_ops,
+	&gpt2_family_ops,  &llama_family_ops, &mistral_family_ops,
+	&qwen2_family_ops, &qwen3_family_ops, &rehearsal_family_ops,
 };
 
 struct model {
 	struct model_config config;
 	const struct family_ops *family;
+	struct rope *rope; /* NULL: it has no rotary positions */
 	unsigned layer_count;
 	struct layer *layers;
 	unsigned parameter_count;
@@ -65,6 +66,34 @@ int model_config_default(const char *family, struct model_config *out)
 	ops->config_default(&config);
 	*out = config;
 	return 0;
+}
+
+/* NULL, silently, for a family there is not. */
+static const struct family_ops *family_of(const struct model_config *config)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(families); i++)
+		if (strcmp(families[i]->name, config->family) == 0)
+			return families[i];
+	return NULL;
+}
+
+void model_config_set_dropout(struct model_config *config, double probability)
+{
+	const struct family_ops *family = family_of(config);
+
+	if (family && family->set_dropout)
+		family->set_dropout(config, probability);
+}
+
+void model_config_shorten(struct model_config *config, unsigned context)
+{
+	const struct family_ops *family = family_of(config);
+
+	if (!family || family->learns_positions || context >= config->context)
+		return;
+	if (config->rope.positions == 0)
+		config->rope.positions = config->context;
+	config->context = context;
 }
 
 static int check_size(const char *what, unsigned value, unsigned maximum)
@@ -135,7 +164,8 @@ static int config_check_rates(const struct model_config *config)
 }
 
 /* Fills in what follows from the rest, and checks that it all fits. */
-static int config_complete(struct model_config *config)
+static int config_complete(const struct family_ops *family,
+			   struct model_config *config)
 {
 	int error = config_check_sizes(config);
 
@@ -157,7 +187,10 @@ static int config_complete(struct model_config *config)
 			    "model: %u key-value heads do not divide %u heads",
 			    config->kv_heads, config->heads);
 	if (config->inner == 0)
-		config->inner = 4 * config->width;
+		config->inner = family->inner ? family->inner(config)
+					      : 4 * config->width;
+	if (config->rope.kind != ROPE_NONE && config->rope.positions == 0)
+		config->rope.positions = config->context;
 	if (config->slices == 0)
 		config->slices = 1;
 	if (config->slice >= config->slices)
@@ -210,7 +243,7 @@ static int model_add_layer(struct model *model, unsigned index)
 	int error;
 
 	memset(&description, 0, sizeof(description));
-	model->family->layer(&model->config, index, &description);
+	model->family->layer(&model->config, model->rope, index, &description);
 	graph = (struct graph_description){
 		.rows = description.rows,
 		.row_count = description.row_count,
@@ -255,11 +288,15 @@ int model_create(const struct model_config *config, struct model **out)
 	model->config.family[sizeof(model->config.family) - 1] = '\0';
 	error = family_find(model->config.family, &model->family);
 	if (!error)
-		error = config_complete(&model->config);
+		error = config_complete(model->family, &model->config);
 	if (!error)
 		error = model->family->config_check(&model->config);
 	if (!error && model->family->divides)
 		error = config_check_slices(&model->config);
+	if (!error && model->config.rope.kind != ROPE_NONE)
+		error = rope_create(&model->config.rope,
+				    model->config.head_size,
+				    model->config.context, &model->rope);
 	if (error)
 		goto err_destroy_model;
 	model->layer_count = model->family->layer_count(&model->config);
@@ -292,6 +329,7 @@ void model_destroy(struct model *model)
 		graph_destroy(model->layers[i].graph);
 	free(model->layers);
 	free(model->parameters);
+	rope_destroy(model->rope);
 	free(model);
 }
 

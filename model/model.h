@@ -6,6 +6,7 @@
 #define STAGECOACH_MODEL_MODEL_H
 
 #include "base/compiler.h"
+#include "model/kernels/rope.h"
 #include "model/layers/layer.h"
 #include "model/parameter.h"
 
@@ -35,12 +36,21 @@ struct model_config {
 	unsigned heads;
 	unsigned kv_heads;  /* 0: as heads */
 	unsigned head_size; /* 0: width / heads */
-	unsigned inner;     /* of the MLP; 0: 4 * width */
+	unsigned inner;     /* of the MLP; 0: as the family has it */
 	double norm_epsilon;
 	double embedding_dropout;
 	double residual_dropout;
 	double attention_dropout;
 	bool tied; /* the head shares the token embedding */
+	/* Rotary positions; kind ROPE_NONE: others. rope.positions 0: the
+	 * context. */
+	struct rope_config rope;
+	bool qkv_bias;    /* of the queries', keys' and values' products */
+	bool output_bias; /* of attention's output */
+	bool mlp_bias;
+	bool head_norm;        /* each head of queries and keys is normalised */
+	unsigned window;       /* positions attention sees; 0: all before */
+	unsigned window_first; /* the first block that has the window */
 	double initializer_range;
 	int bos_id; /* -1: none */
 	int eos_id;
@@ -70,6 +80,15 @@ void model_destroy(struct model *model); /* NULL is fine */
  */
 int model_config_default(const char *family,
 			 struct model_config *out) MUST_CHECK;
+
+/* Sets all dropouts the family has to one probability. */
+void model_config_set_dropout(struct model_config *config, double probability);
+
+/*
+ * For sequences of at most `context` tokens: shorter caches. Nothing changes
+ * where positions are parameters.
+ */
+void model_config_shorten(struct model_config *config, unsigned context);
 
 const struct model_config *model_config(const struct model *model);
 unsigned model_layer_count(const struct model *model);

@@ -182,6 +182,7 @@ static int fill_job(struct generate *g)
 	job->gradient_groups = 1;
 	job->context =
 		MIN(job->config.context, job->prompt_count + job->tokens);
+	model_config_shorten(&job->config, job->context);
 	job_options_pipeline(o, job);
 	rc = job_options_slices(o, job);
 	return rc ? rc : job_options_partition(o, g->model, job);

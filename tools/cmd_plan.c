@@ -418,19 +418,15 @@ static void write_time(const struct planning *p, struct text_builder *out)
 		plan->step > 0 ? 100 * slowest->idle / plan->step : 0);
 }
 
-/* "1.23 s", "45.6 ms", "789 us"; where costs have no unit, a share of the step. */
-static const char *duration(const struct planning *p, double time, char *buffer,
-			    size_t size)
+/* "1.23 s", "45.6 ms", "789 us". */
+static const char *duration(double seconds, char *buffer, size_t size)
 {
-	if (!p->plan->seconds)
-		snprintf(buffer, size, "%.2f %% of the step",
-			 100 * time / p->plan->step);
-	else if (time >= 1)
-		snprintf(buffer, size, "%.2f s", time);
-	else if (time >= 1e-3)
-		snprintf(buffer, size, "%.1f ms", 1e3 * time);
+	if (seconds >= 1)
+		snprintf(buffer, size, "%.2f s", seconds);
+	else if (seconds >= 1e-3)
+		snprintf(buffer, size, "%.1f ms", 1e3 * seconds);
 	else
-		snprintf(buffer, size, "%.0f us", 1e6 * time);
+		snprintf(buffer, size, "%.0f us", 1e6 * seconds);
 	return buffer;
 }
 
@@ -438,20 +434,22 @@ static void write_sums(const struct planning *p, struct text_builder *out)
 {
 	const struct plan *plan = p->plan;
 	double most = plan->rank[plan->summing_rank].summing;
-	char sum[48], late[48];
+	double late = p->parts.replicas;
+	char sum[32], rest[32];
 
-	if (plan->grid.replicas > 1)
+	if (!plan->seconds)
+		return;
+	if (plan->grid.replicas > 1 && most > 0)
 		text_builder_append(
 			out,
-			"replicas   sums take %s of rank %u's network; the step is %s longer for them: %.0f %% hidden\n",
-			duration(p, most, sum, sizeof(sum)), plan->summing_rank,
-			duration(p, p->parts.replicas, late, sizeof(late)),
-			most > 0 ? 100 * (1 - MIN(p->parts.replicas / most, 1))
-				 : 100);
+			"replicas   their sums keep the network of rank %u busy for %s, of which %.0f %% pass beside the schedule: the step is %s longer for them\n",
+			plan->summing_rank, duration(most, sum, sizeof(sum)),
+			100 * (1 - MIN(late / most, 1)),
+			duration(late, rest, sizeof(rest)));
 	if (plan->grid.slices > 1)
 		text_builder_append(
 			out, "slices     sums within layers take %s a step\n",
-			duration(p, p->parts.tensor, sum, sizeof(sum)));
+			duration(p->parts.tensor, sum, sizeof(sum)));
 }
 
 static void write_memory(const struct planning *p, struct text_builder *out)

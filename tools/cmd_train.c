@@ -46,8 +46,8 @@ static const struct option_spec table[] = {
 	TRAIN_OPTIONS_BALANCE,
 	HOSTS_OPTIONS,
 	TRAIN_OPTIONS_MODEL,
-	TRAIN_OPTIONS_BATCH,
 	TRAIN_OPTIONS_GRID,
+	TRAIN_OPTIONS_BATCH,
 	{.name = "seed",
 	 .kind = OPTION_INTEGER,
 	 .argument = "S",
@@ -493,6 +493,14 @@ static json_int_t identity_default(const char *key)
 	return strcmp(key, "slices") == 0;
 }
 
+static bool is_identity_default(const char *key, const json_t *value)
+{
+	if (json_is_number(value))
+		return json_number_value(value) ==
+		       (double)identity_default(key);
+	return json_is_false(value);
+}
+
 static json_int_t identity_integer(const struct train *t, const char *key)
 {
 	const json_t *value = json_object_get(t->checkpoint.identity, key);
@@ -515,9 +523,7 @@ static int check_identity(struct train *t)
 			json_object_get(t->checkpoint.identity, key);
 
 		if (theirs ? json_equal(value, theirs)
-			   : json_is_integer(value) &&
-				     json_integer_value(value) ==
-					     identity_default(key))
+			   : is_identity_default(key, value))
 			continue;
 		rc = strcmp(key, "data_fingerprint") == 0
 			     ? fail(-EINVAL,

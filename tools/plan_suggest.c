@@ -199,7 +199,7 @@ static int choose(struct suggesting *s)
 	}
 	for (size_t k = 0; !rc && k < s->shown_count; k++)
 		rc = suggest_explain(
-			&s->request,
+			&s->request, k == 0,
 			&s->found.fitting[s->shown[k] - s->found.fitting]);
 	return rc;
 }
@@ -371,18 +371,34 @@ static void append_schedules(const struct suggesting *s,
 /* What describes the model on train's command line. */
 static void append_model(const struct suggesting *s, struct text_builder *out)
 {
-	const struct model_config *c = model_config(s->model);
-	const char *folder = options_string(s->options, "model");
+	static const char *const sizes[] = {"layers",   "width",     "heads",
+					    "kv-heads", "head-size", "inner",
+					    "window"};
+	const struct options *o = s->options;
+	const char *folder = options_string(o, "model");
 
-	if (folder)
-		text_builder_append(out, " --model %s", folder);
-	else
-		text_builder_append(out,
-				    " --layers %u --width %u --heads %u"
-				    " --vocab-size %u",
-				    c->layers, c->width, c->heads,
-				    c->vocab_size);
-	text_builder_append(out, " --context %u", s->request.job->context);
+	if (folder) {
+		text_builder_append(out, " --model %s --context %u", folder,
+				    s->request.job->context);
+		return;
+	}
+	if (options_is_set(o, "arch"))
+		text_builder_append(out, " --arch %s",
+				    options_string(o, "arch"));
+	for (size_t i = 0; i < ARRAY_SIZE(sizes); i++)
+		if (i < 3 || options_is_set(o, sizes[i]))
+			text_builder_append(
+				out, " --%s %lld", sizes[i],
+				(long long)options_integer(o, sizes[i]));
+	if (options_is_set(o, "rope-theta"))
+		text_builder_append(out, " --rope-theta %g",
+				    options_real(o, "rope-theta"));
+	if (options_is_set(o, "tied"))
+		text_builder_append(out, " --tied %s",
+				    options_string(o, "tied"));
+	text_builder_append(out, " --vocab-size %u --context %u",
+			    model_config(s->model)->vocab_size,
+			    s->request.job->context);
 }
 
 static void append_command(const struct suggesting *s,

@@ -16,6 +16,30 @@
 
 /* ---- the model ---- */
 
+/* What a family has its own idea of. */
+static void new_model_shape(const struct options *o,
+			    struct model_config *config)
+{
+	const struct {
+		const char *name;
+		unsigned *field;
+	} sizes[] = {
+		{"kv-heads", &config->kv_heads},
+		{"head-size", &config->head_size},
+		{"inner", &config->inner},
+		{"window", &config->window},
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(sizes); i++)
+		if (options_is_set(o, sizes[i].name))
+			*sizes[i].field =
+				(unsigned)options_integer(o, sizes[i].name);
+	if (options_is_set(o, "rope-theta"))
+		config->rope.theta = options_real(o, "rope-theta");
+	if (options_is_set(o, "tied"))
+		config->tied = strcmp(options_string(o, "tied"), "yes") == 0;
+}
+
 static int new_model(const struct options *o, size_t vocab_size,
 		     const char *source, struct model_config *config)
 {
@@ -37,17 +61,18 @@ static int new_model(const struct options *o, size_t vocab_size,
 	config->context = 256;
 	if (options_is_set(o, "context"))
 		config->context = (unsigned)options_integer(o, "context");
-	config->embedding_dropout = 0;
-	config->residual_dropout = 0;
-	config->attention_dropout = 0;
+	model_config_set_dropout(config, 0);
+	new_model_shape(o, config);
 	return 0;
 }
 
 static int old_model(const struct options *options, const char *folder,
 		     struct job *job)
 {
-	static const char *const new_only[] = {"layers", "width", "heads",
-					       "vocab-size", "arch"};
+	static const char *const new_only[] = {
+		"layers", "width",      "heads", "vocab-size",
+		"arch",   "kv-heads",   "inner", "head-size",
+		"window", "rope-theta", "tied"};
 	int rc;
 
 	for (size_t i = 0; i < ARRAY_SIZE(new_only); i++)
@@ -72,11 +97,9 @@ int train_options_model(const struct options *options, size_t vocab_size,
 void train_options_dropout(const struct options *options,
 			   struct model_config *config)
 {
-	if (!options_is_set(options, "dropout"))
-		return;
-	config->embedding_dropout = options_real(options, "dropout");
-	config->residual_dropout = config->embedding_dropout;
-	config->attention_dropout = config->embedding_dropout;
+	if (options_is_set(options, "dropout"))
+		model_config_set_dropout(config,
+					 options_real(options, "dropout"));
 }
 
 /* ---- the grid, the batch, the optimizer, the schedule ---- */

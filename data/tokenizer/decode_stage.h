@@ -19,6 +19,7 @@ struct decode_stage {
 	bool inside;                /* there were tokens before */
 	bool begun;                 /* this token has text already */
 	bool waiting;               /* a token is held back */
+	bool matched;               /* a match ended where the search goes on */
 };
 
 /* Hands text on; end: the token ends with it. */

@@ -180,39 +180,34 @@ int decode_fallback_push(struct decode_stage *stage, const char *text,
 static int replace_some(struct decode_stage *stage, bool end, size_t *done)
 {
 	const struct decode_step *step = stage->step;
-	const struct byte_buffer *held = &stage->held;
-	size_t copied = stage->behind, start = copied, from, to, bytes;
-	enum pattern_found found = PATTERN_ABSENT;
-	int err = 0;
+	const char *text = stage->held.data;
+	size_t length = stage->held.length, copied = stage->behind;
+	struct pattern_scan scan = {
+		.pattern = &stage->step->pattern,
+		.work = stage->work,
+		.text = text,
+		.length = length,
+		.start = copied,
+		.last = stage->matched ? copied : SIZE_MAX,
+		.partial = !end,
+	};
+	int found, err = 0;
 
-	while (start <= held->length && !err) {
-		err = pattern_find(&step->pattern, stage->work, held->data,
-				   held->length, start, !end, &from, &to,
-				   &found);
-		if (err)
-			return err;
-		if (found != PATTERN_FOUND)
-			break;
-		err = decode_pass(stage, held->data + copied, from - copied,
+	while (!err && (found = pattern_next(&scan))) {
+		if (found < 0)
+			return found;
+		err = decode_pass(stage, text + copied, scan.from - copied,
 				  false);
 		if (!err)
 			err = decode_pass(stage, step->text, strlen(step->text),
 					  false);
-		copied = start = to;
-		if (from != to)
-			continue;
-		if (to == held->length)
-			break;
-		utf8_get(held->data + to, &bytes);
-		start += bytes;
+		copied = scan.to;
 	}
-	*done = end                      ? held->length
-		: found == PATTERN_FOUND ? copied
-					 : MAX(from, copied);
-	if (!err)
-		err = decode_pass(stage, held->data + copied, *done - copied,
-				  false);
-	return err;
+	if (err)
+		return err;
+	*done = end ? length : MAX(scan.from, copied);
+	stage->matched = scan.last == *done;
+	return decode_pass(stage, text + copied, *done - copied, false);
 }
 
 int decode_replace_push(struct decode_stage *stage, const char *text,
@@ -222,7 +217,8 @@ int decode_replace_push(struct decode_stage *stage, const char *text,
 	size_t done, behind;
 	int err = byte_buffer_append(held, text, length);
 
-	if (!err && held->length > stage->behind) {
+	stage->begun |= length > 0;
+	if (!err && stage->begun) {
 		err = replace_some(stage, end, &done);
 		if (err)
 			return err;
@@ -235,6 +231,8 @@ int decode_replace_push(struct decode_stage *stage, const char *text,
 		return err;
 	held->length = 0;
 	stage->behind = 0;
+	stage->begun = false;
+	stage->matched = false;
 	return decode_pass(stage, NULL, 0, true);
 }
 

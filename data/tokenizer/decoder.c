@@ -328,6 +328,7 @@ static void stage_reset(struct decode_stage *stage)
 	stage->inside = false;
 	stage->begun = false;
 	stage->waiting = false;
+	stage->matched = false;
 }
 
 int decode_stream_finish(struct decode_stream *stream, struct text_builder *out)

@@ -17,12 +17,12 @@
 #include <xxhash.h>
 
 /*
- * Most pieces of a text are words seen before. An entry is one cache line; a
- * newer piece takes the place of an older one.
+ * Most pieces of a text are words seen before. An entry is one cache line, and
+ * has two places: a new piece takes the first, and what was there the second.
  */
-#define CACHE_SLOTS 16384
-#define CACHE_TEXT  30
-#define CACHE_IDS   8
+#define CACHE_SETS 16384
+#define CACHE_TEXT 30
+#define CACHE_IDS  8
 
 struct cache_entry {
 	uint8_t length; /* 0: free */
@@ -30,6 +30,8 @@ struct cache_entry {
 	char text[CACHE_TEXT];
 	int32_t ids[CACHE_IDS];
 };
+
+#define CACHE_BYTES (CACHE_SETS * 2 * sizeof(struct cache_entry))
 
 struct tokenizer_encoder {
 	const struct tokenizer *tokenizer;
@@ -40,7 +42,7 @@ struct tokenizer_encoder {
 	struct added_scan normalized;
 	struct split_stream *split;
 	struct model_work work;
-	struct cache_entry *cache;
+	struct cache_entry (*cache)[2];
 	struct token_buffer *out; /* during a push */
 	bool begun;
 };
@@ -60,6 +62,28 @@ static int piece_model(struct tokenizer_encoder *encoder, const char *piece,
 					length, encoder->out);
 }
 
+static bool is_cached(const struct cache_entry *entry, const char *piece,
+		      size_t length)
+{
+	return entry->length == length &&
+	       memcmp(entry->text, piece, length) == 0;
+}
+
+static inline int put_cached(struct token_buffer *out,
+			     const struct cache_entry *entry)
+{
+	/* All the ids there could be: a copy of a size known here is fast. */
+	int err = out->capacity - out->count >= CACHE_IDS
+			  ? 0
+			  : token_buffer_reserve(out, CACHE_IDS);
+
+	if (err)
+		return err;
+	memcpy(out->ids + out->count, entry->ids, sizeof(entry->ids));
+	out->count += entry->count;
+	return 0;
+}
+
 static int piece_encode(void *argument, const char *piece, size_t length)
 {
 	struct tokenizer_encoder *encoder = argument;
@@ -70,12 +94,15 @@ static int piece_encode(void *argument, const char *piece, size_t length)
 
 	if (length > CACHE_TEXT)
 		return piece_model(encoder, piece, length);
-	entry = &encoder->cache[XXH3_64bits(piece, length) % CACHE_SLOTS];
-	if (entry->length == length && memcmp(entry->text, piece, length) == 0)
-		return token_buffer_append(out, entry->ids, entry->count);
+	entry = encoder->cache[XXH3_64bits(piece, length) % CACHE_SETS];
+	if (is_cached(entry, piece, length))
+		return put_cached(out, entry);
+	if (is_cached(entry + 1, piece, length))
+		return put_cached(out, entry + 1);
 	err = piece_model(encoder, piece, length);
 	if (err || out->count - first > CACHE_IDS)
 		return err;
+	entry[1] = entry[0];
 	entry->length = (uint8_t)length;
 	entry->count = (uint8_t)(out->count - first);
 	memcpy(entry->text, piece, length);
@@ -108,6 +135,8 @@ static int pieces_push(void *argument, const char *text, size_t length,
 {
 	struct tokenizer_encoder *encoder = argument;
 
+	if (normal_stream_is_cut(encoder->normal))
+		split_stream_skip(encoder->split);
 	return split_stream_push(encoder->split, text, length, end);
 }
 
@@ -173,11 +202,13 @@ int tokenizer_encoder_create(const struct tokenizer *tokenizer, unsigned flags,
 					  encoder, &encoder->split);
 	if (err)
 		goto err_destroy;
-	encoder->cache = calloc(CACHE_SLOTS, sizeof(*encoder->cache));
+	/* Aligned to what one entry is: a cache line. */
+	encoder->cache = aligned_alloc(sizeof(struct cache_entry), CACHE_BYTES);
 	if (!encoder->cache) {
 		err = fail(-ENOMEM, "no memory for an encoder");
 		goto err_destroy;
 	}
+	memset(encoder->cache, 0, CACHE_BYTES);
 	*out = encoder;
 	return 0;
 

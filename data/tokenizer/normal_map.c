@@ -6,20 +6,29 @@
 #include <string.h>
 #include <utf8proc.h>
 
+#define MAP_PART_BYTES ((size_t)1024)
+
 int normal_map_push(void *argument, const char *text, size_t length, bool end)
 {
 	struct normal_stage *stage = argument;
 	normal_map_fn *map = stage->step->map;
 	struct byte_buffer *out = &stage->out;
-	size_t at = 0, bytes;
-	int err = byte_buffer_reserve(out, length + NORMAL_MAP_BYTES);
+	size_t at = 0, part, bytes, put;
+	int err = 0;
 
 	while (at < length && !err) {
-		uint32_t character = utf8_get(text + at, &bytes);
-
-		at += bytes;
-		out->length += map(character, out->data + out->length);
-		err = byte_buffer_reserve(out, length - at + NORMAL_MAP_BYTES);
+		/* As much as there is room for whatever it becomes. */
+		part = MIN(length, at + MAP_PART_BYTES);
+		err = byte_buffer_reserve(out,
+					  MAP_PART_BYTES * NORMAL_MAP_BYTES);
+		while (at < part && !err) {
+			put = map(utf8_get(text + at, &bytes),
+				  out->data + out->length);
+			if (!stage->written)
+				normal_stage_note(stage, put > 0);
+			out->length += put;
+			at += bytes;
+		}
 	}
 	return err ? err : normal_stage_flush(stage, end);
 }

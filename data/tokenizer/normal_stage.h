@@ -15,6 +15,9 @@ struct normal_stage {
 	size_t behind;             /* bytes of it kept for lookbehind only */
 	size_t retry_at;           /* do not look again with less than this */
 	bool begun;                /* this segment has text */
+	bool matched;              /* a match ended where the search goes on */
+	bool written;              /* something came out of this segment */
+	bool *cut;                 /* see normal_stream_is_cut() */
 	struct byte_buffer out;
 };
 
@@ -31,6 +34,14 @@ int normal_replace_push(void *stage, const char *text, size_t length,
 			bool end) MUST_CHECK;
 int normal_charsmap_push(void *stage, const char *text, size_t length,
 			 bool end) MUST_CHECK;
+
+/* Text of the segment has been written, or dropped. */
+static inline void normal_stage_note(struct normal_stage *stage, bool written)
+{
+	if (!written && !stage->written)
+		*stage->cut = true;
+	stage->written |= written;
+}
 
 /* Hands over what is in stage->out, and empties it. */
 int normal_stage_flush(struct normal_stage *stage, bool end) MUST_CHECK;

@@ -55,6 +55,8 @@ int normal_strip_push(void *argument, const char *text, size_t length, bool end)
 		skip = space_before(text, length);
 	text += skip;
 	length -= skip;
+	if (skip)
+		normal_stage_note(stage, false);
 	stage->begun = !end && (stage->begun || length);
 	keep = stage->step->right ? space_behind(text, length) : length;
 	/* White space held back is not at the end after all. */
@@ -75,40 +77,55 @@ int normal_strip_push(void *argument, const char *text, size_t length, bool end)
 	return err;
 }
 
-/* Replaces what is certain of text; *done: how far that is. */
-static int replace_some(struct normal_stage *stage, const char *text,
-			size_t length, size_t start, bool end, size_t *done)
+/*
+ * Puts the new text in the place of a match of `count` characters. To the
+ * library the new text stands where the last of them did.
+ */
+static int replace_match(struct normal_stage *stage, const char *before,
+			 size_t length, size_t count)
 {
-	const struct normal_step *step = stage->step;
-	size_t copied = start, from, to, bytes;
-	enum pattern_found found;
-	int err = 0;
+	const char *text = stage->step->text;
+	int err = byte_buffer_append(&stage->out, before, length);
 
-	for (*done = start; !err && start <= length;) {
-		err = pattern_find(&step->pattern, stage->work, text, length,
-				   start, !end, &from, &to, &found);
-		if (err)
-			return err;
-		if (found != PATTERN_FOUND)
-			break;
-		err = byte_buffer_append(&stage->out, text + copied,
-					 from - copied);
-		if (!err)
-			err = byte_buffer_append(&stage->out, step->text,
-						 strlen(step->text));
-		copied = *done = start = to;
-		if (from != to)
-			continue;
-		/* After an empty match the search goes on one further. */
-		if (to == length)
-			break;
-		utf8_get(text + to, &bytes);
-		start += bytes;
+	if (err)
+		return err;
+	if (!length && (count > 1 || (count && !*text)))
+		normal_stage_note(stage, false);
+	if (length || *text)
+		normal_stage_note(stage, true);
+	return byte_buffer_append(&stage->out, text, strlen(text));
+}
+
+/* Replaces what is certain of what is held; *done: how far that is. */
+static int replace_some(struct normal_stage *stage, bool end, size_t *done)
+{
+	const char *text = stage->held.data;
+	size_t length = stage->held.length, copied = stage->behind;
+	struct pattern_scan scan = {
+		.pattern = &stage->step->pattern,
+		.work = stage->work,
+		.text = text,
+		.length = length,
+		.start = copied,
+		.last = stage->matched ? copied : SIZE_MAX,
+		.partial = !end,
+	};
+	int found, err = 0;
+
+	while (!err && (found = pattern_next(&scan))) {
+		if (found < 0)
+			return found;
+		err = replace_match(
+			stage, text + copied, scan.from - copied,
+			utf8_count(text + scan.from, scan.to - scan.from));
+		copied = scan.to;
 	}
 	if (err)
 		return err;
-	if (end || found != PATTERN_FOUND)
-		*done = end ? length : MAX(from, copied);
+	*done = end ? length : MAX(scan.from, copied);
+	stage->matched = scan.last == *done;
+	if (*done > copied)
+		normal_stage_note(stage, true);
 	return byte_buffer_append(&stage->out, text + copied, *done - copied);
 }
 
@@ -124,9 +141,9 @@ int normal_replace_push(void *argument, const char *text, size_t length,
 		return err;
 	if (!end && held->length < stage->retry_at)
 		return 0;
-	if (held->length > stage->behind || end) {
-		err = replace_some(stage, held->data ? held->data : "",
-				   held->length, stage->behind, end, &done);
+	stage->begun |= held->length > 0;
+	if (stage->begun) {
+		err = replace_some(stage, end, &done);
 		if (err)
 			return err;
 		behind = pattern_bytes_behind(&stage->step->pattern, held->data,
@@ -140,6 +157,8 @@ int normal_replace_push(void *argument, const char *text, size_t length,
 		held->length = 0;
 		stage->behind = 0;
 		stage->retry_at = 0;
+		stage->begun = false;
+		stage->matched = false;
 	}
 	return normal_stage_flush(stage, end);
 }

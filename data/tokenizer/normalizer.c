@@ -9,6 +9,7 @@
 struct normal_stream {
 	utf8_text_fn *first; /* where text enters */
 	void *argument;
+	bool cut;
 	size_t count;
 	struct normal_stage stages[];
 };
@@ -90,6 +91,7 @@ int normal_stream_create(const struct normalizer *normalizer,
 		stage->step = &normalizer->steps[i];
 		stage->sink = sink;
 		stage->argument = argument;
+		stage->cut = &stream->cut;
 		if (stage->step->kind == NORMAL_REPLACE)
 			err = pattern_work_create(&stage->work);
 		sink = push_fn[stage->step->kind];
@@ -109,14 +111,27 @@ int normal_stream_push(void *argument, const char *text, size_t length,
 		       bool end)
 {
 	struct normal_stream *stream = argument;
+	size_t i;
+	int err = stream->first(stream->argument, text, length, end);
 
-	return stream->first(stream->argument, text, length, end);
+	if (!end)
+		return err;
+	stream->cut = false;
+	for (i = 0; i < stream->count; i++)
+		stream->stages[i].written = false;
+	return err;
+}
+
+bool normal_stream_is_cut(const struct normal_stream *stream)
+{
+	return stream->cut;
 }
 
 void normal_stream_reset(struct normal_stream *stream)
 {
 	size_t i;
 
+	stream->cut = false;
 	for (i = 0; i < stream->count; i++) {
 		struct normal_stage *stage = &stream->stages[i];
 
@@ -125,6 +140,8 @@ void normal_stream_reset(struct normal_stream *stream)
 		stage->behind = 0;
 		stage->retry_at = 0;
 		stage->begun = false;
+		stage->matched = false;
+		stage->written = false;
 	}
 }
 

@@ -69,6 +69,12 @@ int normal_stream_push(void *stream, const char *text, size_t length,
 		       bool end) MUST_CHECK; /* utf8_text_fn */
 void normal_stream_reset(struct normal_stream *stream);
 
+/*
+ * The segment has lost what it began with. To the library what is left of a
+ * text does then not stand at its begin.
+ */
+bool normal_stream_is_cut(const struct normal_stream *stream);
+
 /* Appends what a whole text becomes. */
 int normalizer_apply(const struct normalizer *normalizer, const char *text,
 		     size_t length, struct byte_buffer *out) MUST_CHECK;

@@ -22,8 +22,12 @@
 	"\\x{A1}-\\x{167F}\\x{1681}-\\x{1FFF}\\x{200B}-\\x{2027}"              \
 	"\\x{202A}-\\x{202E}\\x{2030}-\\x{205E}\\x{2060}-\\x{2FFF}"            \
 	"\\x{3001}-\\x{D7FF}\\x{E000}-\\x{10FFFF}"
-/* \w: Alphabetic, marks, decimal numbers, connectors. */
-#define WORD "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}"
+/*
+ * [:word:] is Alphabetic, marks, decimal numbers and connectors; \w is that and
+ * the small and broken numbers of Latin-1, which are in Oniguruma's tables.
+ */
+#define WORD_CLASS "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}"
+#define WORD       WORD_CLASS "\\x{B2}\\x{B3}\\x{B9}\\x{BC}-\\x{BE}"
 
 struct translation {
 	const char *origin;
@@ -206,13 +210,13 @@ static int translate_posix(struct translation *t)
 {
 	static const char *const names[][2] = {
 		{"[:space:]", SPACE},
-		{"[:word:]", WORD},
+		{"[:word:]", WORD_CLASS},
 		{"[:digit:]", "\\p{Nd}"},
 		{"[:alpha:]", "\\p{Alphabetic}"},
 		{"[:alnum:]", "\\p{Alphabetic}\\p{Nd}"},
 		{"[:lower:]", "\\p{Lowercase}"},
 		{"[:upper:]", "\\p{Uppercase}"},
-		{"[:punct:]", "[:punct:]"},
+		{"[:punct:]", "\\p{P}\\p{S}"},
 	};
 	size_t i;
 

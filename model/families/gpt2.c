@@ -93,6 +93,13 @@ static void gpt2_config_default(struct model_config *config)
 	config->initializer_range = 0.02;
 }
 
+static void gpt2_set_dropout(struct model_config *config, double probability)
+{
+	config->embedding_dropout = probability;
+	config->residual_dropout = probability;
+	config->attention_dropout = probability;
+}
+
 static int gpt2_config_check(const struct model_config *config)
 {
 	if (config->kv_heads != config->heads)
@@ -103,6 +110,10 @@ static int gpt2_config_check(const struct model_config *config)
 	if ((uint64_t)config->head_size * config->heads != config->width)
 		return fail(-EINVAL, "%u heads of size %u do not make width %u",
 			    config->heads, config->head_size, config->width);
+	if (config->rope.kind != ROPE_NONE || config->rope.theta > 0)
+		return fail(-EINVAL, "gpt2 has no rotary positions");
+	if (config->window > 0)
+		return fail(-EINVAL, "gpt2 has no window (mistral has)");
 	return 0;
 }
 
@@ -189,7 +200,8 @@ static void gpt2_head(const struct model_config *config,
 	out->columns = COLUMN_BIT(COLUMN_LABELS);
 }
 
-static void gpt2_layer(const struct model_config *config, unsigned index,
+static void gpt2_layer(const struct model_config *config,
+		       const struct rope *rope, unsigned index,
 		       struct layer_description *out)
 {
 	struct edge hidden = {
@@ -200,6 +212,7 @@ static void gpt2_layer(const struct model_config *config, unsigned index,
 			   .needs_gradient = true}},
 	};
 
+	(void)rope;
 	if (index > 0)
 		out->input = hidden;
 	if (index <= config->layers)
@@ -229,6 +242,8 @@ const struct family_ops gpt2_family_ops = {
 	.optional_prefix = PREFIX,
 	.divides = true,
 	.config_default = gpt2_config_default,
+	.set_dropout = gpt2_set_dropout,
+	.learns_positions = true,
 	.config_check = gpt2_config_check,
 	.layer_count = gpt2_layer_count,
 	.layer = gpt2_layer,

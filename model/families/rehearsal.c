@@ -132,9 +132,11 @@ static void rehearsal_piece(const struct model_config *config, unsigned index,
 			given->seconds[pass][stage] / REHEARSAL_PIECES;
 }
 
-static void rehearsal_layer(const struct model_config *config, unsigned index,
+static void rehearsal_layer(const struct model_config *config,
+			    const struct rope *rope, unsigned index,
 			    struct layer_description *out)
 {
+	(void)rope;
 	if (index == 0)
 		rehearsal_source(config, out);
 	else

@@ -34,6 +34,7 @@ struct attention_shape {
 	size_t kv_heads;   /* divides H; head h uses h / (H / kv_heads) */
 	size_t head_size;  /* D */
 	bool causal;       /* query i sees keys 0 .. position_offset + i */
+	size_t window;     /* causal: only the last so many of them; 0: all */
 	/* Position of query 0: 0 in training, keys cached before it when
 	 * decoding. causal: position_offset + time_q <= time_k. */
 	size_t position_offset;

@@ -156,6 +156,8 @@ static void node_init(struct node *node, const struct graph_row *row,
 	}
 	if (row->ops->statistics_width)
 		node->statistics_width = row->ops->statistics_width(node);
+	if (row->ops->pending_floats)
+		node->pending_floats = row->ops->pending_floats(node);
 }
 
 /* Every value is made before it is read, and made once. */

@@ -30,7 +30,8 @@
 #define GRAPH_NODES_MAX  32
 #define GRAPH_VALUES_MAX 40
 #define NODE_INPUTS_MAX  3
-#define NODE_WEIGHTS_MAX 2
+#define NODE_WEIGHTS_MAX 6
+#define NODE_MAPS_MAX    3
 #define VALUE_NONE       255
 
 enum linear_layout {
@@ -39,6 +40,7 @@ enum linear_layout {
 };
 
 struct primitive_ops;
+struct rope; /* model/kernels/rope.h */
 
 /*
  * One operation as a family writes it down. Value 0 is the layer's input (if
@@ -52,6 +54,7 @@ struct graph_row {
 	unsigned char output;                 /* VALUE_NONE: the loss */
 	const char *name; /* of its parameters: "attn.c_attn"; or NULL */
 	const char *second_name;
+	const char *third_name;
 	bool bias;
 	enum linear_layout layout;
 	unsigned split_parts; /* q|k|v in one matrix: 3; 0 means 1 */
@@ -62,6 +65,9 @@ struct graph_row {
 	double dropout;       /* probability */
 	unsigned site;        /* tells the dropouts of one layer apart */
 	unsigned heads, kv_heads, head_size;
+	size_t map_widths[NODE_MAPS_MAX]; /* linears: of each map's output */
+	const struct rope *rope;          /* the model's */
+	size_t window;       /* attention: positions seen, 0: all before */
 	size_t context;      /* positions: of the embedding, of the cache */
 	size_t vocab_size;   /* embedding, loss: of all slices */
 	const char *tied_to; /* full name of the parameter it shares */
@@ -77,6 +83,7 @@ struct node {
 	unsigned first_weight; /* the layer's local number */
 	unsigned weights;
 	size_t statistics_width; /* floats per token kept beside the output */
+	size_t pending_floats;   /* that I leaves for W beside gradients */
 	unsigned layer;          /* global index, keys dropout */
 	unsigned slices, slice;  /* 1 and 0: it is whole */
 };

@@ -199,7 +199,9 @@ static bool node_is_alike(const struct node *a, const struct node *b)
 	       x->split_parts == y->split_parts &&
 	       (x->dropout > 0) == (y->dropout > 0) && x->heads == y->heads &&
 	       x->kv_heads == y->kv_heads && x->head_size == y->head_size &&
-	       x->context == y->context;
+	       memcmp(x->map_widths, y->map_widths, sizeof(x->map_widths)) ==
+		       0 &&
+	       x->context == y->context && x->window == y->window;
 }
 
 /* Where values live follows from the operations. */
@@ -340,6 +342,7 @@ void layer_forward(const struct layer *layer, float *const *weights,
 				node, context->batch));
 		}
 		node->row.ops->forward(node, context, &operands);
+		layer_breathe(context);
 	}
 }
 
@@ -426,8 +429,11 @@ void layer_backward_input(const struct layer *layer, float *const *weights,
 			place_pointer(&frame, graph->train.statistics[i]);
 		operands.output_gradient =
 			place_pointer(&frame, graph->gradients[i].output);
+		operands.pending =
+			place_pointer(&frame, graph->gradients[i].pending);
 		ops->backward_input(node, context, &operands);
 		frame_end_gradients(&frame, i);
+		layer_breathe(context);
 	}
 }
 
@@ -496,6 +502,9 @@ void layer_backward_weight(const struct layer *layer, float *const *weights,
 			place_pointer(&frame, graph->train.statistics[i]);
 		operands.output_gradient =
 			place_pointer(&frame, graph->gradients[i].output);
+		operands.pending =
+			place_pointer(&frame, graph->gradients[i].pending);
 		ops->backward_weight(node, context, &operands);
+		layer_breathe(context);
 	}
 }

@@ -20,6 +20,7 @@ struct operands {
 	float *const *weights; /* the node's own, from 0 */
 	float *const *gradients; /* NULL entries: frozen */
 	const float *output_gradient;
+	float *pending; /* [pending_floats], left by I for W */
 	/*
 	 * I: this node's part is written to input_gradient[i], or added to it
 	 * where add[i], which only operations that can are asked to. NULL: not
@@ -63,6 +64,8 @@ struct primitive_ops {
 	unsigned (*declare)(const struct node *node,
 			    struct parameter rows[NODE_WEIGHTS_MAX]);
 	size_t (*statistics_width)(const struct node *node);
+	/* What I leaves for W beside gradients. NULL: nothing. */
+	size_t (*pending_floats)(const struct node *node);
 	size_t (*scratch_bytes)(const struct node *node,
 				enum primitive_pass pass, size_t batch,
 				size_t time, enum layer_mode mode,
@@ -92,18 +95,44 @@ struct primitive_ops {
  */
 extern const struct primitive_ops linear_ops;
 
+/*
+ * Two or three linear maps of one input, side by side in the output. Fields:
+ * name, second_name, third_name (NULL: two), map_widths (a slice's), bias,
+ * deviation. Weights are [out, in]; a slice has their outputs' columns.
+ */
+extern const struct primitive_ops linears_ops;
+
 /* LayerNorm. Fields: name, epsilon. */
 extern const struct primitive_ops layernorm_ops;
 
+/* RMSNorm. Fields: name, epsilon. */
+extern const struct primitive_ops rmsnorm_ops;
+
+/*
+ * RMSNorm of each head of q and k of a packed value [q | k | v]. Fields: name
+ * (of q's gain), second_name (of k's), epsilon, heads, kv_heads (a slice's),
+ * head_size. The gains are whole on each slice.
+ */
+extern const struct primitive_ops headnorm_ops;
+
+/*
+ * Rotary positions of q and k of a packed value [q | k | v]. Fields: rope,
+ * heads, kv_heads (a slice's), head_size.
+ */
+extern const struct primitive_ops rope_ops;
+
 /*
  * Causal self-attention over a packed value [q | k | v]. Fields: heads,
- * kv_heads (a slice's), head_size, dropout, site, context. A slice has its own
- * heads' columns of everything.
+ * kv_heads (a slice's), head_size, window, dropout, site, context. A slice has
+ * its own heads' columns of everything.
  */
 extern const struct primitive_ops attention_ops;
 
 /* GELU in its tanh form. */
 extern const struct primitive_ops gelu_ops;
+
+/* silu(gate) * up of an input [gate | up], twice the output's width. */
+extern const struct primitive_ops swiglu_ops;
 
 /* out = input 0 + dropout(input 1). Fields: dropout, site. */
 extern const struct primitive_ops residual_ops;

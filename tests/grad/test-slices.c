@@ -22,21 +22,33 @@
 
 static const unsigned slice_numbers[] = {2, 4};
 
-/* ---- GPT-2 in slices ---- */
+/* ---- families in slices ---- */
+
+static const struct variant {
+	const char *family;
+	unsigned heads, kv_heads; /* 0: as heads */
+	unsigned exchanges;       /* of a block, each way */
+} variants[] = {
+	{"gpt2", 4, 0, 4},
+	{"qwen2", 8, 4, 4},
+	/* One more: the sums for the gains of its heads' norms. */
+	{"qwen3", 8, 4, 5},
+};
+
+static const struct variant *variant = &variants[0];
 
 static struct model_config tiny(double dropout)
 {
 	struct model_config config;
 
-	assert_int_equal(model_config_default("gpt2", &config), 0);
+	assert_int_equal(model_config_default(variant->family, &config), 0);
 	config.vocab_size = VOCAB;
 	config.context = 150;
 	config.width = 32;
-	config.heads = 4;
+	config.heads = variant->heads;
+	config.kv_heads = variant->kv_heads;
 	config.layers = 2;
-	config.embedding_dropout = dropout;
-	config.attention_dropout = dropout;
-	config.residual_dropout = dropout;
+	model_config_set_dropout(&config, dropout);
 	return config;
 }
 
@@ -218,11 +230,12 @@ static void exchanges_are_as_told(void **state)
 		assert_exchanged(&counted[EXERCISE_I], &told.backward_input);
 		assert_int_equal(counted[EXERCISE_W].calls, 0);
 	}
-	/* A block: two sums of [B, T, C] each way. */
+	/* A block: two sums of [B, T, C] each way, and the gains' [2, D]. */
 	assert_int_equal(outcome.exchanged[1][EXERCISE_F].floats,
 			 2 * 2 * TRAIN_TIME * config.width);
 	assert_int_equal(outcome.exchanged[1][EXERCISE_I].floats,
-			 2 * 2 * TRAIN_TIME * config.width);
+			 2 * 2 * TRAIN_TIME * config.width +
+				 (variant->exchanges - 4) * 2 * 4);
 	outcome_fini(&outcome);
 	sliced_fini(&sliced);
 }
@@ -242,8 +255,8 @@ static void every_exchange_counts(void **state)
 	assert_alike(&shared, &whole);
 	calls = shared.calls;
 	outcome_fini(&shared);
-	/* Embedding 1, a block 2 and 2, the loss 3. */
-	assert_int_equal(calls, 1 + config.layers * 4 + 3);
+	/* Embedding 1, the loss 3. */
+	assert_int_equal(calls, 1 + config.layers * variant->exchanges + 3);
 	for (size_t call = 0; call < calls; call++) {
 		exercise.forgets = call;
 		run(&config, &exercise, &shared);
@@ -575,17 +588,32 @@ static void rehearsals_are_not_divided(void **state)
 	sliced_fini(&shared);
 }
 
+static int choose_variant(void **state)
+{
+	variant = *state;
+	return 0;
+}
+
+/* clang-format off */
+#define OF_VARIANT(test, v)                                                    \
+	{#test " (" #v ")", test, choose_variant, NULL,                        \
+	 (void *)(uintptr_t)&variants[v]}
+#define ALL_OF_VARIANT(v)                                                      \
+	OF_VARIANT(slices_train_as_one, v), OF_VARIANT(with_dropout_too, v),   \
+	OF_VARIANT(slices_evaluate_as_one, v),                                 \
+	OF_VARIANT(slices_decode_as_one, v),                                   \
+	OF_VARIANT(embedding_has_the_bits_of_one, v),                          \
+	OF_VARIANT(bits_do_not_depend_on_threads, v),                          \
+	OF_VARIANT(exchanges_are_as_told, v),                                  \
+	OF_VARIANT(every_exchange_counts, v)
+/* clang-format on */
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(slices_train_as_one),
-		cmocka_unit_test(with_dropout_too),
-		cmocka_unit_test(slices_evaluate_as_one),
-		cmocka_unit_test(slices_decode_as_one),
-		cmocka_unit_test(embedding_has_the_bits_of_one),
-		cmocka_unit_test(bits_do_not_depend_on_threads),
-		cmocka_unit_test(exchanges_are_as_told),
-		cmocka_unit_test(every_exchange_counts),
+		ALL_OF_VARIANT(2),
+		ALL_OF_VARIANT(1),
+		ALL_OF_VARIANT(0),
 		cmocka_unit_test(other_graphs_are_shared_too),
 		cmocka_unit_test(slices_begin_as_one),
 		cmocka_unit_test(shapes_are_a_slices),

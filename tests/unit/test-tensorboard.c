@@ -253,12 +253,20 @@ static void full_disk(void **state)
 	free(data);
 	limit_files(RLIM_INFINITY);
 	journal_append(&journal, "four 567\n", 9);
-	assert_int_equal(warnings, 2);
-	assert_int_equal(journal.lost, 0);
+	assert_int_equal(warnings, 1);
 	assert_int_equal(files_read(journal.path, 4096, &data, &length), 0);
 	assert_string_equal(data, "one 4567\nfour 567\n");
 	free(data);
+	for (unsigned i = 0; i < 20; i++)
+		journal_append(&journal, "more\n", 5);
+	assert_int_equal(warnings, 2);
+	assert_int_equal(journal.lost, 0);
+	limit_files(13);
+	journal_append(&journal, "lost\n", 5);
+	limit_files(RLIM_INFINITY);
+	assert_int_equal(warnings, 3);
 	journal_close(&journal);
+	assert_int_equal(warnings, 4);
 	journal_append(&journal, "five", 4);
 }
 
