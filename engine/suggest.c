@@ -7,11 +7,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define EFFORT 4e6
+#define EFFORT 8e6
 /* A plan takes that much beside its micro-batches and stages. */
 #define EFFORT_OF_PLAN 2000.0
 /* What is slower than the best by more is not worth to be looked at. */
 #define MARGIN 1.1
+/* No schedule has less in flight than one micro-batch for so many positions. */
+#define LEANEST 3.0
 /* A rank's first sum begins after this share of its work, at the soonest. */
 #define SOONEST           0.1
 #define MICRO_BATCHES_MAX 65535u
@@ -53,6 +55,8 @@ struct finding {
 	/* Of one sample through the whole model: F + I + W, and F again. */
 	double work, again, heaviest;
 	uint64_t parameters;
+	/* Of one sample in all layers: what F leaves, and what it takes in. */
+	double kept, inputs;
 };
 
 /* ---- frames ---- */
@@ -72,6 +76,17 @@ static bool heads_divide(const struct suggest_request *request, unsigned slices)
 		config->vocab_size >= slices);
 }
 
+static void add_layer(struct finding *f, const struct layer *layer)
+{
+	size_t time = f->request->job->context;
+	double input = (double)edge_bytes(&layer->input, 1, time);
+	struct layer_memory memory;
+
+	layer_memory(layer, 1, time, LAYER_TRAIN, f->request->threads, &memory);
+	f->kept += input + (double)memory.saved_bytes;
+	f->inputs += input;
+}
+
 static void weigh_model(struct finding *f)
 {
 	const struct costs *costs = f->request->costs;
@@ -85,6 +100,7 @@ static void weigh_model(struct finding *f)
 		f->heaviest = MAX(f->heaviest, own / samples);
 		if (model_layer(f->request->model, i)->recomputable)
 			f->again += row->forward / samples;
+		add_layer(f, model_layer(f->request->model, i));
 	}
 	f->parameters = model_parameter_total(f->request->model);
 }
@@ -103,6 +119,22 @@ static double largest_share(const struct finding *f, unsigned positions)
 	double inner = 1 - 2 * f->heaviest / f->work;
 
 	return MAX(1.0 / positions, inner * most / blocks);
+}
+
+/*
+ * Of the rank that holds most, with the leanest of schedules: a third of the
+ * pipeline's depth is in flight. Slices share what is kept, but not the inputs.
+ */
+static double least_activations(const struct finding *f,
+				const struct frame *frame)
+{
+	const struct grid *grid = &frame->grid;
+	unsigned size = frame->micro_batch_size;
+	unsigned share = f->request->samples / grid->replicas / size;
+	double flight = MAX(1, MIN(grid->positions, share) / LEANEST);
+	double sample = frame->recompute ? f->inputs : f->kept / grid->slices;
+
+	return flight * size * sample / grid->positions;
 }
 
 static void bound_frame(const struct finding *f, struct frame *frame)
@@ -131,7 +163,9 @@ static void bound_frame(const struct finding *f, struct frame *frame)
 	frame->estimate = frame->bound + own / share_samples *
 						 frame->micro_batch_size *
 						 (grid->positions - 1) / 4;
-	frame->bytes = weights * sizeof(float) * (2 + moments / grid->replicas);
+	frame->bytes =
+		weights * sizeof(float) * (2 + moments / grid->replicas) +
+		least_activations(f, frame);
 }
 
 static int add_frame(struct finding *f, const struct frame *frame)
