@@ -492,14 +492,17 @@ static unsigned needs_of_layer(const struct reducer *reducer, unsigned layer)
 {
 	const struct reduction *plan = reducer->plan;
 	const struct layer *from = model_layer(plan->model, layer);
-	const struct reduction_parameter *first =
+	const struct reduction_parameter *held =
 		&plan->parameters[from->first_parameter];
+	const struct reduction_parameter *end = held + from->parameter_count;
 	unsigned place, needs = 0;
 
-	if (from->parameter_count == 0 || !first->held)
+	while (held < end && !held->held) /* a frozen one is not */
+		held++;
+	if (held == end)
 		return 0;
 	place = reduction_stage_place(plan,
-				      plan->buckets[first->first_bucket].stage);
+				      plan->buckets[held->first_bucket].stage);
 	for (unsigned b = 0; b < plan->bucket_count; b++) {
 		unsigned other =
 			reduction_stage_place(plan, plan->buckets[b].stage);
