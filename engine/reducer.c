@@ -756,8 +756,8 @@ static void take(struct reducer *reducer, struct message *message)
 }
 
 /*
- * No halving: replicas are added in order. What comes from those before this one
- * is summed in the slot of the first, and then added to its own: addition
+ * No halving: replicas are added in order. What comes from those before this
+ * one is summed in the slot of the first, and then added to its own: addition
  * commutes, so that has the bits of its own added to the sum.
  */
 static void add_in_turn(struct reducer *reducer, struct transfer *transfer)
