@@ -42,8 +42,9 @@ struct tokenizer_encoder {
 	struct added_scan normalized;
 	struct split_stream *split;
 	struct model_work work;
-	struct cache_entry (*cache)[2];
-	struct token_buffer *out; /* during a push */
+	void *cache_memory;
+	struct cache_entry (*cache)[2]; /* in it */
+	struct token_buffer *out;       /* during a push */
 	bool begun;
 };
 
@@ -176,6 +177,20 @@ static bool is_bytes_only(const struct tokenizer *tokenizer)
 	return true;
 }
 
+/* Aligned to what an entry is, a cache line; not touched before it is used. */
+static int cache_create(struct tokenizer_encoder *encoder)
+{
+	size_t line = sizeof(struct cache_entry);
+	uintptr_t address;
+
+	encoder->cache_memory = calloc(1, CACHE_BYTES + line);
+	if (!encoder->cache_memory)
+		return fail(-ENOMEM, "no memory for an encoder");
+	address = (uintptr_t)encoder->cache_memory + line - 1;
+	encoder->cache = (void *)(address - address % line);
+	return 0;
+}
+
 int tokenizer_encoder_create(const struct tokenizer *tokenizer, unsigned flags,
 			     struct tokenizer_encoder **out)
 {
@@ -202,13 +217,9 @@ int tokenizer_encoder_create(const struct tokenizer *tokenizer, unsigned flags,
 					  encoder, &encoder->split);
 	if (err)
 		goto err_destroy;
-	/* Aligned to what one entry is: a cache line. */
-	encoder->cache = aligned_alloc(sizeof(struct cache_entry), CACHE_BYTES);
-	if (!encoder->cache) {
-		err = fail(-ENOMEM, "no memory for an encoder");
+	err = cache_create(encoder);
+	if (err)
 		goto err_destroy;
-	}
-	memset(encoder->cache, 0, CACHE_BYTES);
 	*out = encoder;
 	return 0;
 
@@ -226,7 +237,7 @@ void tokenizer_encoder_destroy(struct tokenizer_encoder *encoder)
 	normal_stream_destroy(encoder->normal);
 	split_stream_destroy(encoder->split);
 	model_work_fini(&encoder->work);
-	free(encoder->cache);
+	free(encoder->cache_memory);
 	free(encoder);
 }
 

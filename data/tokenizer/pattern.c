@@ -18,7 +18,7 @@
 #define HEAP_KIBIBYTES       ((uint32_t)512 << 10)
 /* One call tries so many places at least and at most; the next goes on. */
 #define PLACES_LEAST 64
-#define PLACES_MOST  1024
+#define PLACES_MOST  256
 /* Backtracking for the machine code, before the interpreter has its turn. */
 #define MATCH_LIMIT 1000000
 
@@ -27,8 +27,8 @@
 /* Such a stretch is slow if it takes more than this and this per byte. */
 #define WATCH_NS          1000000
 #define WATCH_NS_PER_BYTE 10000
-/* Processor time that slow stretches may take, in all. */
-#define WATCH_LIMIT_NS 20000000000
+/* Processor time that slow stretches may take, in all, if nothing is said. */
+#define WATCH_LIMIT_NS 10000000000
 
 struct pattern_work {
 	pcre2_match_data *match;
@@ -41,7 +41,7 @@ struct pattern_work {
 	size_t bytes;
 	int64_t since_ns;
 	int64_t since_processor_ns; /* < 0: not looked at */
-	int64_t slow_ns;
+	int64_t slow_ns, limit_ns;
 };
 
 static pcre2_compile_context *compile_context(void)
@@ -58,9 +58,13 @@ static pcre2_compile_context *compile_context(void)
 static int compile(struct pattern *pattern, const struct byte_buffer *text,
 		   const char *origin)
 {
-	/* ^ and $ are the ends of lines in Ruby's syntax. */
+	/*
+	 * ^ and $ are the ends of lines in Ruby's syntax. What PCRE2 does to
+	 * begin with looks at all the text, at each of many calls.
+	 */
 	uint32_t options = PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE |
-			   PCRE2_NEVER_BACKSLASH_C | PCRE2_USE_OFFSET_LIMIT;
+			   PCRE2_NEVER_BACKSLASH_C | PCRE2_USE_OFFSET_LIMIT |
+			   PCRE2_NO_START_OPTIMIZE;
 	pcre2_compile_context *context = compile_context();
 	PCRE2_UCHAR reason[256];
 	PCRE2_SIZE where = 0;
@@ -147,6 +151,7 @@ int pattern_work_create(struct pattern_work **out)
 		return fail(-ENOMEM, "no memory for searching");
 	work->since_processor_ns = -1;
 	work->searches = 1;
+	work->limit_ns = WATCH_LIMIT_NS;
 	work->match = pcre2_match_data_create(1, NULL);
 	work->context = pcre2_match_context_create(NULL);
 	work->stack = pcre2_jit_stack_create(JIT_STACK_START, JIT_STACK_MAXIMUM,
@@ -162,6 +167,11 @@ int pattern_work_create(struct pattern_work **out)
 	work->ends = pcre2_get_ovector_pointer(work->match);
 	*out = work;
 	return 0;
+}
+
+void pattern_work_limit(struct pattern_work *work, int64_t limit_ns)
+{
+	work->limit_ns = limit_ns;
 }
 
 /* ---- the watch ---- */
@@ -197,18 +207,21 @@ static int watch_stretch(struct pattern_work *work)
 	work->searches = work->since_processor_ns < 0 ? WATCH_SEARCHES : 1;
 	work->since_ns = now;
 	work->bytes = 0;
-	if (work->slow_ns > WATCH_LIMIT_NS)
+	if (work->slow_ns > work->limit_ns)
 		return fail(-EINVAL,
 			    "an expression of the tokenizer takes too long on "
 			    "this text (under 0.1 MB/s for %lld s)",
-			    (long long)(WATCH_LIMIT_NS / 1000000000));
+			    (long long)(work->limit_ns / 1000000000));
 	return 0;
 }
 
 static inline int watch(struct pattern_work *work, size_t bytes)
 {
 	work->bytes += bytes;
-	return --work->searches ? 0 : watch_stretch(work);
+	/* A search that went far may have taken long. */
+	if (--work->searches && bytes < PLACES_LEAST)
+		return 0;
+	return watch_stretch(work);
 }
 
 /* ---- searching ---- */
@@ -224,7 +237,10 @@ static int search_failed(int code, size_t start)
 		    (const char *)reason, start);
 }
 
-/* The interpreter, whose memory is the heap: slower, but it goes further. */
+/*
+ * The interpreter, whose memory is the heap: slower, but it goes further. Tries
+ * one place only, and is looked at each time.
+ */
 static int interpret(const struct pattern_scan *scan, size_t start,
 		     uint32_t options)
 {
@@ -234,6 +250,9 @@ static int interpret(const struct pattern_scan *scan, size_t start,
 	int code;
 
 	pcre2_set_match_limit(context, (uint32_t)MIN(limit, UINT32_MAX));
+	scan->work->place = scan->work->limit = start;
+	pcre2_set_offset_limit(context, start);
+	scan->work->searches = 1;
 	code = pcre2_match(scan->pattern->code, (PCRE2_SPTR)scan->text,
 			   scan->length, start,
 			   options | PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT,

@@ -58,6 +58,8 @@ int pattern_translate(const char *expression, const char *origin,
 struct pattern_work;
 int pattern_work_create(struct pattern_work **out) MUST_CHECK;
 void pattern_work_destroy(struct pattern_work *work);
+/* The processor time that searches under 0.1 MB/s may take before they fail. */
+void pattern_work_limit(struct pattern_work *work, int64_t limit_ns);
 
 /* A search for one match after the other. */
 struct pattern_scan {

@@ -118,6 +118,23 @@ for slices in 3 4; do
 		--transport shm
 done
 
+# ---- what a rank sends, to the byte, as plan says ----
+
+if train "$scratch/run" --tensor 3 --stages 2 --split 2,2 --trace; then
+	# shellcheck disable=SC2086
+	planned=$("$stagecoach" plan --data "$scratch/data" $model $batch \
+		--tensor 3 --stages 2 --split 2,2 --json 2>"$scratch/log" |
+		grep -o '"sent_bytes": [0-9]*' | cut -d' ' -f2)
+	# The first slices of both positions: ranks 0 and 3.
+	sent=$(grep -o '"bytes": [0-9]*' "$scratch/run/traffic.json" |
+		cut -d' ' -f2 | sed -n '1p;4p')
+	same "three slices send what plan says" "$planned" "$sent"
+else
+	fail "a traced run of three slices"
+	sed 's/^/#   /' "$scratch/log"
+fi
+rm -rf "$scratch/run"
+
 # ---- a model like any other ----
 
 for run in whole two; do

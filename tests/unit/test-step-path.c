@@ -205,23 +205,30 @@ static const struct shape small = {2, 32, 2, 24, 2};
 /* Several tiles, attention blocks and loss blocks, with remainders. */
 static const struct shape large = {2, 144, 3, 530, 2};
 
+/* A layer a chunk. */
+static const struct shape deep = {3, 48, 3, 40, 2};
+
 /* Heads that two slices share. */
 static const struct shape even = {2, 192, 4, 530, 2};
 
 struct place {
 	const char *name, *transport, *io;
 	unsigned ranks;
-	unsigned slices; /* of them share the layers; 0: none */
+	unsigned slices;   /* of them share the layers; 0: none */
+	unsigned replicas; /* of them have all layers; 0: none */
 };
 
 static const struct place places[] = {
-	{"inproc, 1 rank", "inproc", NULL, 1, 0},
-	{"inproc, 2 ranks", "inproc", NULL, 2, 0},
-	{"tcp/uring, 2 ranks", "tcp", "uring", 2, 0},
-	{"tcp/sockets, 2 ranks", "tcp", "sockets", 2, 0},
-	{"shm, 2 ranks", "shm", NULL, 2, 0},
-	{"shm, 2 slices", "shm", NULL, 2, 2},
-	{"tcp, 2 slices", "tcp", NULL, 2, 2},
+	{"inproc, 1 rank", "inproc", NULL, 1, 0, 0},
+	{"inproc, 2 ranks", "inproc", NULL, 2, 0, 0},
+	{"tcp/uring, 2 ranks", "tcp", "uring", 2, 0, 0},
+	{"tcp/sockets, 2 ranks", "tcp", "sockets", 2, 0, 0},
+	{"shm, 2 ranks", "shm", NULL, 2, 0, 0},
+	{"shm, 2 slices", "shm", NULL, 2, 2, 0},
+	{"tcp, 2 slices", "tcp", NULL, 2, 2, 0},
+	{"shm, 4 replicas", "shm", NULL, 4, 0, 4},
+	{"tcp, 2 replicas", "tcp", NULL, 2, 0, 2},
+	{"inproc, 2 replicas", "inproc", NULL, 2, 0, 2},
 };
 
 struct step_case {
@@ -231,6 +238,8 @@ struct step_case {
 	bool recompute;
 	unsigned threads, groups;
 	bool sgd, evaluate, trace;
+	unsigned chunks; /* 0: one stage a rank */
+	bool shard;
 	const char *plant;
 };
 
@@ -313,8 +322,10 @@ static int fill_training(const struct step_case *c, struct job *job)
 
 static int fill_job(const struct step_case *c, struct job *job)
 {
-	int64_t blocks[2] = {c->shape->layers, 0};
-	unsigned ranks = c->place->slices ? 1 : c->place->ranks;
+	int64_t blocks[3] = {c->shape->layers, 0, 0};
+	bool shares = c->place->slices || c->place->replicas;
+	unsigned ranks = shares ? 1 : c->place->ranks;
+	unsigned stages = ranks * MAX(c->chunks, 1);
 	int rc = fill_model(c, &job->config);
 
 	job->kind = JOB_TRAIN;
@@ -322,14 +333,14 @@ static int fill_job(const struct step_case *c, struct job *job)
 	snprintf(job->data, sizeof(job->data), "%s/data", folder);
 	job->ranks = ranks;
 	job->slices = c->place->slices;
-	job->chunks = 1;
-	if (ranks == 2 && c->shape->layers > 1) {
-		blocks[0] = 1;
-		blocks[1] = c->shape->layers - 1;
-	}
+	job->replicas = c->place->replicas;
+	job->shard_optimizer = c->shard;
+	job->chunks = MAX(c->chunks, 1);
+	for (unsigned i = 1; i < stages && blocks[0] > 1; i++, blocks[0]--)
+		blocks[i] = 1;
 	if (!rc)
-		rc = partition_explicit(blocks, ranks, c->shape->layers + 2,
-					ranks, &job->partition);
+		rc = partition_explicit(blocks, stages, c->shape->layers + 2,
+					stages, &job->partition);
 	return rc ? rc : fill_training(c, job);
 }
 
@@ -543,6 +554,26 @@ static void test_slices(void **state)
 	}
 }
 
+/* The last with stages that take turns with their accumulators. */
+static void test_replicas(void **state)
+{
+	(void)state;
+	for (unsigned i = 0; i < 4; i++) {
+		struct step_case c = {
+			.place = &places[7 + MIN(i, 2)],
+			.schedule = i < 3 ? "1f1b" : "looped-bfs",
+			.shape = i < 3 ? &small : &deep,
+			.chunks = i < 3 ? 1 : 3,
+			.threads = 1,
+			.groups = 4,
+			.shard = i > 0,
+			.trace = true,
+		};
+
+		expect_nothing(&c);
+	}
+}
+
 static void expect_found(const struct place *place, const char *planted)
 {
 	struct step_case c = {
@@ -571,7 +602,7 @@ static void test_planted(void **state)
 {
 	(void)state;
 	for (unsigned i = 0; i < ARRAY_SIZE(places); i++) {
-		if (places[i].slices)
+		if (places[i].slices || places[i].replicas)
 			continue;
 		expect_found(&places[i], "malloc");
 		expect_found(&places[i], "library");
@@ -607,6 +638,7 @@ int main(int count, char **arguments)
 		cmocka_unit_test(test_tcp_sockets),
 		cmocka_unit_test(test_shm),
 		cmocka_unit_test(test_slices),
+		cmocka_unit_test(test_replicas),
 		cmocka_unit_test(test_planted),
 	};
 
