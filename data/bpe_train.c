@@ -554,6 +554,8 @@ int bpe_train_finish(struct bpe_train *train, size_t vocab_size,
 	if (!err)
 		err = merge_until(&merging, vocab_size, minimum, progress,
 				  argument, &joined);
+	if (!err)
+		err = bpe_find_whole(train->tokenizer);
 	byte_buffer_fini(&joined);
 	merging_fini(&merging);
 	if (err)

@@ -30,6 +30,10 @@ struct tokenizer;
  */
 int tokenizer_load(const char *path, struct tokenizer **out) MUST_CHECK;
 
+/* The same from memory, without a tokenizer_config.json. */
+int tokenizer_parse(const char *text, size_t length, const char *origin,
+		    struct tokenizer **out) MUST_CHECK;
+
 /*
  * Raw bytes: id 0 is <|endoftext|>, then the 256 bytes in the order of the
  * byte-level alphabet. 257 ids.

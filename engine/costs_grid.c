@@ -5,9 +5,6 @@
 #include <errno.h>
 #include <stdlib.h>
 
-/* Numbers that the loss layer sums for each token, beside its input gradient. */
-#define LOSS_SUMS 3u
-
 double costs_half_sum_bytes(unsigned ranks, double bytes)
 {
 	return ranks > 1 ? bytes * (ranks - 1) / ranks : 0;
@@ -231,34 +228,22 @@ int costs_add_replicas(const struct costs *costs,
 
 /* ---- within a tensor group ---- */
 
-void costs_tensor_of_layer(const struct model *model, unsigned index,
-			   unsigned slices, size_t batch, size_t time,
-			   bool recompute, struct costs_tensor *out)
+void costs_tensor_of_layer(const struct layer *layer, unsigned slices,
+			   size_t batch, size_t time, bool recompute,
+			   struct costs_tensor *out)
 {
-	const struct layer *layer = model_layer(model, index);
-	unsigned layers = model_layer_count(model);
-	double one;
+	struct layer_exchanges all;
 
 	*out = (struct costs_tensor){0};
 	if (slices <= 1)
 		return;
-	if (index + 1 == layers) {
-		one = (double)edge_bytes(&layer->input, batch, time);
-		out->forward_sums = 1 + LOSS_SUMS;
-		out->forward_bytes = one + (double)(LOSS_SUMS * batch * time *
-						    sizeof(float));
-	} else {
-		unsigned sums = index == 0 ? 1 : 2;
-
-		one = (double)edge_bytes(&layer->output, batch, time);
-		out->forward_sums = sums;
-		out->forward_bytes = sums * one;
-		out->input_sums = index == 0 ? 0 : sums;
-		out->input_bytes = out->input_sums * one;
-	}
-	out->forward_bytes =
-		2 * costs_half_sum_bytes(slices, out->forward_bytes);
-	out->input_bytes = 2 * costs_half_sum_bytes(slices, out->input_bytes);
+	layer_exchanges(layer, batch, time, LAYER_TRAIN, &all);
+	out->forward_sums = all.forward.calls;
+	out->input_sums = all.backward_input.calls;
+	out->forward_bytes = 2 * costs_half_sum_bytes(slices, sizeof(float)) *
+			     (double)all.forward.floats;
+	out->input_bytes = 2 * costs_half_sum_bytes(slices, sizeof(float)) *
+			   (double)all.backward_input.floats;
 	if (recompute && layer->recomputable) {
 		out->input_bytes += out->forward_bytes;
 		out->input_sums += out->forward_sums;
@@ -266,7 +251,7 @@ void costs_tensor_of_layer(const struct model *model, unsigned index,
 }
 
 static double tensor_time(const struct costs *costs, unsigned slices,
-			  double bytes, unsigned sums)
+			  double bytes, size_t sums)
 {
 	double bandwidth = costs->tensor_bandwidth > 0 ? costs->tensor_bandwidth
 						       : costs->bandwidth;
@@ -275,7 +260,8 @@ static double tensor_time(const struct costs *costs, unsigned slices,
 
 	/* Two send each other all they have; more scatter, then gather. */
 	return (bandwidth > 0 ? bytes / bandwidth : 0) +
-	       sums * (slices > 2 ? 2 : 1) * latency + costs->add * bytes / 2;
+	       (double)sums * (slices > 2 ? 2 : 1) * latency +
+	       costs->add * bytes / 2;
 }
 
 void costs_add_tensor(const struct model *model, unsigned slices, size_t batch,
@@ -286,8 +272,8 @@ void costs_add_tensor(const struct model *model, unsigned slices, size_t batch,
 	for (unsigned i = 0; slices > 1 && i < io->count; i++) {
 		struct costs_tensor sums;
 
-		costs_tensor_of_layer(model, i, slices, batch, time, recompute,
-				      &sums);
+		costs_tensor_of_layer(model_layer(model, i), slices, batch,
+				      time, recompute, &sums);
 		io->rows[i].forward += tensor_time(
 			io, slices, sums.forward_bytes, sums.forward_sums);
 		io->rows[i].input += tensor_time(io, slices, sums.input_bytes,

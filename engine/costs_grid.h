@@ -47,24 +47,25 @@ double costs_gradients_of_stage(const struct costs *costs,
 
 /*
  * What one slice of T sends within its group for one micro-batch, and in how many
- * sums: F and I of a layer. A block sums its attention's and its MLP's output
- * in F, and their input gradients in I; the first layer its output in F; the
- * loss layer in F its input gradient, and three numbers a token (the greatest
- * logit, the sum of exponentials, the label's logit). Recomputing sums F's
+ * exchanges: F and I of a slice's layer (layer_exchanges()). Recomputing makes F's
  * once more in I.
  */
 struct costs_tensor {
 	double forward_bytes;
 	double input_bytes;
-	unsigned forward_sums;
-	unsigned input_sums;
+	size_t forward_sums;
+	size_t input_sums;
 };
+struct layer;
 struct model;
-void costs_tensor_of_layer(const struct model *model, unsigned layer,
-			   unsigned slices, size_t batch, size_t time,
-			   bool recompute, struct costs_tensor *out);
+void costs_tensor_of_layer(const struct layer *layer, unsigned slices,
+			   size_t batch, size_t time, bool recompute,
+			   struct costs_tensor *out);
 
-/* Adds the time of all those to costs of layers: by tensor_bandwidth, tensor_latency, add. */
+/*
+ * Adds the time of all those to costs of the layers of `model`, a slice: by
+ * tensor_bandwidth, tensor_latency and add.
+ */
 void costs_add_tensor(const struct model *model, unsigned slices, size_t batch,
 		      size_t time, bool recompute, struct costs *io);
 

@@ -7,6 +7,9 @@
 
 #define COMPLETIONS_AT_ONCE 32
 
+/* Between two breaths of a layer. */
+#define BREATH_NS (200 * NS_PER_US)
+
 struct exchange {
 	struct world *world;
 	struct route *route;
@@ -17,6 +20,7 @@ struct exchange {
 	exchange_work_fn *work;
 	void *work_argument;
 	int64_t waited_ns;
+	int64_t breathed_ns;       /* when exchange_breathe() was called last */
 	size_t sending, receiving; /* posted, not completed */
 	unsigned *sending_to;      /* by rank: posted, not completed */
 	int error;
@@ -132,9 +136,20 @@ static int wait_once(struct exchange *exchange, enum liveness_wait wait,
 
 void exchange_breathe(void *argument)
 {
+	struct exchange *exchange = argument;
+
+	exchange->breathed_ns = clock_now_ns();
 	/* The error sticks, and the next call that can return it does. */
-	if (!progress(argument))
-		works(argument);
+	if (!progress(exchange))
+		works(exchange);
+}
+
+void exchange_breathe_often(void *argument)
+{
+	const struct exchange *exchange = argument;
+
+	if (clock_now_ns() - exchange->breathed_ns >= BREATH_NS)
+		exchange_breathe(argument);
 }
 
 /* Posts receives as far ahead of the messages taken as allowed. */
@@ -299,14 +314,12 @@ int exchange_await_sent(struct exchange *exchange, const bool *busy)
 	return rc;
 }
 
-bool exchange_poll(struct exchange *exchange, const struct message *message)
+bool exchange_poll(struct exchange *exchange, struct inbox *inbox,
+		   const struct message *message)
 {
-	struct inbox *inbox;
-
 	if (message->arrived || exchange->error)
 		return message->arrived;
 	/* Only back-pressure keeps a needed receive unposted. */
-	inbox = inbox_of(exchange, message->peer);
 	if (inbox->posted < inbox->count)
 		(void)!post_ahead(exchange, inbox); /* the error sticks */
 	return false;

@@ -66,11 +66,12 @@ int exchange_await_sent(struct exchange *exchange, const bool *busy) MUST_CHECK;
 
 /*
  * Without waiting: try_send is exchange_send() where there is room, else
- * -EAGAIN; poll says whether a message of the route has arrived.
+ * -EAGAIN; poll says whether a message of an inbox has arrived.
  */
 int exchange_try_send(struct exchange *exchange, const struct message *message,
 		      const void *data, bool *busy) MUST_CHECK;
-bool exchange_poll(struct exchange *exchange, const struct message *message);
+bool exchange_poll(struct exchange *exchange, struct inbox *inbox,
+		   const struct message *message);
 
 /* Blocks until something completes: data of `peer`, or room there, it hopes. */
 int exchange_pause(struct exchange *exchange, enum liveness_wait wait,
@@ -108,6 +109,8 @@ bool exchange_is_idle(const struct exchange *exchange);
 
 /* Keeps messages moving, without waiting; errors show at the next call. */
 void exchange_breathe(void *exchange);
+/* The same where the last breath is a while ago: to be called at will. */
+void exchange_breathe_often(void *exchange);
 
 /* Nanoseconds spent waiting since exchange_begin(). */
 int64_t exchange_waited_ns(const struct exchange *exchange);

@@ -336,6 +336,7 @@ int interpreter_run(struct pipeline *pipeline, const struct schedule *schedule,
 	pipeline->pass.columns[COLUMN_LABELS] = pipeline_labels(pipeline, 0);
 	pipeline->pass.columns[COLUMN_TOKENS] = pipeline_tokens(pipeline, 0);
 	pipeline->pass.breathe = exchange_breathe;
+	pipeline->pass.breathe_often = exchange_breathe_often;
 	pipeline->pass.argument = pipeline->exchange;
 	pipeline->pass.trace = pipeline->trace;
 	pipeline->pass.collectives = collective_layers(pipeline->collective);

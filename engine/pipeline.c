@@ -141,7 +141,7 @@ static int find_tie(struct pipeline *p)
 				p->partition, all[i].layer),
 		};
 		p->tie_count = 1;
-		return cut_tie(p, target->id);
+		return p->brief ? 0 : cut_tie(p, target->id);
 	}
 	return 0;
 }
@@ -586,6 +586,8 @@ static int cut_region(struct pipeline *p, struct cutter *cutter)
 	if (!p->train_schedule || rc)
 		return rc;
 	p->tie_staging = cut(cutter, tie_staging_bytes(p));
+	if (p->brief)
+		return 0;
 	p->reducer_memory =
 		cut(cutter, reducer_region_bytes(pipeline_reduction(p),
 						 p->place.replica, p->ahead));
@@ -878,8 +880,8 @@ static int check_job(const struct world *world, const struct job *job,
 	return 0;
 }
 
-int pipeline_sketch(struct world *world, const struct job *job,
-		    const struct model *model, struct pipeline **out)
+static int sketch(struct world *world, const struct job *job,
+		  const struct model *model, bool brief, struct pipeline **out)
 {
 	struct pipeline *p = calloc(1, sizeof(*p));
 	int rc;
@@ -887,6 +889,7 @@ int pipeline_sketch(struct world *world, const struct job *job,
 	if (!p)
 		return fail(-ENOMEM, "no memory for the pipeline");
 	p->world = world;
+	p->brief = brief;
 	p->job = job;
 	p->model = model;
 	p->partition = &job->partition;
@@ -908,9 +911,9 @@ int pipeline_sketch(struct world *world, const struct job *job,
 		rc = reach_assume(job, world->size, &p->reach);
 	if (!rc)
 		rc = open_schedules(p);
-	if (!rc)
+	if (!rc && !brief)
 		rc = create_reductions(p);
-	if (!rc)
+	if (!rc && !brief)
 		rc = create_routes(p);
 	if (!rc)
 		rc = create_tables(p);
@@ -919,6 +922,18 @@ int pipeline_sketch(struct world *world, const struct job *job,
 	else
 		*out = p;
 	return rc;
+}
+
+int pipeline_sketch(struct world *world, const struct job *job,
+		    const struct model *model, struct pipeline **out)
+{
+	return sketch(world, job, model, false, out);
+}
+
+int pipeline_sketch_brief(struct world *world, const struct job *job,
+			  const struct model *model, struct pipeline **out)
+{
+	return sketch(world, job, model, true, out);
 }
 
 void pipeline_stand_at(struct pipeline *p, unsigned rank)

@@ -43,6 +43,7 @@ struct trace;      /* engine/trace.h */
 
 struct pipeline {
 	struct world *world;
+	bool brief; /* pipeline_sketch_brief() */
 	const struct job *job;
 	const struct model *model;
 	const struct partition *partition;
@@ -118,6 +119,13 @@ void pipeline_destroy(struct pipeline *pipeline);
 int pipeline_sketch(struct world *world, const struct job *job,
 		    const struct model *model,
 		    struct pipeline **out) MUST_CHECK;
+/*
+ * Without routes and sums, in far less time where there is much to sum: the
+ * messages of the vote and the sums are missing in the region's bytes.
+ */
+int pipeline_sketch_brief(struct world *world, const struct job *job,
+			  const struct model *model,
+			  struct pipeline **out) MUST_CHECK;
 void pipeline_stand_at(struct pipeline *sketch, unsigned rank);
 /* How a stage is made (store NULL in a sketch); the rank's message region. */
 void pipeline_stage_config(const struct pipeline *pipeline, unsigned stage,

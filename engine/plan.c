@@ -143,20 +143,30 @@ static void measure_stage(struct plan *plan, unsigned stage,
 }
 
 /*
- * In brief: what a rank has for other replicas, about. The root has their
- * batches; sums arrive in halves of a bucket and less.
+ * In brief: what a rank has for other replicas and the vote, about. The root has
+ * their batches; sums arrive in halves of a bucket and less; a square a block.
  */
-static size_t bytes_of_replicas(const struct plan *plan, unsigned rank)
+static void estimate_replicas(struct plan *plan, unsigned number)
 {
 	const struct pipeline *p = plan->sketch->pipeline;
-	size_t others = plan->grid.replicas - 1, bytes = 0;
+	struct plan_rank *rank = &plan->rank[number];
+	size_t others = plan->grid.replicas - 1, arriving = 0, bytes = 0;
+	size_t floats = rank->gradients / sizeof(float);
 
-	if (others == 0)
-		return 0;
-	if (rank == ROUTE_ROOT)
+	if (number == ROUTE_ROOT)
 		bytes = others * 2 * sizeof(int32_t) * p->share *
 			p->job->micro_batch_size * p->job->context;
-	return bytes + p->ahead * REDUCTION_BUCKET_BYTES;
+	if (others > 0)
+		arriving =
+			MIN(p->ahead *
+				    reduction_bucket_bytes(p->grid.replicas),
+			    rank->gradients);
+	rank->unsure = arriving;
+	if (plan->sketch->job->shard_optimizer)
+		rank->unsure += rank->optimizer -
+				floats * sizeof(float) / plan->grid.replicas;
+	rank->messages += bytes + arriving +
+			  2 * sizeof(double) * floats / OPTIMIZER_BLOCK;
 }
 
 static void measure_rank(struct plan *plan, unsigned number)
@@ -169,7 +179,8 @@ static void measure_rank(struct plan *plan, unsigned number)
 	/* All replicas and slices of a position are alike; the root has more. */
 	sketch->world.rank = grid_rank(&sketch->pipeline->grid, 0, number, 0);
 	pipeline_stand_at(sketch->pipeline, sketch->world.rank);
-	traffic_count(sketch->pipeline, &rank->sent);
+	if (!sketch->alone)
+		traffic_count(sketch->pipeline, &rank->sent);
 	hold_layers(sketch, 0, model_layer_count(sketch->model), false);
 	for (unsigned s = 0; s < plan->stages; s++)
 		if (plan->stage[s].rank == number)
@@ -182,7 +193,7 @@ static void measure_rank(struct plan *plan, unsigned number)
 	rank->messages = pipeline_region_bytes(sketch->pipeline);
 	rank->scratch += arena_piece_bytes(vote_scratch);
 	if (sketch->alone)
-		rank->messages += bytes_of_replicas(plan, number);
+		estimate_replicas(plan, number);
 	rank->other = other_bytes(plan);
 	rank->total = rank->weights + rank->gradients + rank->optimizer +
 		      rank->activations + rank->messages + rank->scratch +
@@ -269,9 +280,12 @@ static int create_sketch(struct plan *plan, const struct job *job,
 	if (!sketch->holds)
 		return fail(-ENOMEM, "no memory for a plan");
 	rc = threads_create(plan->threads, NULL, &sketch->world.team);
-	return rc ? rc
-		  : pipeline_sketch(&sketch->world, brief ? sketch->alone : job,
-				    sketch->model, &sketch->pipeline);
+	if (rc)
+		return rc;
+	return brief ? pipeline_sketch_brief(&sketch->world, sketch->alone,
+					     sketch->model, &sketch->pipeline)
+		     : pipeline_sketch(&sketch->world, job, sketch->model,
+				       &sketch->pipeline);
 }
 
 static int create_plan(const struct job *job, const struct model *model,
@@ -440,7 +454,8 @@ static double sums_slack(const struct plan *plan)
 {
 	if (plan->grid.replicas == 1)
 		return 0;
-	return (double)(plan->sketch->pipeline->ahead * REDUCTION_BUCKET_BYTES);
+	return (double)(plan->sketch->pipeline->ahead *
+			reduction_bucket_bytes(plan->grid.replicas));
 }
 
 /*
@@ -561,6 +576,20 @@ static int copy_costs(const struct costs *from, struct costs *to)
 	return 0;
 }
 
+/* What costs of layers may not say, the model does. */
+static void fill_gradients(const struct model *model, struct costs *costs)
+{
+	unsigned count;
+	const struct parameter *all = model_parameters(model, &count);
+
+	for (unsigned i = 0; i < costs->count; i++)
+		costs->rows[i].gradient_bytes = 0;
+	for (unsigned i = 0; i < count; i++)
+		if (all[i].trainable && all[i].layer < costs->count)
+			costs->rows[all[i].layer].gradient_bytes +=
+				(double)all[i].count * sizeof(float);
+}
+
 /* The caller's to costs_fini(). */
 static int prepare_costs(const struct plan *plan, const struct costs *given,
 			 const struct calibration_rates *rates,
@@ -584,6 +613,8 @@ static int prepare_costs(const struct plan *plan, const struct costs *given,
 		costs_fini(out);
 		return rc;
 	}
+	if (out->kind == COSTS_LAYERS)
+		fill_gradients(sketch->model, out);
 	complete_costs(plan, rates, out);
 	return 0;
 }
@@ -689,6 +720,33 @@ static void read_stages(struct plan *plan, const struct schedule_costs *costs)
 	}
 }
 
+/* In brief messages are not listed; the simulation's will do. */
+static void estimate_sent(struct plan *plan, unsigned r,
+			  const struct schedule_simulation *simulation)
+{
+	const struct plan_sketch *sketch = plan->sketch;
+	const struct job *job = sketch->job;
+	double slices = 0;
+
+	for (unsigned s = 0; s < plan->stages; s++)
+		for (unsigned i = plan->stage[s].first_layer;
+		     plan->stage[s].rank == r && i < plan->stage[s].end_layer;
+		     i++) {
+			struct costs_tensor sums;
+
+			costs_tensor_of_layer(
+				model_layer(sketch->model, i),
+				plan->grid.slices, job->micro_batch_size,
+				job->context, job->recompute, &sums);
+			slices += sums.forward_bytes + sums.input_bytes;
+		}
+	plan->rank[r].sent = (struct traffic){
+		.stages = (uint64_t)simulation->bytes_sent[r],
+		.replicas = (uint64_t)simulation->bytes_reduced[r],
+		.slices = (uint64_t)(slices * job_share(job)),
+	};
+}
+
 static void read_ranks(struct plan *plan,
 		       const struct schedule_simulation *simulation)
 {
@@ -697,6 +755,8 @@ static void read_ranks(struct plan *plan,
 
 		rank->busy = simulation->busy[r];
 		rank->summing = simulation->reducing[r];
+		if (plan->sketch->alone)
+			estimate_sent(plan, r, simulation);
 		if (rank->busy > plan->rank[plan->slowest_rank].busy)
 			plan->slowest_rank = r;
 		if (rank->summing > plan->rank[plan->summing_rank].summing)

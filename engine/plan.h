@@ -33,6 +33,7 @@ struct plan_rank {
 	size_t scratch;
 	size_t other; /* program, threads, tables */
 	size_t total;
+	size_t unsure;       /* of total, in brief: may be less by so much */
 	struct traffic sent; /* in a step */
 
 	/* After plan_predict(): of one step, in the costs' unit. */

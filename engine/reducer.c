@@ -33,6 +33,7 @@ struct lane {
 	unsigned replica;
 	unsigned rank;
 	struct queue out, in;
+	struct inbox *inbox;    /* of what comes; NULL: nothing does */
 	unsigned char *staging; /* slots for what is to be added */
 	size_t slot_bytes;
 	unsigned slots;
@@ -63,7 +64,8 @@ struct reducer {
 	unsigned next_drain; /* windows: buckets [0, next_drain) are drained */
 	unsigned *needs;     /* [layers] of them, before it may add */
 	unsigned awaited;    /* of them, just now */
-	bool active;         /* in a training step */
+	unsigned adds_at_once;
+	bool active; /* in a training step */
 	bool squares_ready;
 };
 
@@ -170,6 +172,10 @@ static void *bucket_memory(const struct reducer *reducer, unsigned bucket,
 	return (weights ? row->weights : row->accumulators[0]) + piece->first;
 }
 
+/*
+ * What is gathered arrives where this replica's part of it was, which has been
+ * scattered from there: whoever sends it has had ours.
+ */
 static void list_message(const struct listing *listing, struct queue *queue,
 			 unsigned bucket, unsigned round,
 			 const struct reduction_span *span)
@@ -419,8 +425,10 @@ static void dress_lane(const struct reducer *reducer, struct route *route,
 	for (unsigned i = 0; i < route->inbox_count; i++) {
 		struct inbox *inbox = &route->inboxes[i];
 
-		for (unsigned m = 0;
-		     inbox->peer == lane->rank && m < inbox->count; m++)
+		if (inbox->peer != lane->rank)
+			continue;
+		lane->inbox = inbox;
+		for (unsigned m = 0; m < inbox->count; m++)
 			if (inbox->messages[m].kind == MESSAGE_REDUCE)
 				dress_in(reducer, lane, &inbox->messages[m],
 					 number++);
@@ -486,12 +494,14 @@ static unsigned needs_of_layer(const struct reducer *reducer, unsigned layer)
 	const struct layer *from = model_layer(plan->model, layer);
 	const struct reduction_parameter *first =
 		&plan->parameters[from->first_parameter];
-	unsigned place, needs = 0;
+	unsigned place, needs = 0, i = 0;
 
-	if (from->parameter_count == 0 || !first->held)
+	while (i < from->parameter_count && !first[i].held)
+		i++;
+	if (i == from->parameter_count)
 		return 0;
-	place = reduction_stage_place(plan,
-				      plan->buckets[first->first_bucket].stage);
+	place = reduction_stage_place(
+		plan, plan->buckets[first[i].first_bucket].stage);
 	for (unsigned b = 0; b < plan->bucket_count; b++) {
 		unsigned other =
 			reduction_stage_place(plan, plan->buckets[b].stage);
@@ -556,6 +566,17 @@ static int create_tables(struct reducer *reducer)
 
 static bool work(void *argument);
 
+/* Nobody waits for what this position computes last in a step. */
+#define EAGER_ADDS 8
+
+static bool holds_first(const struct reduction *plan)
+{
+	for (unsigned i = 0; i < plan->stage_count; i++)
+		if (plan->stages[i] == 0)
+			return true;
+	return false;
+}
+
 int reducer_create(const struct reducer_config *config, struct reducer **out)
 {
 	struct reducer *reducer = calloc(1, sizeof(*reducer));
@@ -568,6 +589,7 @@ int reducer_create(const struct reducer_config *config, struct reducer **out)
 	reducer->store = config->store;
 	reducer->exchange = config->exchange;
 	reducer->threads = config->threads;
+	reducer->adds_at_once = holds_first(config->plan) ? EAGER_ADDS : 1;
 	rc = create_tables(reducer);
 	if (!rc)
 		rc = create_lanes(reducer, config);
@@ -736,8 +758,8 @@ static void take(struct reducer *reducer, struct message *message)
 }
 
 /*
- * No halving: replicas are added in order. What comes from those before this one
- * is summed in the slot of the first, and then added to its own: addition
+ * No halving: replicas are added in order. What comes from those before this
+ * one is summed in the slot of the first, and then added to its own: addition
  * commutes, so that has the bits of its own added to the sum.
  */
 static void add_in_turn(struct reducer *reducer, struct transfer *transfer)
@@ -770,7 +792,7 @@ static bool take_next(struct reducer *reducer, struct lane *lane, bool *added)
 	struct transfer *transfer = &queue->transfers[queue->next];
 
 	if (queue->next == queue->count || !may_take(reducer, lane, transfer) ||
-	    !exchange_poll(reducer->exchange, transfer->message))
+	    !exchange_poll(reducer->exchange, lane->inbox, transfer->message))
 		return false;
 	queue->next++;
 	*added = transfer->adds;
@@ -831,25 +853,27 @@ static bool drain_some(struct reducer *reducer)
 }
 
 /*
- * Sends what can be sent, and adds one message at most, so that whoever waits
- * for something else does not wait for long.
+ * Sends what can be sent, and adds a few messages at most: one where a stage
+ * before this one waits for what the rank computes.
  */
 static bool work(void *argument)
 {
 	struct reducer *reducer = argument;
+	unsigned adds = reducer->adds_at_once;
 	bool moved = false, added = false;
 
 	if (!reducer->active)
 		return false;
 	for (unsigned i = 0; i < reducer->lane_count; i++)
 		moved |= send_some(reducer, &reducer->lanes[i]);
-	for (unsigned i = 0; !added && i < reducer->lane_count; i++)
-		while (!added &&
+	for (unsigned i = 0; adds > 0 && i < reducer->lane_count; i++)
+		while (adds > 0 &&
 		       take_next(reducer, &reducer->lanes[i], &added)) {
 			moved = true;
+			adds -= added;
 			send_some(reducer, &reducer->lanes[i]);
 		}
-	if (!added && reducer->plan->windows)
+	if (adds > 0 && reducer->plan->windows)
 		moved |= drain_some(reducer);
 	return moved && !exchange_error(reducer->exchange);
 }

@@ -211,6 +211,29 @@ static const size_t *cuts_of(const struct reduction *reduction, unsigned bucket)
 
 /* ---- life ---- */
 
+size_t reduction_bucket_bytes(unsigned replicas)
+{
+	return MAX(REDUCTION_BUCKET_BYTES,
+		   (size_t)replicas * OPTIMIZER_BLOCK * sizeof(float));
+}
+
+/*
+ * By the whole model: a tie's ends must cut alike. Small enough that a stage
+ * has several, or its last W would end before its sums begin; not so small that
+ * messages cost more than their bytes, or that chunks come out uneven.
+ */
+static size_t wanted_floats(const struct reduction_config *config,
+			    size_t floats)
+{
+	size_t most = reduction_bucket_bytes(config->replicas) / sizeof(float);
+	size_t least = REDUCTION_BUCKET_BYTES_LEAST / sizeof(float);
+	size_t even = (size_t)config->replicas * 4 * OPTIMIZER_BLOCK;
+	size_t wanted = floats / ((size_t)config->partition->stages *
+				  REDUCTION_BUCKETS_OF_STAGE);
+
+	return MIN(MAX(MAX(wanted, least), even), most);
+}
+
 static int builder_init(struct builder *builder,
 			const struct reduction_config *config,
 			struct reduction *reduction)
@@ -231,9 +254,8 @@ static int builder_init(struct builder *builder,
 		    builder->all[i].trainable)
 			builder->is_target[builder->all[i].tied_to] = true;
 	}
-	/* By the whole model: a tie's ends must cut alike. */
 	builder->bucket_floats =
-		MAX(REDUCTION_BUCKET_BYTES / sizeof(float), floats / most);
+		MAX(wanted_floats(config, floats), floats / most);
 	return 0;
 }
 

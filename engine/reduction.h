@@ -6,15 +6,15 @@
  * The parameters that the position trains are cut into blocks of
  * OPTIMIZER_BLOCK elements (a short one, and what remains, is a block by
  * itself), so that square sums and updates keep their bits wherever they are
- * computed. Neighbouring blocks form buckets of about REDUCTION_BUCKET_BYTES,
+ * computed. Neighbouring blocks form buckets of REDUCTION_BUCKET_BYTES or less,
  * contiguous in memory (engine/store.h), none across a stage; a tied parameter
  * has buckets of its own, cut alike wherever it is held. Buckets stand in the
  * order in which they become ready: by stage, as their REDUCE_GRAD stand in
  * the position's row, and within one from the last layer down.
  *
- * Each bucket is divided into D chunks at block boundaries, some of which may be
- * empty. Summing scatters it: every replica ends with the sum of one
- * chunk, its own. Gathering spreads the chunks again.
+ * Each bucket is divided into D chunks at block boundaries, some of which may
+ * be empty. Summing scatters it: every replica ends with the sum of one chunk,
+ * its own. Gathering spreads the chunks again.
  *
  *   D a power of two: recursive halving, then doubling (Rabenseifner 2004).
  *     In round k a replica exchanges half of what it still sums with replica
@@ -41,6 +41,9 @@
 #include "model/model.h"
 
 #define REDUCTION_BUCKET_BYTES ((size_t)4 << 20)
+/* Where a stage has less than so many of those: down to this size. */
+#define REDUCTION_BUCKETS_OF_STAGE   16u
+#define REDUCTION_BUCKET_BYTES_LEAST ((size_t)256 << 10)
 /* A bucket's number travels in 16 bits: beyond these, buckets grow. */
 #define REDUCTION_BUCKETS_MAX 32768u
 /* Bytes of one message when the two ends of a tie exchange their chunks. */
@@ -114,6 +117,9 @@ struct reduction_config {
 	bool sharded;
 };
 
+/* About the most that a bucket takes: a block, at least, for each replica. */
+size_t reduction_bucket_bytes(unsigned replicas);
+
 /* -ENOMEM, logged. The arrays of config need not outlive the call. */
 int reduction_create(const struct reduction_config *config,
 		     struct reduction **out) MUST_CHECK;
@@ -126,8 +132,8 @@ int reduction_create_at(const struct model *model,
 void reduction_destroy(struct reduction *reduction); /* NULL is fine */
 
 /*
- * Lets stages share windows: windows[i] is that of config.stages[i], which takes
- * it after those before it in the order. reduction_create_at() does so by
+ * Lets stages share windows: windows[i] is that of config.stages[i], which
+ * takes it after those before it in the order. reduction_create_at() does so by
  * itself, where the row allows it. -ENOMEM, logged.
  */
 int reduction_share(struct reduction *reduction,
@@ -208,8 +214,8 @@ unsigned reduction_message_bucket(const struct message *message);
 
 /*
  * Elements of a parameter (of this slice) that are a replica's own: it holds
- * their sums, and sharded, it alone their optimizer state. In runs, ascending; all
- * replicas' together are the parameter.
+ * their sums, and sharded, it alone their optimizer state. In runs, ascending;
+ * all replicas' together are the parameter.
  */
 struct reduction_run {
 	size_t first;

@@ -405,6 +405,8 @@ static void fill_context(struct stage *stage, const struct stage_pass *pass,
 		.threads = stage->config.threads,
 		.scratch = stage->scratch,
 		.collectives = pass->collectives,
+		.breathe = pass->breathe_often,
+		.breathe_argument = pass->argument,
 	};
 }
 

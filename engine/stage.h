@@ -77,6 +77,7 @@ struct stage_pass {
 	const struct layer_collectives *collectives;
 	/* Called between layers, to keep messages moving. May be NULL. */
 	void (*breathe)(void *argument);
+	void (*breathe_often)(void *argument); /* within layers, likewise */
 	void *argument;
 	/* Called before a layer's first addition to its accumulators in a
 	 * training pass, and after its last W. May be NULL. */

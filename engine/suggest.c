@@ -7,11 +7,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define EFFORT 4e6
+#define EFFORT 8e6
 /* A plan takes that much beside its micro-batches and stages. */
 #define EFFORT_OF_PLAN 2000.0
 /* What is slower than the best by more is not worth to be looked at. */
 #define MARGIN 1.1
+/* No schedule has less in flight than one micro-batch for so many positions. */
+#define LEANEST 3.0
 /* A rank's first sum begins after this share of its work, at the soonest. */
 #define SOONEST           0.1
 #define MICRO_BATCHES_MAX 65535u
@@ -53,6 +55,8 @@ struct finding {
 	/* Of one sample through the whole model: F + I + W, and F again. */
 	double work, again, heaviest;
 	uint64_t parameters;
+	/* Of one sample in all layers: what F leaves, and what it takes in. */
+	double kept, inputs;
 };
 
 /* ---- frames ---- */
@@ -65,12 +69,22 @@ static unsigned ranks_of(const struct suggest_request *request)
 static bool heads_divide(const struct suggest_request *request, unsigned slices)
 {
 	const struct model_config *config = model_config(request->model);
-	unsigned inner = config->inner ? config->inner : 4 * config->width;
-	unsigned keys = config->kv_heads ? config->kv_heads : config->heads;
 
 	return slices == 1 ||
-	       (config->heads % slices == 0 && keys % slices == 0 &&
-		inner % slices == 0 && config->vocab_size >= slices);
+	       (config->heads % slices == 0 && config->kv_heads % slices == 0 &&
+		config->inner % slices == 0 && config->width % slices == 0 &&
+		config->vocab_size >= slices);
+}
+
+static void add_layer(struct finding *f, const struct layer *layer)
+{
+	size_t time = f->request->job->context;
+	double input = (double)edge_bytes(&layer->input, 1, time);
+	struct layer_memory memory;
+
+	layer_memory(layer, 1, time, LAYER_TRAIN, f->request->threads, &memory);
+	f->kept += input + (double)memory.saved_bytes;
+	f->inputs += input;
 }
 
 static void weigh_model(struct finding *f)
@@ -86,6 +100,7 @@ static void weigh_model(struct finding *f)
 		f->heaviest = MAX(f->heaviest, own / samples);
 		if (model_layer(f->request->model, i)->recomputable)
 			f->again += row->forward / samples;
+		add_layer(f, model_layer(f->request->model, i));
 	}
 	f->parameters = model_parameter_total(f->request->model);
 }
@@ -104,6 +119,22 @@ static double largest_share(const struct finding *f, unsigned positions)
 	double inner = 1 - 2 * f->heaviest / f->work;
 
 	return MAX(1.0 / positions, inner * most / blocks);
+}
+
+/*
+ * Of the rank that holds most, with the leanest of schedules: a third of the
+ * pipeline's depth is in flight. Slices share what is kept, but not the inputs.
+ */
+static double least_activations(const struct finding *f,
+				const struct frame *frame)
+{
+	const struct grid *grid = &frame->grid;
+	unsigned size = frame->micro_batch_size;
+	unsigned share = f->request->samples / grid->replicas / size;
+	double flight = MAX(1, MIN(grid->positions, share) / LEANEST);
+	double sample = frame->recompute ? f->inputs : f->kept / grid->slices;
+
+	return flight * size * sample / grid->positions;
 }
 
 static void bound_frame(const struct finding *f, struct frame *frame)
@@ -132,7 +163,9 @@ static void bound_frame(const struct finding *f, struct frame *frame)
 	frame->estimate = frame->bound + own / share_samples *
 						 frame->micro_batch_size *
 						 (grid->positions - 1) / 4;
-	frame->bytes = weights * sizeof(float) * (2 + moments / grid->replicas);
+	frame->bytes =
+		weights * sizeof(float) * (2 + moments / grid->replicas) +
+		least_activations(f, frame);
 }
 
 static int add_frame(struct finding *f, const struct frame *frame)
@@ -437,11 +470,30 @@ static int keep(struct finding *f, const struct suggestion *s)
 	return 0;
 }
 
+/* In brief, and in full where that may decide whether it fits. */
+static int plan_well(struct finding *f, const struct suggestion *s,
+		     struct costs *costs, struct plan **plan)
+{
+	int rc = make_plan(f, s, true, costs, plan);
+	const struct plan_rank *largest;
+	double total;
+
+	if (rc)
+		return rc;
+	largest = &(*plan)->rank[(*plan)->largest_rank];
+	total = (double)largest->total;
+	if (total <= f->cap || total - (double)largest->unsure > f->cap)
+		return 0;
+	plan_destroy(*plan);
+	costs_fini(costs);
+	return make_plan(f, s, false, costs, plan);
+}
+
 static int plan_one(struct finding *f, struct suggestion *s, double *best)
 {
 	struct costs costs;
 	struct plan *plan;
-	int rc = make_plan(f, s, true, &costs, &plan);
+	int rc = plan_well(f, s, &costs, &plan);
 
 	if (rc)
 		return rc;
@@ -693,6 +745,32 @@ static int look_at_kinds(struct finding *f)
 	return rc;
 }
 
+/* What was planned in brief may need some KiB more than that said. */
+static int confirm_first(struct finding *f)
+{
+	struct suggestions *out = f->out;
+
+	while (out->count > 0) {
+		struct suggestion *first = &out->fitting[0];
+		struct costs costs;
+		struct plan *plan;
+		int rc = make_plan(f, first, false, &costs, &plan);
+
+		if (rc)
+			return rc;
+		first->rank_bytes = plan->rank[plan->largest_rank].total;
+		plan_destroy(plan);
+		costs_fini(&costs);
+		if ((double)first->rank_bytes <= f->cap)
+			return 0;
+		if (out->count == 1)
+			out->least = *first;
+		memmove(first, first + 1, --out->count * sizeof(*first));
+		out->too_large++;
+	}
+	return 0;
+}
+
 static int search(struct finding *f)
 {
 	double best = 1e300;
@@ -724,7 +802,7 @@ static int search(struct finding *f)
 			ranks_of(f->request), f->request->samples);
 	qsort(f->out->fitting, f->out->count, sizeof(*f->out->fitting),
 	      by_step);
-	return 0;
+	return confirm_first(f);
 }
 
 int suggest_find(const struct suggest_request *request, struct suggestions *out)
@@ -755,7 +833,7 @@ void suggestions_fini(struct suggestions *suggestions)
 	*suggestions = (struct suggestions){0};
 }
 
-int suggest_explain(const struct suggest_request *request,
+int suggest_explain(const struct suggest_request *request, bool full,
 		    struct suggestion *suggestion)
 {
 	struct finding f = {
@@ -764,7 +842,7 @@ int suggest_explain(const struct suggest_request *request,
 	};
 	struct costs costs;
 	struct plan *plan;
-	int rc = f.job ? make_plan(&f, suggestion, false, &costs, &plan)
+	int rc = f.job ? make_plan(&f, suggestion, !full, &costs, &plan)
 		       : fail(-ENOMEM, "no memory for a job");
 
 	if (!rc) {

@@ -85,10 +85,10 @@ int suggest_find(const struct suggest_request *request,
 void suggestions_fini(struct suggestions *suggestions);
 
 /*
- * Plans it in full: fills in suggestion->parts, and sets rank_bytes anew, which
- * suggest_find() has within some MiB where there are replicas.
+ * Fills in suggestion->parts. `full`: plans it as `plan` does, and sets all else
+ * anew; suggest_find() has its memory and bytes within some MiB.
  */
-int suggest_explain(const struct suggest_request *request,
+int suggest_explain(const struct suggest_request *request, bool full,
 		    struct suggestion *suggestion) MUST_CHECK;
 
 #endif

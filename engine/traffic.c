@@ -43,6 +43,22 @@ static void count_message(void *argument, unsigned to,
 	}
 }
 
+/*
+ * Long calls of a layer are equally long; what else there is are the loss's few
+ * floats for each chunk of tokens, which go to everybody.
+ */
+static uint64_t count_exchange(const struct pipeline *p,
+			       const struct layer_exchange *exchange)
+{
+	size_t largest = exchange->largest;
+	size_t calls = largest ? exchange->floats / largest : 0;
+	size_t rest = exchange->floats - calls * largest;
+
+	return calls * collective_sum_bytes(p->grid.slices, p->place.slice,
+					    largest) +
+	       (p->grid.slices - 1) * rest * sizeof(float);
+}
+
 /* What the layers of one stage sum over a group for one micro-batch. */
 static uint64_t count_sums(const struct pipeline *p, unsigned stage)
 {
@@ -57,11 +73,8 @@ static uint64_t count_sums(const struct pipeline *p, unsigned stage)
 
 		layer_exchanges(layer, job->micro_batch_size, job->context,
 				LAYER_TRAIN, &sums);
-		bytes += (again ? 2 : 1) *
-			 collective_sum_bytes(p->grid.slices, p->place.slice,
-					      sums.forward.floats);
-		bytes += collective_sum_bytes(p->grid.slices, p->place.slice,
-					      sums.backward_input.floats);
+		bytes += (again ? 2 : 1) * count_exchange(p, &sums.forward);
+		bytes += count_exchange(p, &sums.backward_input);
 	}
 	return bytes;
 }

@@ -19,8 +19,8 @@ struct traffic {
 
 /*
  * Of the rank that a sketch stands at (pipeline_stand_at()), in the replica it was
- * made for. What slices send is exact where their number divides what they sum,
- * and every chunk of the loss has a supervised token.
+ * made for. What slices send is exact where every chunk of the loss has a
+ * supervised token.
  */
 void traffic_count(struct pipeline *sketch, struct traffic *out);
 uint64_t traffic_total(const struct traffic *traffic);

@@ -199,7 +199,7 @@ static int choose(struct suggesting *s)
 	}
 	for (size_t k = 0; !rc && k < s->shown_count; k++)
 		rc = suggest_explain(
-			&s->request,
+			&s->request, k == 0,
 			&s->found.fitting[s->shown[k] - s->found.fitting]);
 	return rc;
 }
@@ -309,6 +309,17 @@ static void append_why(const struct suggesting *s, struct text_builder *out)
 			: "");
 }
 
+/* Why one computes for longer than the best. */
+static const char *more_compute(const struct suggestion *one,
+				const struct suggestion *best)
+{
+	if (one->recompute && !best->recompute)
+		return "recomputing";
+	if (one->parts.tensor > best->parts.tensor)
+		return "sums within layers";
+	return "having fewer ranks";
+}
+
 /* What one takes longer with than the best: its greatest loss against it. */
 static void append_loser(const struct suggesting *s,
 			 const struct suggestion *one, struct text_builder *out)
@@ -326,19 +337,11 @@ static void append_loser(const struct suggesting *s,
 	most = greatest(theirs);
 	text_builder_append(out, "instead    ");
 	append_what(out, one);
-	text_builder_append(out, ": %.1f %% slower, by ",
-			    100 * (one->step / best->step - 1));
-	if (compute > most->seconds)
-		text_builder_append(
-			out, "%s (%s)\n",
-			one->recompute && !best->recompute
-				? "recomputing"
-				: "compute: fewer ranks, or sums within slices",
-			seconds_text(time, sizeof(time), compute));
-	else
-		text_builder_append(
-			out, "%s (%s more)\n", most->name,
-			seconds_text(time, sizeof(time), most->seconds));
+	text_builder_append(
+		out, ": %.1f %% slower, by %s (%s more)\n",
+		100 * (one->step / best->step - 1),
+		compute > most->seconds ? more_compute(one, best) : most->name,
+		seconds_text(time, sizeof(time), MAX(compute, most->seconds)));
 }
 
 /* Other schedules on the best grid, each as fast as it was found. */
@@ -371,18 +374,34 @@ static void append_schedules(const struct suggesting *s,
 /* What describes the model on train's command line. */
 static void append_model(const struct suggesting *s, struct text_builder *out)
 {
-	const struct model_config *c = model_config(s->model);
-	const char *folder = options_string(s->options, "model");
+	static const char *const sizes[] = {"layers",   "width",     "heads",
+					    "kv-heads", "head-size", "inner",
+					    "window"};
+	const struct options *o = s->options;
+	const char *folder = options_string(o, "model");
 
-	if (folder)
-		text_builder_append(out, " --model %s", folder);
-	else
-		text_builder_append(out,
-				    " --layers %u --width %u --heads %u"
-				    " --vocab-size %u",
-				    c->layers, c->width, c->heads,
-				    c->vocab_size);
-	text_builder_append(out, " --context %u", s->request.job->context);
+	if (folder) {
+		text_builder_append(out, " --model %s --context %u", folder,
+				    s->request.job->context);
+		return;
+	}
+	if (options_is_set(o, "arch"))
+		text_builder_append(out, " --arch %s",
+				    options_string(o, "arch"));
+	for (size_t i = 0; i < ARRAY_SIZE(sizes); i++)
+		if (i < 3 || options_is_set(o, sizes[i]))
+			text_builder_append(
+				out, " --%s %lld", sizes[i],
+				(long long)options_integer(o, sizes[i]));
+	if (options_is_set(o, "rope-theta"))
+		text_builder_append(out, " --rope-theta %g",
+				    options_real(o, "rope-theta"));
+	if (options_is_set(o, "tied"))
+		text_builder_append(out, " --tied %s",
+				    options_string(o, "tied"));
+	text_builder_append(out, " --vocab-size %u --context %u",
+			    model_config(s->model)->vocab_size,
+			    s->request.job->context);
 }
 
 static void append_command(const struct suggesting *s,
@@ -442,8 +461,8 @@ static void write_head(const struct suggesting *s, struct text_builder *out)
 static int write_table(const struct suggesting *s, struct text_builder *out)
 {
 	static const char *const heads[] = {
-		"D",      "P",       "T",     "schedule", "V",
-		"M",      "B",       "GiB",   "step s",   "tokens/s",
+		"D",      "P",       "T",      "schedule", "V",
+		"M",      "B",       "a rank", "step s",   "tokens/s",
 		"idle %", "links %", "sums %"};
 	struct table t;
 
@@ -453,7 +472,7 @@ static int write_table(const struct suggesting *s, struct text_builder *out)
 	table_heads(&t, heads);
 	for (size_t i = 0; i < s->shown_count; i++, t.rows++) {
 		const struct suggestion *one = s->shown[i];
-		char rate[32];
+		char rate[32], bytes[32];
 
 		table_put(&t, 0, "%u", one->grid.replicas);
 		table_put(&t, 1, "%u", one->grid.positions);
@@ -464,8 +483,8 @@ static int write_table(const struct suggesting *s, struct text_builder *out)
 		table_put(&t, 4, "%u", one->chunks);
 		table_put(&t, 5, "%u", one->micro_batches);
 		table_put(&t, 6, "%u", one->micro_batch_size);
-		table_put(&t, 7, "%.1f",
-			  (double)one->rank_bytes / (1ull << 30));
+		table_put(&t, 7, "%s",
+			  text_bytes(bytes, sizeof(bytes), one->rank_bytes));
 		table_put(&t, 8, "%.4g", one->step);
 		table_put(&t, 9, "%s",
 			  text_grouped(rate, sizeof(rate),

@@ -10,6 +10,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Longer tokens are merged anew each time. */
+#define WHOLE_BYTES_MAX 64
+
 /* Longest character with prefix and suffix. */
 #define CHARACTER_BYTES (4 + 2 * BPE_AFFIX_BYTES_MAX)
 
@@ -147,9 +150,10 @@ static int bpe_encode(const struct tokenizer *tokenizer,
 	size_t count;
 	int err;
 
-	if (bpe->ignore_merges) {
+	if (bpe->ignore_merges || bpe->knows_whole) {
 		id = tokenizer_find_piece(tokenizer, piece, length);
-		if (id >= 0)
+		if (id >= 0 &&
+		    (bpe->ignore_merges || tokenizer->tokens[id].whole))
 			return token_buffer_append(out, &id, 1);
 	}
 	err = token_buffer_reserve(out, ids_max(bpe, length));
@@ -163,6 +167,30 @@ static int bpe_encode(const struct tokenizer *tokenizer,
 	err = merges_apply(&bpe->merges, &work->merge, ids, &count);
 	if (!err)
 		out->count += count;
+	return err;
+}
+
+int bpe_find_whole(struct tokenizer *tokenizer)
+{
+	struct model_work work = {0};
+	struct token_buffer ids = {0};
+	size_t i, length;
+	int err = 0;
+
+	for (i = 0; i < tokenizer->count && !err; i++) {
+		const char *text =
+			tokenizer_token(tokenizer, (int32_t)i, &length);
+
+		ids.count = 0;
+		if (!length || length > WHOLE_BYTES_MAX)
+			continue;
+		err = bpe_encode(tokenizer, &work, text, length, &ids);
+		tokenizer->tokens[i].whole =
+			ids.count == 1 && ids.ids[0] == (int32_t)i;
+	}
+	tokenizer->bpe.knows_whole = true;
+	token_buffer_fini(&ids);
+	model_work_fini(&work);
 	return err;
 }
 

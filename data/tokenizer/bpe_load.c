@@ -212,6 +212,8 @@ int bpe_load(struct tokenizer *tokenizer, const json_t *model, const char *path)
 	if (!err)
 		err = json_get_boolean_or(model, "ignore_merges", false, path,
 					  &bpe->ignore_merges);
+	if (!err && !bpe->ignore_merges)
+		err = bpe_find_whole(tokenizer);
 	return err;
 }
 

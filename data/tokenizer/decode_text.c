@@ -181,27 +181,31 @@ static int replace_some(struct decode_stage *stage, bool end, size_t *done)
 {
 	const struct decode_step *step = stage->step;
 	const char *text = stage->held.data;
-	size_t length = stage->held.length, copied = stage->behind, from, to;
-	struct pattern_scan scan = {copied, stage->matched ? copied : SIZE_MAX};
-	enum pattern_found found;
-	int err = 0;
+	size_t length = stage->held.length, copied = stage->behind;
+	struct pattern_scan scan = {
+		.pattern = &stage->step->pattern,
+		.work = stage->work,
+		.text = text,
+		.length = length,
+		.start = copied,
+		.last = stage->matched ? copied : SIZE_MAX,
+		.partial = !end,
+	};
+	int found, err = 0;
 
-	while (!err) {
-		err = pattern_next(&step->pattern, stage->work, &scan, text,
-				   length, !end, &from, &to, &found);
-		if (err)
-			return err;
-		if (found != PATTERN_FOUND)
-			break;
-		err = decode_pass(stage, text + copied, from - copied, false);
+	while (!err && (found = pattern_next(&scan))) {
+		if (found < 0)
+			return found;
+		err = decode_pass(stage, text + copied, scan.from - copied,
+				  false);
 		if (!err)
 			err = decode_pass(stage, step->text, strlen(step->text),
 					  false);
-		copied = to;
+		copied = scan.to;
 	}
 	if (err)
 		return err;
-	*done = end ? length : MAX(from, copied);
+	*done = end ? length : MAX(scan.from, copied);
 	stage->matched = scan.last == *done;
 	return decode_pass(stage, text + copied, *done - copied, false);
 }

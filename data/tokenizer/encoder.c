@@ -17,12 +17,12 @@
 #include <xxhash.h>
 
 /*
- * Most pieces of a text are words seen before. An entry is one cache line; a
- * newer piece takes the place of an older one.
+ * Most pieces of a text are words seen before. An entry is one cache line, and
+ * has two places: a new piece takes the first, and what was there the second.
  */
-#define CACHE_SLOTS 16384
-#define CACHE_TEXT  30
-#define CACHE_IDS   8
+#define CACHE_SETS 16384
+#define CACHE_TEXT 30
+#define CACHE_IDS  8
 
 struct cache_entry {
 	uint8_t length; /* 0: free */
@@ -30,6 +30,8 @@ struct cache_entry {
 	char text[CACHE_TEXT];
 	int32_t ids[CACHE_IDS];
 };
+
+#define CACHE_BYTES (CACHE_SETS * 2 * sizeof(struct cache_entry))
 
 struct tokenizer_encoder {
 	const struct tokenizer *tokenizer;
@@ -40,8 +42,9 @@ struct tokenizer_encoder {
 	struct added_scan normalized;
 	struct split_stream *split;
 	struct model_work work;
-	struct cache_entry *cache;
-	struct token_buffer *out; /* during a push */
+	void *cache_memory;
+	struct cache_entry (*cache)[2]; /* in it */
+	struct token_buffer *out;       /* during a push */
 	bool begun;
 };
 
@@ -60,6 +63,28 @@ static int piece_model(struct tokenizer_encoder *encoder, const char *piece,
 					length, encoder->out);
 }
 
+static bool is_cached(const struct cache_entry *entry, const char *piece,
+		      size_t length)
+{
+	return entry->length == length &&
+	       memcmp(entry->text, piece, length) == 0;
+}
+
+static inline int put_cached(struct token_buffer *out,
+			     const struct cache_entry *entry)
+{
+	/* All the ids there could be: a copy of a size known here is fast. */
+	int err = out->capacity - out->count >= CACHE_IDS
+			  ? 0
+			  : token_buffer_reserve(out, CACHE_IDS);
+
+	if (err)
+		return err;
+	memcpy(out->ids + out->count, entry->ids, sizeof(entry->ids));
+	out->count += entry->count;
+	return 0;
+}
+
 static int piece_encode(void *argument, const char *piece, size_t length)
 {
 	struct tokenizer_encoder *encoder = argument;
@@ -70,12 +95,15 @@ static int piece_encode(void *argument, const char *piece, size_t length)
 
 	if (length > CACHE_TEXT)
 		return piece_model(encoder, piece, length);
-	entry = &encoder->cache[XXH3_64bits(piece, length) % CACHE_SLOTS];
-	if (entry->length == length && memcmp(entry->text, piece, length) == 0)
-		return token_buffer_append(out, entry->ids, entry->count);
+	entry = encoder->cache[XXH3_64bits(piece, length) % CACHE_SETS];
+	if (is_cached(entry, piece, length))
+		return put_cached(out, entry);
+	if (is_cached(entry + 1, piece, length))
+		return put_cached(out, entry + 1);
 	err = piece_model(encoder, piece, length);
 	if (err || out->count - first > CACHE_IDS)
 		return err;
+	entry[1] = entry[0];
 	entry->length = (uint8_t)length;
 	entry->count = (uint8_t)(out->count - first);
 	memcpy(entry->text, piece, length);
@@ -149,6 +177,20 @@ static bool is_bytes_only(const struct tokenizer *tokenizer)
 	return true;
 }
 
+/* Aligned to what an entry is, a cache line; not touched before it is used. */
+static int cache_create(struct tokenizer_encoder *encoder)
+{
+	size_t line = sizeof(struct cache_entry);
+	uintptr_t address;
+
+	encoder->cache_memory = calloc(1, CACHE_BYTES + line);
+	if (!encoder->cache_memory)
+		return fail(-ENOMEM, "no memory for an encoder");
+	address = (uintptr_t)encoder->cache_memory + line - 1;
+	encoder->cache = (void *)(address - address % line);
+	return 0;
+}
+
 int tokenizer_encoder_create(const struct tokenizer *tokenizer, unsigned flags,
 			     struct tokenizer_encoder **out)
 {
@@ -175,11 +217,9 @@ int tokenizer_encoder_create(const struct tokenizer *tokenizer, unsigned flags,
 					  encoder, &encoder->split);
 	if (err)
 		goto err_destroy;
-	encoder->cache = calloc(CACHE_SLOTS, sizeof(*encoder->cache));
-	if (!encoder->cache) {
-		err = fail(-ENOMEM, "no memory for an encoder");
+	err = cache_create(encoder);
+	if (err)
 		goto err_destroy;
-	}
 	*out = encoder;
 	return 0;
 
@@ -197,7 +237,7 @@ void tokenizer_encoder_destroy(struct tokenizer_encoder *encoder)
 	normal_stream_destroy(encoder->normal);
 	split_stream_destroy(encoder->split);
 	model_work_fini(&encoder->work);
-	free(encoder->cache);
+	free(encoder->cache_memory);
 	free(encoder);
 }
 

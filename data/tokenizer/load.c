@@ -81,7 +81,9 @@ int load_character(const json_t *component, const char *key,
 {
 	const char *text;
 	size_t length;
-	int err = json_get_string_or(component, key, fallback, path, &text);
+	int err = fallback ? json_get_string_or(component, key, fallback, path,
+						&text)
+			   : json_get_string(component, key, path, &text);
 
 	if (err)
 		return err;
@@ -105,6 +107,7 @@ static int load_config(struct tokenizer *tokenizer, const char *file)
 	char path[FILES_PATH_BYTES];
 	json_t *config, *token;
 	const char *content;
+	int32_t id;
 	int err;
 
 	if (folder + sizeof(name) > sizeof(path))
@@ -120,25 +123,23 @@ static int load_config(struct tokenizer *tokenizer, const char *file)
 	content = json_string_value(json_is_object(token)
 					    ? json_object_get(token, "content")
 					    : token);
-	if (content)
-		tokenizer->end_of_text =
-			tokenizer_added_token(tokenizer, content);
+	id = content ? tokenizer_added_token(tokenizer, content) : -1;
+	if (id >= 0)
+		tokenizer->end_of_text = id;
 	json_decref(config);
 	return 0;
 }
 
-static int load_end_of_text(struct tokenizer *tokenizer, const char *path)
+static void find_end_of_text(struct tokenizer *tokenizer)
 {
 	static const char *const usual[] = {TOKENIZER_END_OF_TEXT,
 					    "<|end_of_text|>", "</s>", "<eos>",
 					    "[SEP]"};
 	size_t i;
-	int err = load_config(tokenizer, path);
 
 	for (i = 0; i < ARRAY_SIZE(usual) && tokenizer->end_of_text < 0; i++)
 		tokenizer->end_of_text =
 			tokenizer_added_token(tokenizer, usual[i]);
-	return err;
 }
 
 /* ---- the file ---- */
@@ -175,26 +176,60 @@ static int load_root(struct tokenizer *tokenizer, const json_t *root,
 		err = load_decoder(tokenizer, json_object_get(root, "decoder"),
 				   byte_level, path);
 	if (!err)
-		err = load_end_of_text(tokenizer, path);
+		find_end_of_text(tokenizer);
 	return err;
 }
 
-int tokenizer_load(const char *path, struct tokenizer **out)
+/* Takes over `source`, whatever comes of it. */
+static int parse(char *source, size_t length, const char *origin,
+		 struct tokenizer **out)
 {
 	struct tokenizer *tokenizer;
 	json_t *root = NULL;
 	int err = tokenizer_allocate("file", &tokenizer);
 
+	if (err) {
+		free(source);
+		return err;
+	}
+	tokenizer->source = source;
+	tokenizer->source_length = length;
+	err = json_parse(source, length, origin, &root);
+	if (!err)
+		err = load_root(tokenizer, root, origin);
+	json_decref(root);
+	if (err) {
+		tokenizer_destroy(tokenizer);
+		return err;
+	}
+	*out = tokenizer;
+	return 0;
+}
+
+int tokenizer_parse(const char *text, size_t length, const char *origin,
+		    struct tokenizer **out)
+{
+	char *source = malloc(length + 1);
+
+	if (!source)
+		return fail(-ENOMEM, "%s: no memory to read it", origin);
+	memcpy(source, text, length);
+	source[length] = '\0';
+	return parse(source, length, origin, out);
+}
+
+int tokenizer_load(const char *path, struct tokenizer **out)
+{
+	struct tokenizer *tokenizer;
+	char *source;
+	size_t length;
+	int err = files_read(path, FILE_BYTES_MAX, &source, &length);
+
+	if (!err)
+		err = parse(source, length, path, &tokenizer);
 	if (err)
 		return err;
-	err = files_read(path, FILE_BYTES_MAX, &tokenizer->source,
-			 &tokenizer->source_length);
-	if (!err)
-		err = json_parse(tokenizer->source, tokenizer->source_length,
-				 path, &root);
-	if (!err)
-		err = load_root(tokenizer, root, path);
-	json_decref(root);
+	err = load_config(tokenizer, path);
 	if (err) {
 		tokenizer_destroy(tokenizer);
 		return err;

@@ -36,7 +36,10 @@ int load_pattern(const json_t *component, const char *where, const char *path,
 int load_token_id(const json_t *model, const char *text, const char *where,
 		  const char *path, int32_t *id) MUST_CHECK;
 
-/* A string of one character, which is copied to out. */
+/*
+ * A string of one character, which is copied to out; NULL as fallback: it must
+ * be there.
+ */
 int load_character(const json_t *component, const char *key,
 		   const char *fallback, const char *path, char out[5],
 		   size_t *bytes) MUST_CHECK;

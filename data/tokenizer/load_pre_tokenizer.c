@@ -27,8 +27,10 @@ static int read_behavior(const json_t *component, const char *fallback,
 	};
 	const char *name;
 	size_t i;
-	int err = json_get_string_or(component, "behavior", fallback, path,
-				     &name);
+	int err = fallback
+			  ? json_get_string_or(component, "behavior", fallback,
+					       path, &name)
+			  : json_get_string(component, "behavior", path, &name);
 
 	if (err)
 		return err;

@@ -19,6 +19,7 @@ struct bpe {
 	struct merges merges;
 	bool byte_level;    /* a piece is bytes, else characters */
 	bool ignore_merges; /* a piece that is a token is that token */
+	bool knows_whole;   /* bpe_find_whole() was called */
 	bool fuse_unknown;  /* one unknown token for a run */
 	/* Byte-level: the token of each byte; else of ASCII. -1: none. */
 	int32_t byte_id[256];
@@ -80,6 +81,12 @@ void unigram_fini(struct unigram *unigram);
 
 int bpe_load(struct tokenizer *tokenizer, const json_t *model,
 	     const char *path) MUST_CHECK;
+
+/*
+ * Finds the tokens that their own text is merged to, nearly all: a piece that
+ * is one of them needs no merging then.
+ */
+int bpe_find_whole(struct tokenizer *tokenizer) MUST_CHECK;
 
 /*
  * No token has `mark` behind something else than `mark`: text can then be split

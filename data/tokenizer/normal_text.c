@@ -100,25 +100,29 @@ static int replace_match(struct normal_stage *stage, const char *before,
 static int replace_some(struct normal_stage *stage, bool end, size_t *done)
 {
 	const char *text = stage->held.data;
-	size_t length = stage->held.length, copied = stage->behind, from, to;
-	struct pattern_scan scan = {copied, stage->matched ? copied : SIZE_MAX};
-	enum pattern_found found;
-	int err = 0;
+	size_t length = stage->held.length, copied = stage->behind;
+	struct pattern_scan scan = {
+		.pattern = &stage->step->pattern,
+		.work = stage->work,
+		.text = text,
+		.length = length,
+		.start = copied,
+		.last = stage->matched ? copied : SIZE_MAX,
+		.partial = !end,
+	};
+	int found, err = 0;
 
-	while (!err) {
-		err = pattern_next(&stage->step->pattern, stage->work, &scan,
-				   text, length, !end, &from, &to, &found);
-		if (err)
-			return err;
-		if (found != PATTERN_FOUND)
-			break;
-		err = replace_match(stage, text + copied, from - copied,
-				    utf8_count(text + from, to - from));
-		copied = to;
+	while (!err && (found = pattern_next(&scan))) {
+		if (found < 0)
+			return found;
+		err = replace_match(
+			stage, text + copied, scan.from - copied,
+			utf8_count(text + scan.from, scan.to - scan.from));
+		copied = scan.to;
 	}
 	if (err)
 		return err;
-	*done = end ? length : MAX(from, copied);
+	*done = end ? length : MAX(scan.from, copied);
 	stage->matched = scan.last == *done;
 	if (*done > copied)
 		normal_stage_note(stage, true);

@@ -16,27 +16,32 @@
 #define JIT_STACK_START      ((size_t)32 << 10)
 #define JIT_STACK_MAXIMUM    ((size_t)16 << 20)
 #define HEAP_KIBIBYTES       ((uint32_t)512 << 10)
-/* One call tries no more places than this; the next goes on. */
-#define PLACES_PER_CALL 64
+/* One call tries so many places at least and at most; the next goes on. */
+#define PLACES_LEAST 64
+#define PLACES_MOST  256
+/* Backtracking for the machine code, before the interpreter has its turn. */
+#define MATCH_LIMIT 1000000
 
 /* Searches between two looks at the clock. */
-#define WATCH_SEARCHES 16
+#define WATCH_SEARCHES 64
 /* Such a stretch is slow if it takes more than this and this per byte. */
 #define WATCH_NS          1000000
 #define WATCH_NS_PER_BYTE 10000
-/* Processor time that slow stretches may take, in all. */
-#define WATCH_LIMIT_NS 20000000000
+/* Processor time that slow stretches may take, in all, if nothing is said. */
+#define WATCH_LIMIT_NS 10000000000
 
 struct pattern_work {
 	pcre2_match_data *match;
 	pcre2_match_context *context;
 	pcre2_jit_stack *stack;
+	const PCRE2_SIZE *ends; /* of the match */
+	size_t place, limit;    /* the limit was set there, to that */
 	/* The watch. */
-	unsigned searches;
+	unsigned searches; /* left of this stretch */
 	size_t bytes;
 	int64_t since_ns;
 	int64_t since_processor_ns; /* < 0: not looked at */
-	int64_t slow_ns;
+	int64_t slow_ns, limit_ns;
 };
 
 static pcre2_compile_context *compile_context(void)
@@ -53,9 +58,13 @@ static pcre2_compile_context *compile_context(void)
 static int compile(struct pattern *pattern, const struct byte_buffer *text,
 		   const char *origin)
 {
-	/* ^ and $ are the ends of lines in Ruby's syntax. */
+	/*
+	 * ^ and $ are the ends of lines in Ruby's syntax. What PCRE2 does to
+	 * begin with looks at all the text, at each of many calls.
+	 */
 	uint32_t options = PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE |
-			   PCRE2_NEVER_BACKSLASH_C | PCRE2_USE_OFFSET_LIMIT;
+			   PCRE2_NEVER_BACKSLASH_C | PCRE2_USE_OFFSET_LIMIT |
+			   PCRE2_NO_START_OPTIMIZE;
 	pcre2_compile_context *context = compile_context();
 	PCRE2_UCHAR reason[256];
 	PCRE2_SIZE where = 0;
@@ -141,6 +150,8 @@ int pattern_work_create(struct pattern_work **out)
 	if (!work)
 		return fail(-ENOMEM, "no memory for searching");
 	work->since_processor_ns = -1;
+	work->searches = 1;
+	work->limit_ns = WATCH_LIMIT_NS;
 	work->match = pcre2_match_data_create(1, NULL);
 	work->context = pcre2_match_context_create(NULL);
 	work->stack = pcre2_jit_stack_create(JIT_STACK_START, JIT_STACK_MAXIMUM,
@@ -152,8 +163,15 @@ int pattern_work_create(struct pattern_work **out)
 	if (work->stack)
 		pcre2_jit_stack_assign(work->context, NULL, work->stack);
 	pcre2_set_heap_limit(work->context, HEAP_KIBIBYTES);
+	pcre2_set_match_limit(work->context, MATCH_LIMIT);
+	work->ends = pcre2_get_ovector_pointer(work->match);
 	*out = work;
 	return 0;
+}
+
+void pattern_work_limit(struct pattern_work *work, int64_t limit_ns)
+{
+	work->limit_ns = limit_ns;
 }
 
 /* ---- the watch ---- */
@@ -185,22 +203,23 @@ static int watch_stretch(struct pattern_work *work)
 		work->since_processor_ns = processor_ns();
 	else
 		work->since_processor_ns = -1;
+	/* One that is slow already is looked at each time. */
+	work->searches = work->since_processor_ns < 0 ? WATCH_SEARCHES : 1;
 	work->since_ns = now;
-	work->searches = 0;
 	work->bytes = 0;
-	if (work->slow_ns > WATCH_LIMIT_NS)
+	if (work->slow_ns > work->limit_ns)
 		return fail(-EINVAL,
 			    "an expression of the tokenizer takes too long on "
 			    "this text (under 0.1 MB/s for %lld s)",
-			    (long long)(WATCH_LIMIT_NS / 1000000000));
+			    (long long)(work->limit_ns / 1000000000));
 	return 0;
 }
 
-static int watch(struct pattern_work *work, size_t bytes)
+static inline int watch(struct pattern_work *work, size_t bytes)
 {
 	work->bytes += bytes;
-	/* One that is slow already is looked at each time. */
-	if (++work->searches < WATCH_SEARCHES && work->since_processor_ns < 0)
+	/* A search that went far may have taken long. */
+	if (--work->searches && bytes < PLACES_LEAST)
 		return 0;
 	return watch_stretch(work);
 }
@@ -219,186 +238,185 @@ static int search_failed(int code, size_t start)
 }
 
 /*
- * One call, which tries the next PLACES_PER_CALL places. The machine code runs
- * on a stack of bounded size; where that is too small the interpreter, whose
- * memory is the heap, takes over.
+ * The interpreter, whose memory is the heap: slower, but it goes further. Tries
+ * one place only, and is looked at each time.
  */
-static int search_some(const struct pattern *pattern, struct pattern_work *work,
-		       const char *text, size_t length, size_t start,
-		       uint32_t options)
+static int interpret(const struct pattern_scan *scan, size_t start,
+		     uint32_t options)
 {
-	int code = PCRE2_ERROR_JIT_STACKLIMIT;
+	/* Backtracking over one long run counts for each character. */
+	uint64_t limit = MATCH_LIMIT + 16 * (uint64_t)(scan->length - start);
+	pcre2_match_context *context = scan->work->context;
+	int code;
 
-	pcre2_set_offset_limit(work->context, start + PLACES_PER_CALL);
-	if (pattern->compiled) {
-		pcre2_set_match_limit(work->context, 1000000);
-		code = pcre2_jit_match(pattern->code, (PCRE2_SPTR)text, length,
-				       start, options, work->match,
-				       work->context);
-	}
-	if (code == PCRE2_ERROR_JIT_STACKLIMIT ||
-	    code == PCRE2_ERROR_MATCHLIMIT) {
-		/* Backtracking over one long run counts for each character. */
-		uint64_t limit = 1000000 + 16 * (uint64_t)(length - start);
-
-		pcre2_set_match_limit(work->context,
-				      (uint32_t)MIN(limit, UINT32_MAX));
-		code = pcre2_match(pattern->code, (PCRE2_SPTR)text, length,
-				   start,
-				   options | PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT,
-				   work->match, work->context);
-	}
+	pcre2_set_match_limit(context, (uint32_t)MIN(limit, UINT32_MAX));
+	scan->work->place = scan->work->limit = start;
+	pcre2_set_offset_limit(context, start);
+	scan->work->searches = 1;
+	code = pcre2_match(scan->pattern->code, (PCRE2_SPTR)scan->text,
+			   scan->length, start,
+			   options | PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT,
+			   scan->work->match, context);
+	pcre2_set_match_limit(context, MATCH_LIMIT);
 	return code;
 }
 
-static int find_expression(const struct pattern *pattern,
-			   struct pattern_work *work, const char *text,
-			   size_t length, size_t start, bool partial,
-			   size_t *from, size_t *to, enum pattern_found *found)
+/*
+ * One call, which tries the next places up to work->limit. The machine code
+ * runs on a stack of bounded size; where that is too small the interpreter
+ * takes over.
+ */
+static inline int search_some(const struct pattern_scan *scan, size_t start,
+			      uint32_t options)
 {
-	const PCRE2_SIZE *ends = pcre2_get_ovector_pointer(work->match);
-	uint32_t options = partial ? PCRE2_PARTIAL_HARD : 0;
-	size_t first = start;
+	struct pattern_work *work = scan->work;
+	int code = PCRE2_ERROR_JIT_STACKLIMIT;
+
+	if (start < work->place || start + PLACES_LEAST > work->limit) {
+		work->place = start;
+		work->limit = start + PLACES_MOST;
+		pcre2_set_offset_limit(work->context, work->limit);
+	}
+	if (scan->pattern->compiled)
+		code = pcre2_jit_match(scan->pattern->code,
+				       (PCRE2_SPTR)scan->text, scan->length,
+				       start, options, work->match,
+				       work->context);
+	if (code == PCRE2_ERROR_JIT_STACKLIMIT ||
+	    code == PCRE2_ERROR_MATCHLIMIT)
+		code = interpret(scan, start, options);
+	return code;
+}
+
+static int find_expression(struct pattern_scan *scan)
+{
+	struct pattern_work *work = scan->work;
+	uint32_t options = scan->partial ? PCRE2_PARTIAL_HARD : 0;
+	size_t start = scan->start;
 	int code, err;
 
-	for (;;) {
-		code = search_some(pattern, work, text, length, first, options);
-		if (code != PCRE2_ERROR_NOMATCH)
-			break;
-		if (length - first <= PLACES_PER_CALL) {
-			*from = length;
-			*found = PATTERN_ABSENT;
-			return watch(work, length - start);
+	while ((code = search_some(scan, start, options)) ==
+	       PCRE2_ERROR_NOMATCH) {
+		size_t tried = work->limit;
+
+		if (scan->length <= tried) {
+			scan->from = scan->length;
+			return watch(work, scan->length - start);
 		}
-		err = watch(work, PLACES_PER_CALL);
+		err = watch(work, tried - start);
 		if (err)
 			return err;
 		/* The limit itself was tried. */
-		first += PLACES_PER_CALL + 1;
-		while (first < length &&
-		       ((unsigned char)text[first] & 0xC0) == 0x80)
-			first++;
-	}
-	if (code < 0 && code != PCRE2_ERROR_PARTIAL)
-		return search_failed(code, first);
-	*from = ends[0];
-	*to = ends[1];
-	*found = code < 0 ? PATTERN_ABSENT : PATTERN_FOUND;
-	return watch(work, ends[1] > start ? ends[1] - start : 0);
-}
-
-static void find_string(const struct pattern *pattern, const char *text,
-			size_t length, size_t start, bool partial, size_t *from,
-			size_t *to, enum pattern_found *found)
-{
-	const char *at = memmem(text + start, length - start, pattern->string,
-				pattern->length);
-
-	*found = at ? PATTERN_FOUND : PATTERN_ABSENT;
-	if (at) {
-		*from = (size_t)(at - text);
-		*to = *from + pattern->length;
-		return;
-	}
-	*from = length;
-	if (partial) {
-		size_t tail = MIN(pattern->length - 1, length - start);
-
-		while (tail &&
-		       memcmp(text + length - tail, pattern->string, tail) != 0)
-			tail--;
-		*from = length - tail;
-	}
-}
-
-static void find_character(const struct pattern *pattern, const char *text,
-			   size_t length, size_t start, size_t *from,
-			   size_t *to, enum pattern_found *found)
-{
-	size_t bytes;
-
-	*found = PATTERN_ABSENT;
-	for (; start < length; start += bytes) {
-		if (pattern->class(utf8_get(text + start, &bytes))) {
-			*found = PATTERN_FOUND;
-			*to = start + bytes;
-			break;
+		for (start = tried + 1; start < scan->length; start++) {
+			if (((unsigned char)scan->text[start] & 0xC0) != 0x80)
+				break;
 		}
 	}
-	*from = start;
+	if (code < 0 && code != PCRE2_ERROR_PARTIAL)
+		return search_failed(code, start);
+	scan->from = work->ends[0];
+	scan->to = work->ends[1];
+	err = watch(work, scan->to > start ? scan->to - start : 0);
+	return err ? err : code >= 0;
 }
 
-static void find_start(const struct pattern *pattern, const char *text,
-		       size_t length, size_t start, size_t *from, size_t *to,
-		       enum pattern_found *found)
+static int find_string(struct pattern_scan *scan)
 {
-	size_t bytes = pattern->length;
-	const char *at = text + start, *end = text + length;
+	const struct pattern *pattern = scan->pattern;
+	const char *text = scan->text, *end = text + scan->length;
+	const char *at = memmem(text + scan->start, scan->length - scan->start,
+				pattern->string, pattern->length);
+	size_t tail = MIN(pattern->length - 1, scan->length - scan->start);
 
-	*found = PATTERN_FOUND;
-	while ((at = memmem(at, (size_t)(end - at), pattern->string, bytes))) {
-		*from = *to = (size_t)(at - text);
-		if (*from && (*from < bytes ||
-			      memcmp(at - bytes, pattern->string, bytes) != 0))
-			return;
-		at += bytes;
+	if (at) {
+		scan->from = (size_t)(at - text);
+		scan->to = scan->from + pattern->length;
+		return 1;
 	}
-	*found = PATTERN_ABSENT;
-	*from = length;
-}
-
-int pattern_find(const struct pattern *pattern, struct pattern_work *work,
-		 const char *text, size_t length, size_t start, bool partial,
-		 size_t *from, size_t *to, enum pattern_found *found)
-{
-	switch (pattern->kind) {
-	case PATTERN_EXPRESSION:
-		return find_expression(pattern, work, text, length, start,
-				       partial, from, to, found);
-	case PATTERN_STRING:
-		find_string(pattern, text, length, start, partial, from, to,
-			    found);
-		return 0;
-	case PATTERN_CHARACTER:
-		find_character(pattern, text, length, start, from, to, found);
-		return 0;
-	case PATTERN_START:
-		find_start(pattern, text, length, start, from, to, found);
-		return 0;
-	case PATTERN_NOTHING:
-		break;
-	}
-	*from = length;
-	*found = PATTERN_ABSENT;
+	while (tail && (!scan->partial ||
+			memcmp(end - tail, pattern->string, tail) != 0))
+		tail--;
+	scan->from = scan->length - tail;
 	return 0;
 }
 
-int pattern_next(const struct pattern *pattern, struct pattern_work *work,
-		 struct pattern_scan *scan, const char *text, size_t length,
-		 bool partial, size_t *from, size_t *to,
-		 enum pattern_found *found)
+static int find_character(struct pattern_scan *scan)
 {
-	bool again;
-	int err;
+	const struct pattern *pattern = scan->pattern;
+	size_t at = scan->start, bytes;
 
-	do {
-		if (scan->start > length) {
-			*from = length;
-			*found = PATTERN_ABSENT;
-			return 0;
+	for (; at < scan->length; at += bytes) {
+		if (pattern->class(utf8_get(scan->text + at, &bytes))) {
+			scan->from = at;
+			scan->to = at + bytes;
+			return 1;
 		}
-		err = pattern_find(pattern, work, text, length, scan->start,
-				   partial, from, to, found);
-		if (err || *found != PATTERN_FOUND)
-			return err;
-		again = *from == *to && *to == scan->last;
-		scan->start = scan->last = *to;
-		if (*from == *to)
-			scan->start +=
-				*to < length
-					? utf8_bytes((unsigned char)text[*to])
-					: 1;
-	} while (again);
+	}
+	scan->from = at;
+	return 0;
+}
+
+static int find_start(struct pattern_scan *scan)
+{
+	const char *mark = scan->pattern->string, *text = scan->text;
+	size_t bytes = scan->pattern->length;
+	const char *at = text + scan->start, *end = text + scan->length;
+
+	while ((at = memmem(at, (size_t)(end - at), mark, bytes))) {
+		size_t place = (size_t)(at - text);
+
+		if (place &&
+		    (place < bytes || memcmp(at - bytes, mark, bytes) != 0)) {
+			scan->from = scan->to = place;
+			return 1;
+		}
+		at += bytes;
+	}
+	scan->from = scan->length;
+	return 0;
+}
+
+/* As pattern_next(), but empty matches are matches like others. */
+static inline int find(struct pattern_scan *scan)
+{
+	switch (scan->pattern->kind) {
+	case PATTERN_EXPRESSION:
+		return find_expression(scan);
+	case PATTERN_STRING:
+		return find_string(scan);
+	case PATTERN_CHARACTER:
+		return find_character(scan);
+	case PATTERN_START:
+		return find_start(scan);
+	case PATTERN_NOTHING:
+		break;
+	}
+	scan->from = scan->length;
+	return 0;
+}
+
+int pattern_next(struct pattern_scan *scan)
+{
+	int found;
+
+	while (scan->start <= scan->length) {
+		size_t last = scan->last;
+
+		found = find(scan);
+		if (found <= 0)
+			return found;
+		scan->start = scan->last = scan->to;
+		if (scan->from != scan->to)
+			return 1;
+		scan->start +=
+			scan->to < scan->length
+				? utf8_bytes(
+					  (unsigned char)scan->text[scan->to])
+				: 1;
+		if (scan->to != last)
+			return 1;
+	}
+	scan->from = scan->length;
 	return 0;
 }
 

@@ -58,39 +58,33 @@ int pattern_translate(const char *expression, const char *origin,
 struct pattern_work;
 int pattern_work_create(struct pattern_work **out) MUST_CHECK;
 void pattern_work_destroy(struct pattern_work *work);
-
-enum pattern_found {
-	PATTERN_FOUND,
-	PATTERN_ABSENT, /* with `partial`: as far as this text goes */
-};
-
-/*
- * The first match in text that begins at or after `start` (a character's
- * begin): [*from, *to). Text before `start` is there for lookbehind.
- *
- * partial: more text will follow, and what that could change is not found;
- * PATTERN_ABSENT then writes to *from where the next match may begin at
- * the earliest.
- */
-int pattern_find(const struct pattern *pattern, struct pattern_work *work,
-		 const char *text, size_t length, size_t start, bool partial,
-		 size_t *from, size_t *to,
-		 enum pattern_found *found) MUST_CHECK;
+/* The processor time that searches under 0.1 MB/s may take before they fail. */
+void pattern_work_limit(struct pattern_work *work, int64_t limit_ns);
 
 /* A search for one match after the other. */
 struct pattern_scan {
-	size_t start; /* where to look on */
+	const struct pattern *pattern;
+	struct pattern_work *work;
+	const char *text;
+	size_t length;
+	/*
+	 * Where to look on, the begin of a character. Text before it is there
+	 * for lookbehind.
+	 */
+	size_t start;
 	size_t last;  /* where the last match ended, SIZE_MAX: none yet */
+	bool partial; /* more text will follow */
+	/* The match; or if there is none, where one may begin at the earliest. */
+	size_t from, to;
 };
 
 /*
- * The next match, as pattern_find() has it. No empty match right behind a match,
- * and after an empty one the search goes on a character further.
+ * The next match: 1, or 0 if there is none, or negative. `partial`: what later
+ * text could change does not count as found. There is no empty match right
+ * behind a match, and after an empty one the search goes on a character
+ * further.
  */
-int pattern_next(const struct pattern *pattern, struct pattern_work *work,
-		 struct pattern_scan *scan, const char *text, size_t length,
-		 bool partial, size_t *from, size_t *to,
-		 enum pattern_found *found) MUST_CHECK;
+int pattern_next(struct pattern_scan *scan) MUST_CHECK;
 
 /* Bytes before `position` that a search from there on may want to see. */
 size_t pattern_bytes_behind(const struct pattern *pattern, const char *text,

@@ -164,18 +164,14 @@ static int split_level(struct split_stream *stream, size_t level,
 		       const char *text, size_t length, size_t start, bool end,
 		       bool first, size_t *done);
 
-/* Hands a piece to step `level`, or out. first: the text begins with it. */
-static int emit(struct split_stream *stream, size_t level, const char *text,
-		size_t length, bool first)
+/* Hands a piece to step `level`. first: the text begins with it. */
+static int emit_to(struct split_stream *stream, size_t level, const char *text,
+		   size_t length, bool first)
 {
 	const struct split_step *step = &stream->splitter->steps[level];
 	size_t done;
 	int err;
 
-	if (!length)
-		return 0;
-	if (level == stream->splitter->count)
-		return stream->piece(stream->argument, text, length);
 	if (changes(step)) {
 		struct byte_buffer *changed = &stream->changed[level];
 
@@ -187,6 +183,17 @@ static int emit(struct split_stream *stream, size_t level, const char *text,
 		length = changed->length;
 	}
 	return split_level(stream, level, text, length, 0, true, first, &done);
+}
+
+/* To the next step, or out. */
+static inline int emit(struct split_stream *stream, size_t level,
+		       const char *text, size_t length, bool first)
+{
+	if (!length)
+		return 0;
+	if (level == stream->splitter->count)
+		return stream->piece(stream->argument, text, length);
+	return emit_to(stream, level, text, length, first);
 }
 
 /* Does a match or gap belong to the piece before it? */
@@ -227,21 +234,14 @@ static int level_finish(struct level *level)
 		    level->first && pending->from == 0);
 }
 
-/* The next match or gap, [from, to). */
-static int level_add(struct level *level, size_t from, size_t to, bool is_match)
+/* A match or gap that may belong to another. */
+static int level_join(struct level *level, enum split_behavior behavior,
+		      size_t from, size_t to, bool is_match)
 {
-	const struct split_step *step =
-		&level->stream->splitter->steps[level->index];
 	struct pending *pending = &level->pending;
 	int err;
 
-	is_match ^= step->invert;
-	if (step->behavior == SPLIT_REMOVED && is_match)
-		return 0;
-	if (step->behavior <= SPLIT_REMOVED)
-		return emit(level->stream, level->index + 1, level->text + from,
-			    to - from, level->first && from == 0);
-	if (pending->any && joins(step->behavior, pending, is_match)) {
+	if (pending->any && joins(behavior, pending, is_match)) {
 		pending->to = to;
 		pending->is_match = is_match;
 		return 0;
@@ -249,6 +249,22 @@ static int level_add(struct level *level, size_t from, size_t to, bool is_match)
 	err = level_finish(level);
 	*pending = (struct pending){from, to, is_match, true};
 	return err;
+}
+
+/* The next match or gap, [from, to). */
+static inline int level_add(struct level *level, size_t from, size_t to,
+			    bool is_match)
+{
+	const struct split_step *step =
+		&level->stream->splitter->steps[level->index];
+
+	is_match ^= step->invert;
+	if (step->behavior > SPLIT_REMOVED)
+		return level_join(level, step->behavior, from, to, is_match);
+	if (step->behavior == SPLIT_REMOVED && is_match)
+		return 0;
+	return emit(level->stream, level->index + 1, level->text + from,
+		    to - from, level->first && from == 0);
 }
 
 /*
@@ -259,25 +275,31 @@ static int split_level(struct split_stream *stream, size_t index,
 		       const char *text, size_t length, size_t start, bool end,
 		       bool first, size_t *done)
 {
-	const struct pattern *pattern = &stream->splitter->steps[index].pattern;
 	struct level level = {stream, index, text, first, {0}};
-	struct pattern_scan scan = {start, SIZE_MAX};
-	size_t gap = start, from, to;
-	enum pattern_found found;
+	struct pattern_scan scan = {
+		.pattern = &stream->splitter->steps[index].pattern,
+		.work = stream->work,
+		.text = text,
+		.length = length,
+		.start = start,
+		.last = SIZE_MAX,
+		.partial = !end,
+	};
+	size_t gap = start;
 	int err = 0;
 
 	while (scan.start < length && !err) {
-		err = pattern_next(pattern, stream->work, &scan, text, length,
-				   !end, &from, &to, &found);
-		if (err)
-			return err;
-		if (found != PATTERN_FOUND)
+		int found = pattern_next(&scan);
+
+		if (found < 0)
+			return found;
+		if (!found)
 			break;
-		if (from > gap)
-			err = level_add(&level, gap, from, false);
+		if (scan.from > gap)
+			err = level_add(&level, gap, scan.from, false);
 		if (!err)
-			err = level_add(&level, from, to, true);
-		gap = to;
+			err = level_add(&level, scan.from, scan.to, true);
+		gap = scan.to;
 	}
 	if (!err && end && gap < length)
 		err = level_add(&level, gap, length, false);

@@ -19,6 +19,7 @@ struct token {
 	size_t offset; /* in the tokenizer's bytes */
 	uint32_t length;
 	bool present, special;
+	bool whole; /* BPE: what its text, as a piece, is merged to */
 };
 
 struct tokenizer {

@@ -342,6 +342,7 @@ void layer_forward(const struct layer *layer, float *const *weights,
 				node, context->batch));
 		}
 		node->row.ops->forward(node, context, &operands);
+		layer_breathe(context);
 	}
 }
 
@@ -432,6 +433,7 @@ void layer_backward_input(const struct layer *layer, float *const *weights,
 			place_pointer(&frame, graph->gradients[i].pending);
 		ops->backward_input(node, context, &operands);
 		frame_end_gradients(&frame, i);
+		layer_breathe(context);
 	}
 }
 
@@ -503,5 +505,6 @@ void layer_backward_weight(const struct layer *layer, float *const *weights,
 		operands.pending =
 			place_pointer(&frame, graph->gradients[i].pending);
 		ops->backward_weight(node, context, &operands);
+		layer_breathe(context);
 	}
 }

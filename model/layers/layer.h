@@ -119,7 +119,17 @@ struct layer_context {
 	struct threads *threads;
 	void *scratch; /* scratch_bytes; contents mean nothing between calls*/
 	const struct layer_collectives *collectives;
+	/* Called now and then by the thread that called the layer, between two
+	 * pieces of its work: to keep messages moving. May be NULL. */
+	void (*breathe)(void *argument);
+	void *breathe_argument;
 };
+
+static inline void layer_breathe(const struct layer_context *context)
+{
+	if (context->breathe)
+		context->breathe(context->breathe_argument);
+}
 
 struct layer_memory {
 	size_t saved_bytes;   /* forward leaves for I and W; train only */

@@ -292,9 +292,11 @@ static void loss_forward(const struct node *node,
 		return;
 	}
 	labels = micro_batch_i32(context->micro_batch, COLUMN_LABELS);
-	for (size_t first = 0; first < tokens; first += LOSS_CHUNK)
+	for (size_t first = 0; first < tokens; first += LOSS_CHUNK) {
 		loss += loss_chunk(node, context, operands, labels + first,
 				   first, MIN(tokens - first, LOSS_CHUNK));
+		layer_breathe(context);
+	}
 	if (node->slices > 1 && context->mode == LAYER_TRAIN)
 		node_sum(node, context, operands->statistics, tokens * width);
 	*context->loss = loss;

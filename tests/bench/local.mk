@@ -9,7 +9,7 @@ BENCHMARKS = \
 	tests/bench/bench-ferry \
 	tests/bench/bench-collective
 EXTRA_PROGRAMS = $(BENCHMARKS) tests/bench/sgemm-rate
-EXTRA_DIST += tests/bench/bench-step.sh \
+EXTRA_DIST += tests/bench/bench-step.sh tests/bench/make-scaling.py \
 	tests/bench/bench-mpi.sh tests/bench/mpi-messages.c
 CLEANFILES += $(EXTRA_PROGRAMS)
 

@@ -77,6 +77,17 @@ for schedule in interleaved looped-bfs zb-h1 zb-v dualpipe-v; do
 	attempt "D x P = 2x2, schedule $schedule" --gradient-groups 4 \
 		--replicas 2 --stages 2 --schedule $schedule --shard-optimizer
 done
+# Stages one after the other: they take turns with their accumulators.
+attempt "D x P = 4x2, looped-bfs, sums in shards" --gradient-groups 4 \
+	--replicas 4 --stages 2 --chunks 2 --schedule looped-bfs --shard-optimizer
+if grep -q "take turns with 1 window" "$scratch/log"; then
+	pass "stages that share accumulators are told"
+else
+	fail "stages that share accumulators are told"
+fi
+attempt "D x P = 2x1, looped-bfs of four chunks, tcp" --gradient-groups 4 \
+	--replicas 2 --stages 1 --chunks 4 --schedule looped-bfs \
+	--shard-optimizer --transport tcp
 attempt "D x P = 4x2, recomputing, two threads, root alone writes" \
 	--gradient-groups 4 --replicas 4 --stages 2 --recompute --threads 2 \
 	--store root --shard-optimizer

@@ -88,7 +88,7 @@ else
 	pass "two slices have bits of their own (negative control)"
 fi
 
-for grid in 1x1 1x2; do
+for grid in 1x1 1x2 2x1 2x2; do
 	for transport in inproc shm tcp; do
 		attempt "D x P x T = ${grid}x2 over $transport" --tensor 2 \
 			--replicas "${grid%x*}" --stages "${grid#*x}" \
@@ -101,6 +101,7 @@ for schedule in interleaved zb-v; do
 done
 attempt "1x1x2, two threads each, the root alone reads and writes" --tensor 2 \
 	--threads 2 --store root --transport shm
+attempt "2x1x2, sharded" --tensor 2 --replicas 2 --shard-optimizer
 
 for slices in 3 4; do
 	if train "$scratch/run" --tensor $slices --transport inproc; then
@@ -116,6 +117,23 @@ for slices in 3 4; do
 	attempt "1x2x$slices over shm" --tensor $slices --stages 2 \
 		--transport shm
 done
+
+# ---- what a rank sends, to the byte, as plan says ----
+
+if train "$scratch/run" --tensor 3 --stages 2 --split 2,2 --trace; then
+	# shellcheck disable=SC2086
+	planned=$("$stagecoach" plan --data "$scratch/data" $model $batch \
+		--tensor 3 --stages 2 --split 2,2 --json 2>"$scratch/log" |
+		grep -o '"sent_bytes": [0-9]*' | cut -d' ' -f2)
+	# The first slices of both positions: ranks 0 and 3.
+	sent=$(grep -o '"bytes": [0-9]*' "$scratch/run/traffic.json" |
+		cut -d' ' -f2 | sed -n '1p;4p')
+	same "three slices send what plan says" "$planned" "$sent"
+else
+	fail "a traced run of three slices"
+	sed 's/^/#   /' "$scratch/log"
+fi
+rm -rf "$scratch/run"
 
 # ---- a model like any other ----
 
@@ -188,7 +206,7 @@ killed() {
 		rm -rf "$run"
 	fi
 }
-killed "a slice killed at 1x1x2, resumed at 1x2x2" 1 1 2
+killed "a slice killed at 1x1x2, resumed at 2x1x2" 1 2 1
 killed "a slice killed at 1x2x2, resumed at 1x3x2" 2 1 3
 
 # ---- one line, before step 1 ----

@@ -111,6 +111,12 @@ tests_unit_test_partition_SOURCES = tests/unit/test-partition.c
 tests_unit_test_partition_CPPFLAGS = $(TEST_CPPFLAGS)
 tests_unit_test_partition_LDADD = $(ENGINE_TEST_LIBS) $(CMOCKA_LIBS)
 
+check_PROGRAMS += tests/unit/test-suggest
+TESTS += tests/unit/test-suggest
+tests_unit_test_suggest_SOURCES = tests/unit/test-suggest.c
+tests_unit_test_suggest_CPPFLAGS = $(TEST_CPPFLAGS)
+tests_unit_test_suggest_LDADD = $(ENGINE_TEST_LIBS) $(CMOCKA_LIBS)
+
 check_PROGRAMS += tests/unit/test-plan
 TESTS += tests/unit/test-plan
 tests_unit_test_plan_SOURCES = tests/unit/test-plan.c

@@ -416,6 +416,115 @@ static void a_step_by_hand(void **state)
 	free(job);
 }
 
+/* Bytes of the gradients of one layer. */
+static double gradients_of(const struct model *model, unsigned layer)
+{
+	unsigned count;
+	const struct parameter *all = model_parameters(model, &count);
+	double bytes = 0;
+
+	for (unsigned i = 0; i < count; i++)
+		if (all[i].layer == layer)
+			bytes += (double)all[i].count * sizeof(float);
+	return bytes;
+}
+
+/*
+ * The same, two replicas of it, untied: stage s has its last B 6 s before the
+ * end, layer by layer, 2 each. Each layer's sum follows when it is complete and
+ * the network is free; the step waits for the last.
+ */
+static void sums_by_hand(void **state)
+{
+	const struct variant v = {"1f1b",          3,     1, false, 2,
+				  OPTIMIZER_ADAMW, false, 2, false, 1};
+	struct job *job = malloc(sizeof(*job));
+	struct costs_row rows[LAYERS];
+	struct costs costs;
+	struct model *model;
+
+	(void)state;
+	assert_non_null(job);
+	describe(job, &v, &model);
+	job->partition = (struct partition){3, {0, 3, 6, 9}};
+	costs_of_blocks(&costs, rows);
+	for (double rate = 1e3; rate < 1e7; rate *= 3) {
+		double end = (4 + 2) * 9, done = 0;
+		struct plan_parts parts;
+		struct plan *plan;
+
+		costs.replica_bandwidth = rate;
+		for (unsigned s = 0; s < 3; s++) {
+			double network = 0;
+
+			for (unsigned i = 0; i < 3; i++) {
+				double ready = end - 6 * s - 4 + 2 * i;
+				double bytes =
+					gradients_of(model, 3 * s + 2 - i);
+
+				/* Half of it to the other, and half back. */
+				network = fmax(network, ready) + bytes / rate;
+			}
+			done = fmax(done, network);
+		}
+		assert_int_equal(plan_create(job, model, 1, &plan), 0);
+		assert_int_equal(plan_predict(plan, &costs, NULL, 6), 0);
+		assert_true(fabs(plan->step - fmax(end, done)) < 1e-9 * done);
+		assert_int_equal(plan_explain(plan, &costs, NULL, &parts), 0);
+		assert_true(fabs(parts.replicas - fmax(0, done - end)) <
+			    1e-9 * done);
+		assert_true(fabs(parts.compute - 36) < 1e-9);
+		assert_true(fabs(parts.bubble - 18) < 1e-9);
+		plan_destroy(plan);
+	}
+	model_destroy(model);
+	free(job);
+}
+
+/* What is sent in brief, by the simulator, is what the lists of messages say. */
+static void brief_plans_are_close(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(variants); i++) {
+		struct job *job = malloc(sizeof(*job));
+		struct costs_row rows[LAYERS];
+		struct plan *brief, *full;
+		struct model *model;
+		struct costs costs;
+
+		assert_non_null(job);
+		describe(job, &variants[i], &model);
+		costs_of_blocks(&costs, rows);
+		costs.message_bytes = 2.0 * CONTEXT * 32 * sizeof(float);
+		costs.tied_bytes = job->config.tied ? VOCAB * 32 * 4.0 : 0;
+		assert_int_equal(plan_create(job, model, 1, &full), 0);
+		assert_int_equal(plan_create_brief(job, model, 1, &brief), 0);
+		assert_int_equal(plan_predict(full, &costs, NULL, 0), 0);
+		assert_int_equal(plan_predict(brief, &costs, NULL, 0), 0);
+		assert_true(brief->step == full->step);
+		for (unsigned r = 0; r < full->ranks; r++) {
+			const struct plan_rank *a = &brief->rank[r];
+			const struct plan_rank *b = &full->rank[r];
+
+			assert_int_equal(a->weights, b->weights);
+			assert_int_equal(a->activations, b->activations);
+			assert_true(a->total <= b->total + a->unsure + 65536);
+			assert_true(b->total <= a->total + 65536);
+			/* Squares and the rounding of chunks apart. */
+			assert_true(fabs((double)a->sent.replicas -
+					 (double)b->sent.replicas) <=
+				    0.02 * (double)b->sent.replicas + 1024);
+			assert_true(fabs((double)a->sent.slices -
+					 (double)b->sent.slices) <=
+				    0.02 * (double)b->sent.slices);
+		}
+		plan_destroy(brief);
+		plan_destroy(full);
+		model_destroy(model);
+		free(job);
+	}
+}
+
 /* What costs leave open follows from the rates; what they say stays. */
 static void rates_complete_the_step(void **state)
 {
@@ -494,6 +603,8 @@ int main(void)
 		cmocka_unit_test(caps_are_kept),
 		cmocka_unit_test(pieces_are_counted),
 		cmocka_unit_test(a_step_by_hand),
+		cmocka_unit_test(sums_by_hand),
+		cmocka_unit_test(brief_plans_are_close),
 		cmocka_unit_test(rates_complete_the_step),
 		cmocka_unit_test(what_no_rank_accepts_is_refused),
 	};

@@ -42,6 +42,15 @@ char *chart_number(char *buffer, size_t size, double value, bool percent)
 	return buffer;
 }
 
+char *chart_time(char *buffer, size_t size, double seconds)
+{
+	if (seconds < 1)
+		snprintf(buffer, size, "%.4g ms", 1e3 * seconds);
+	else
+		snprintf(buffer, size, "%.4g s", seconds);
+	return buffer;
+}
+
 /* ---- scales ---- */
 
 static double x_of(const struct drawing *d, double step)
@@ -348,7 +357,7 @@ static void append_plot(const struct drawing *d)
 
 /* ---- a chart ---- */
 
-/* How far the two means reach: to either side: a 200th of what there is, a 30th. */
+/* How far the two means reach: to either side: a 150th of what there is, a 30th. */
 static bool begin(struct drawing *d, struct text_builder *page,
 		  const struct chart *chart)
 {
@@ -363,9 +372,9 @@ static bool begin(struct drawing *d, struct text_builder *page,
 		return false;
 	}
 	if (columns_fill(chart->step, chart->value, chart->count,
-			 chart->exact ? 1 : MAX(count / 200, 2.0), d->light) ||
+			 chart->exact ? 1 : count / 150, d->light) ||
 	    columns_fill(chart->step, chart->value, chart->count,
-			 chart->exact ? 1 : MAX(count / 30, 4.0), d->strong)) {
+			 chart->exact ? 1 : MAX(count / 30, 3.0), d->strong)) {
 		page->failed = true;
 		return false;
 	}

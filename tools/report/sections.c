@@ -159,14 +159,14 @@ static void append_state(struct text_builder *page, const struct report *report)
 					    "Interrupted"};
 	const struct record *record = report->record;
 	double last = record_last_step(record);
-	char done[32], all[32];
+	char done[32], all[32], idle[32];
 
 	text_builder_append(page, "<p class=\"state\"><b class=\"%s\">%s</b> ",
 			    classes[record->state], names[record->state]);
 	text_grouped(done, sizeof(done), (uint64_t)last);
 	text_grouped(all, sizeof(all), record->planned);
 	if ((double)record->planned > last)
-		text_builder_append(page, "after step %s of %s (%.0f %%)", done,
+		text_builder_append(page, "after step %s of %s (%.3g %%)", done,
 				    all, 100 * last / (double)record->planned);
 	else
 		text_builder_append(page, "after step %s", done);
@@ -174,6 +174,10 @@ static void append_state(struct text_builder *page, const struct report *report)
 		text_builder_append(
 			page,
 			". This page shows what there was when it was written.");
+	if (record->state == RECORD_BROKEN)
+		text_builder_append(page, ", and no step since for %s",
+				    text_duration(idle, sizeof(idle),
+						  MAX(record->idle, 0.0)));
 	if (record->state == RECORD_STOPPED || record->state == RECORD_BROKEN) {
 		text_builder_append(
 			page, ". Go on with <code>stagecoach train --resume ");
@@ -283,9 +287,7 @@ static void append_speed_tiles(struct text_builder *page,
 			    "median of the steps");
 	}
 	if (seconds > 0) {
-		snprintf(value, sizeof(value),
-			 seconds < 1 ? "%.3g ms" : "%.3g s",
-			 seconds < 1 ? 1e3 * seconds : seconds);
+		chart_time(value, sizeof(value), seconds);
 		if (isfinite(waiting))
 			snprintf(note, sizeof(note),
 				 "median; %.1f %% of it waiting",

@@ -1,6 +1,7 @@
 #include "tools/report/timeline_figure.h"
 #include "schedules/schedule.h"
 #include "tools/page.h"
+#include "tools/report/chart.h"
 #include "tools/report/columns.h"
 
 #include <math.h>
@@ -268,15 +269,16 @@ static void append_names(const struct figure *f, const struct record *record)
 static void append_caption(const struct figure *f, size_t boxes)
 {
 	const struct recorded_step *recorded = f->recorded;
+	char span[32];
 
 	text_builder_append(f->page, "<figcaption><b>Step %llu</b> ",
 			    (unsigned long long)recorded->step);
 	page_append_text(f->page, recorded->schedule);
 	text_builder_append(
 		f->page,
-		" \xc2\xb7 %.3g ms, the median of %u recorded steps (%llu to %llu) \xc2\xb7 ",
-		1e3 * recorded->timeline.span, recorded->steps,
-		(unsigned long long)recorded->first,
+		" \xc2\xb7 %s, the median of %u recorded steps (%llu to %llu) \xc2\xb7 ",
+		chart_time(span, sizeof(span), recorded->timeline.span),
+		recorded->steps, (unsigned long long)recorded->first,
 		(unsigned long long)recorded->last);
 	if (boxes > BOXES_MAX)
 		text_builder_append(
@@ -297,6 +299,7 @@ void timeline_figure_append(struct text_builder *page,
 			   .recorded = recorded,
 			   .row_height = row_height(timeline->ranks)};
 	size_t boxes = count_boxes(timeline);
+	char span[32];
 
 	if (!(timeline->span > 0))
 		return;
@@ -305,9 +308,10 @@ void timeline_figure_append(struct text_builder *page,
 	append_names(&f, record);
 	text_builder_append(
 		page,
-		"<div class=\"rows\" role=\"img\" aria-label=\"What %u ranks did in step %llu, over %.3g ms; the table above has the sums\"><svg height=\"%u\">",
+		"<div class=\"rows\" role=\"img\" aria-label=\"What %u ranks did in step %llu, over %s; the table above has the sums\"><svg height=\"%u\">",
 		timeline->ranks, (unsigned long long)recorded->step,
-		1e3 * timeline->span, timeline->ranks * f.row_height);
+		chart_time(span, sizeof(span), timeline->span),
+		timeline->ranks * f.row_height);
 	append_textures(&f);
 	append_rows(&f, boxes > BOXES_MAX);
 	text_builder_append(page, "</svg></div>");
