@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "tools/bench/kernels.h"
 #include "tools/bench/step.h"
 #include "tools/bench/transport.h"
 #include "tools/commands.h"
@@ -18,6 +19,8 @@ static const struct benchmark benchmarks[] = {
 	{"transport",
 	 "latency and bandwidth of the transports, beside yardsticks",
 	 &bench_transport_command, bench_transport_run},
+	{"kernels", "each kernel of a step against its limit",
+	 &bench_kernels_command, bench_kernels_run},
 	{"step", "where the time of a training step goes, against the limits",
 	 &bench_step_command, bench_step_run},
 };

@@ -3,7 +3,7 @@
 # depends on the machine; no test asks for that.
 . "${srcdir:-.}/tests/e2e/lib.sh"
 
-plan 17
+plan 20
 short="--rounds 2 --milliseconds 1 --sizes 8,70001"
 bench() {
 	"$stagecoach" bench transport "$@"
@@ -58,9 +58,12 @@ bench $short --transport tcp/sockets --test produce --waiting adaptive \
 same "what was asked for, and nothing else" \
 	"2 2" "$(grep -c '"io":"sockets","' "$scratch/one") $(grep -c '"transport":"socket"' "$scratch/one")"
 
-refuse() {
-	bench "$@" >"$scratch/out" 2>&1
+refused() { # COMMAND...: with status 2 and one line
+	"$@" >"$scratch/out" 2>&1
 	[ $? -eq 2 ] && [ "$(wc -l <"$scratch/out")" -eq 1 ]
+}
+refuse() {
+	refused bench "$@"
 }
 check "an unknown transport is refused" refuse --transport pigeon
 check "sizes that are none are refused" refuse --sizes 8,,9
@@ -111,4 +114,17 @@ check "... that add up" awk '
 step >"$scratch/table" 2>&1
 check "and a table of at most 100 columns" \
 	awk 'length > 100 { exit 1 } END { exit NR < 14 }' "$scratch/table"
+
+# Kernels, of small sizes.
+kernels() {
+	"$stagecoach" bench kernels --width 64 --heads 2 --vocab-size 300 \
+		--context 32 --micro-batch-size 2 --rounds 1 "$@"
+}
+kernels --threads 2 --json >"$scratch/kernels" 2>"$scratch/err"
+same "kernels' figures" 0 $?
+check "... each an object with its time, its limit's name and its share" \
+	awk '!/^\{"kernel":"[^"]+","seconds":[0-9.e-]+,"gflop":[0-9.e+-]+,"gb":[0-9.e-]+,"bound":"(memory|products)","of_limit":[0-9.e+-]+\}$/ { exit 1 }
+	END { exit NR < 36 }' "$scratch/kernels"
+check "heads that do not divide the width are refused" \
+	refused kernels --heads 3
 finish

@@ -1,6 +1,6 @@
 /*
  * What this machine can do, measured beside what the program does: the limits
- * of `bench step`.
+ * of `bench kernels` and `bench step`.
  */
 #ifndef STAGECOACH_TOOLS_BENCH_LIMITS_H
 #define STAGECOACH_TOOLS_BENCH_LIMITS_H
