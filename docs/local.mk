@@ -15,6 +15,8 @@ MANUALS = \
 	docs/stagecoach-inspect.1 \
 	docs/stagecoach-report.1 \
 	docs/stagecoach-key.1 \
+	docs/stagecoach-bench-kernels.1 \
+	docs/stagecoach-bench-step.1 \
 	docs/stagecoach-bench-transport.1 \
 	docs/stagecoach-schedule-list.1 \
 	docs/stagecoach-schedule-show.1 \
