@@ -33,6 +33,7 @@ data_libdata_a_SOURCES = \
 	data/tokenizer/normal_text.c \
 	data/tokenizer/normalizer.c data/tokenizer/normalizer.h \
 	data/tokenizer/pattern.c data/tokenizer/pattern.h \
+	data/tokenizer/pattern_search.c \
 	data/tokenizer/pattern_translate.c \
 	data/tokenizer/save.c \
 	data/tokenizer/split.c data/tokenizer/split.h \
