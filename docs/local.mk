@@ -1,5 +1,6 @@
 EXTRA_DIST += docs/ARCHITECTURE.md docs/CLUSTER.md docs/FORMATS.md \
-	docs/SCHEDULES.md docs/SECURITY.md docs/TOKENIZERS.md docs/TRANSPORTS.md \
+	docs/PARALLELISM.md docs/SCALING.md docs/SCHEDULES.md docs/SECURITY.md \
+	docs/TOKENIZERS.md docs/TRANSPORTS.md \
 	docs/compare.png docs/compare-dark.png
 
 # The manual pages come from the option tables, by way of the program itself.
@@ -11,6 +12,7 @@ MANUALS = \
 	docs/stagecoach-eval.1 \
 	docs/stagecoach-generate.1 \
 	docs/stagecoach-inspect.1 \
+	docs/stagecoach-report.1 \
 	docs/stagecoach-key.1 \
 	docs/stagecoach-bench-transport.1 \
 	docs/stagecoach-schedule-list.1 \

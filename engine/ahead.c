@@ -41,11 +41,15 @@ static void number_one(void *argument, unsigned to,
 {
 	const struct numbering *numbering = argument;
 	struct walk *walk = numbering->walk;
-	struct link *link = link_at(walk, numbering->from, to);
+	struct grid_place place = grid_place(&walk->config->grid, to);
+	struct link *link = link_at(walk, numbering->from, place.position);
 	size_t cell =
 		(size_t)message->stage * walk->config->schedule->micro_batches +
 		message->micro_batch;
 
+	/* Other replicas do the same over links of their own. */
+	if (place.replica > 0 || place.slice > 0)
+		return;
 	if (message->kind == MESSAGE_FORWARD)
 		walk->forward[cell] = link->count;
 	else if (message->kind == MESSAGE_BACKWARD)
@@ -88,7 +92,8 @@ static int walk_init(struct walk *walk, const struct route_config *config)
 	for (unsigned from = 0; from < s->ranks; from++) {
 		struct numbering numbering = {.walk = walk, .from = from};
 
-		route_emit(config, from, number_one, &numbering);
+		route_emit(config, grid_rank(&config->grid, 0, from, 0),
+			   number_one, &numbering);
 	}
 	for (size_t i = 0; i < pairs; i++) {
 		if (!walk->links[i].count)

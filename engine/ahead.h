@@ -6,7 +6,9 @@
  * have been used. Where several stages of one rank talk to the same
  * neighbour (chunks, V placement), one of them may need a message that
  * stands behind others that are used later. The validator, which gives every
- * pair of stages its own FIFO, cannot see that.
+ * pair of stages its own FIFO, cannot see that. One replica and slice is
+ * walked through; what replicas send each other is in one order at all of them
+ * and waits for nothing else.
  */
 #ifndef STAGECOACH_ENGINE_AHEAD_H
 #define STAGECOACH_ENGINE_AHEAD_H

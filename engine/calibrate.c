@@ -4,6 +4,7 @@
 #include "base/text.h"
 #include "engine/calibrate_rig.h"
 #include "engine/cores.h"
+#include "engine/costs_grid.h"
 #include "engine/host.h"
 #include "model/kernels/elementwise.h"
 #include "model/kernels/optimizer.h"
@@ -719,6 +720,90 @@ void calibrate_rescale(const struct model *model,
 	log_info(
 		"%s: measured with micro-batches of %zu x %zu tokens, scaled by operations to %zu x %zu",
 		costs->origin, then.batch, then.time, now.batch, now.time);
+}
+
+static int check_slices(const struct costs *costs, unsigned slices)
+{
+	if (costs->slices <= 1 || costs->slices == slices)
+		return 0;
+	return fail(
+		-EINVAL,
+		"%s: has the costs of layers shared by %u ranks (--tensor %u), not by %u",
+		costs->origin, costs->slices, costs->slices, slices);
+}
+
+/* Times of whole layers, as many operations longer as a slice has fewer. */
+static void slice_times(const struct model *whole, const struct model *slice,
+			const struct calibration *calibration,
+			const struct costs *from, struct costs *to)
+{
+	struct shape shape = {calibration->micro_batch_size,
+			      calibration->context};
+	bool again = calibration->recompute;
+
+	for (unsigned i = 0; i < to->count; i++) {
+		const struct layer *all = model_layer(whole, i);
+		const struct layer *part = model_layer(slice, i);
+		const struct costs_row *row = &from->rows[i];
+
+		to->rows[i].forward =
+			row->forward * ratio(part, shape, all, shape, again, 0);
+		to->rows[i].input =
+			row->input * ratio(part, shape, all, shape, again, 1);
+		to->rows[i].weight =
+			row->weight * ratio(part, shape, all, shape, again, 2);
+	}
+}
+
+int calibrate_slice(const struct model *whole, const struct model *slice,
+		    const struct calibration *calibration, struct costs *costs)
+{
+	unsigned slices = model_config(slice)->slices;
+	struct costs described;
+	int rc = check_slices(costs, slices);
+
+	if (rc || slices <= 1 || costs->slices == slices)
+		return rc;
+	rc = costs_describe_model(slice, calibration->micro_batch_size,
+				  calibration->context, calibration->recompute,
+				  calibration->threads, &described);
+	if (rc)
+		return rc;
+	slice_times(whole, slice, calibration, costs, &described);
+	free(costs->rows);
+	costs->rows = described.rows;
+	costs->tied_bytes = described.tied_bytes;
+	costs->slices = slices;
+	costs_add_tensor(slice, slices, calibration->micro_batch_size,
+			 calibration->context, calibration->recompute, costs);
+	return 0;
+}
+
+int calibrate_by_rate(const struct model *model,
+		      const struct calibration *calibration, double rate,
+		      double memory, struct costs *out,
+		      struct calibration_rates *rates)
+{
+	int rc = calibrate_by_operations(model, calibration, out);
+
+	if (rc)
+		return rc;
+	for (unsigned i = 0; i < out->count; i++) {
+		out->rows[i].forward /= rate;
+		out->rows[i].input /= rate;
+		out->rows[i].weight /= rate;
+	}
+	out->seconds = true;
+	snprintf(out->origin, sizeof(out->origin), "%.4g operations a second",
+		 rate);
+	/* Weight, gradient and two moments read, all but the gradient written;
+	 * a gradient read; two read and one written. */
+	*rates = (struct calibration_rates){
+		.update = 7 * sizeof(float) / memory,
+		.square = sizeof(float) / memory,
+		.add = 3 * sizeof(float) / memory,
+	};
+	return 0;
 }
 
 int calibrate_layers(const struct model *model,

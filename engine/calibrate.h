@@ -85,6 +85,27 @@ void calibrate_rescale(const struct model *model,
 		       struct costs *costs);
 
 /*
+ * Costs of a whole model's layers, to be those of `slice`, the same model cut
+ * for a tensor group: times by operations (what has no products stays), bytes
+ * as it has them, and the time of the group's sums on top
+ * (engine/costs_grid.h). Costs that were measured in a group stay as they are:
+ * -EINVAL, logged, if it was one of another size. -ENOMEM, logged.
+ */
+int calibrate_slice(const struct model *whole, const struct model *slice,
+		    const struct calibration *calibration,
+		    struct costs *costs) MUST_CHECK;
+
+/*
+ * Operations at a rate: costs in seconds of a machine that is not at hand. Each
+ * rank computes `rate` operations a second and moves `memory` bytes a second,
+ * which the end of a step takes. -ENOMEM, logged.
+ */
+int calibrate_by_rate(const struct model *model,
+		      const struct calibration *calibration, double rate,
+		      double memory, struct costs *out,
+		      struct calibration_rates *rates) MUST_CHECK;
+
+/*
  * What a message of costs->message_bytes costs on this machine's links: fills
  * in latency, bandwidth, send and receive. `transport` and `io` as in
  * transport/transport.h, "auto" for tcp's. Takes a few ten milliseconds.

@@ -146,13 +146,16 @@ static int create_stage(struct rig *rig)
 static void prepare_pass(struct rig *rig)
 {
 	size_t tokens = rig->config.batch * rig->config.time;
+	const struct model_config *model = model_config(rig->config.model);
 
+	rig->alone = layer_collectives_alone(model->slices, model->slice);
 	rig->pass = (struct stage_pass){
 		.mode = LAYER_TRAIN,
 		.seed = 1,
 		.loss_scale = 1 / (double)tokens,
 		.columns = {[COLUMN_TOKENS] = rig->columns,
 			    [COLUMN_LABELS] = rig->columns + tokens},
+		.collectives = &rig->alone,
 	};
 }
 

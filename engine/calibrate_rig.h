@@ -30,6 +30,8 @@ struct rig {
 	void *input_gradient;
 	int32_t *columns; /* tokens, then labels: [batch, time] each */
 	struct stage_pass pass;
+	/* A slice computes here without the others. */
+	struct layer_collectives alone;
 };
 
 /* When the F, I and W of each layer of a pass ended, on the clock. */

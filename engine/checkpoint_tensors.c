@@ -15,108 +15,84 @@
 
 /* ---- which tensors a rank moves ---- */
 
-/* The kinds of cargo, in the order in which they travel. */
-enum freight {
-	LOAD_WEIGHTS,
-	LOAD_MOMENTS,
-	SAVE_WEIGHTS,
-	SAVE_MOMENTS,
-};
+/* Bytes read or written between two signs of life. */
+#define PIECE_BYTES ((size_t)4 << 20)
 
 /*
- * The tensors of one kind that one rank moves. Both the rank and the root go
- * through all parameters, moment by moment within, and skip the same
- * ones: an item is a parameter times `copies` plus a moment.
+ * What one rank moves of one kind. Both the rank and the root go through all
+ * parameters, moment by moment within, and skip the same ones: an item is a
+ * parameter times `copies` plus a moment, and its bytes are those of the
+ * segments that the rank holds of it, one after the other.
  */
 struct tensors {
 	struct pipeline *pipeline;
 	enum freight freight;
-	unsigned rank;
-	const struct parameter *all;
-	unsigned count;
+	struct grid_place place; /* of the rank whose tensors these are */
+	struct holders holders;
 	unsigned copies; /* moments; 1 for weights */
 
 	/* Where they come from or go to on disk; not on ranks that see none. */
 	const char *folder;
 	const struct safetensors *files;
 	struct safetensors_writer *writer;
-	const struct safetensors_tensor *found; /* of item found_item */
-	size_t found_item;
 	int rc; /* the first failure to write: nothing is written after it */
+
+	/* The item that moves: what is held of it, and where it is on disk. */
+	size_t current;
+	struct holding holding;
+	const struct safetensors_tensor *found;
+	size_t entry;
 };
 
-static bool is_of_moments(enum freight freight)
+/* From here on those of this rank: another's, when the root serves it. */
+static void tensors_of_rank(struct tensors *t, unsigned rank)
 {
-	return freight == LOAD_MOMENTS || freight == SAVE_MOMENTS;
+	t->place = grid_place(&t->pipeline->grid, rank);
+	t->current = SIZE_MAX;
 }
 
 static void tensors_init(struct tensors *out, struct pipeline *p,
 			 enum freight freight)
 {
-	*out = (struct tensors){.pipeline = p,
-				.freight = freight,
-				.rank = p->world->rank,
-				.copies = 1,
-				.found_item = SIZE_MAX};
-	out->all = model_parameters(p->model, &out->count);
-	if (is_of_moments(freight))
+	*out = (struct tensors){.pipeline = p, .freight = freight, .copies = 1};
+	pipeline_holders(p, &out->holders);
+	if (freight_is_of_moments(freight))
 		out->copies = optimizer_moments(&p->job->optimizer);
+	tensors_of_rank(out, p->world->rank);
 }
 
 static size_t item_count(const struct tensors *t)
 {
-	return (size_t)t->count * t->copies;
-}
-
-static bool is_held(const struct tensors *t, const struct parameter *parameter)
-{
-	const struct pipeline *p = t->pipeline;
-	unsigned stage = partition_stage_of(p->partition, parameter->layer);
-
-	return p->forward_schedule->rank_of_stage[stage] == t->rank;
-}
-
-/* Tied to another one that this rank holds: it has nothing of its own. */
-static bool is_alias(const struct tensors *t, const struct parameter *parameter)
-{
-	return parameter->tied_to != PARAMETER_NOT_TIED &&
-	       is_held(t, &t->all[parameter->tied_to]);
-}
-
-static bool has_moments(const struct parameter *parameter)
-{
-	return parameter->trainable && parameter->tied_to == PARAMETER_NOT_TIED;
-}
-
-static bool moves(const struct tensors *t, const struct parameter *parameter)
-{
-	if (!is_held(t, parameter))
-		return false;
-	switch (t->freight) {
-	case LOAD_WEIGHTS:
-		return !is_alias(t, parameter);
-	case LOAD_MOMENTS:
-		return parameter->trainable && !is_alias(t, parameter);
-	case SAVE_WEIGHTS:
-		return parameter->tied_to == PARAMETER_NOT_TIED;
-	case SAVE_MOMENTS:
-		return has_moments(parameter);
-	}
-	return false;
+	return (size_t)t->holders.count * t->copies;
 }
 
 static const struct parameter *parameter_of(const struct tensors *t,
 					    size_t item)
 {
-	return &t->all[item / t->copies];
+	return &t->holders.parameters[item / t->copies];
+}
+
+/* Makes `item` the current one; false: it is already. */
+static bool take_item(struct tensors *t, size_t item)
+{
+	if (t->current == item)
+		return false;
+	holding_find(&t->holders, &t->place, parameter_of(t, item), t->freight,
+		     &t->holding);
+	t->current = item;
+	return true;
 }
 
 static uint64_t item_bytes(const void *argument, size_t item)
 {
 	const struct tensors *t = argument;
-	const struct parameter *parameter = parameter_of(t, item);
+	struct holding holding;
 
-	return moves(t, parameter) ? parameter->count * sizeof(float) : 0;
+	if (t->current == item)
+		return (uint64_t)t->holding.count * sizeof(float);
+	holding_find(&t->holders, &t->place, parameter_of(t, item), t->freight,
+		     &holding);
+	return (uint64_t)holding.count * sizeof(float);
 }
 
 /* Where this rank has it. */
@@ -126,8 +102,9 @@ static float *item_memory(const struct tensors *t, size_t item)
 	const struct store_row *row =
 		&store->rows[store->row_of[parameter_of(t, item)->id]];
 
-	return is_of_moments(t->freight) ? row->moments[item % t->copies]
-					 : row->weights;
+	return freight_is_of_moments(t->freight)
+		       ? row->moments[item % t->copies]
+		       : row->weights;
 }
 
 static void moment_tensor_name(const struct pipeline *p, unsigned moment,
@@ -144,6 +121,7 @@ static void moment_tensor_name(const struct pipeline *p, unsigned moment,
 static int copy_from_memory(void *argument, size_t item, uint64_t first,
 			    void *data, size_t bytes)
 {
+	(void)take_item(argument, item);
 	memcpy(data, (const char *)item_memory(argument, item) + first, bytes);
 	return 0;
 }
@@ -151,6 +129,7 @@ static int copy_from_memory(void *argument, size_t item, uint64_t first,
 static int copy_to_memory(void *argument, size_t item, uint64_t first,
 			  void *data, size_t bytes)
 {
+	(void)take_item(argument, item);
 	memcpy((char *)item_memory(argument, item) + first, data, bytes);
 	return 0;
 }
@@ -193,64 +172,78 @@ static const struct parameter *stored_as(const struct tensors *t,
 {
 	return parameter->tied_to == PARAMETER_NOT_TIED
 		       ? parameter
-		       : &t->all[parameter->tied_to];
+		       : &t->holders.parameters[parameter->tied_to];
 }
 
-static int find_item(struct tensors *t, size_t item)
+/* The tensor on disk that the current item is (part) of. */
+static int find_current(struct tensors *t)
 {
 	const struct pipeline *p = t->pipeline;
-	const struct parameter *stored = stored_as(t, parameter_of(t, item));
-	const struct safetensors_tensor *tensor;
+	const struct parameter *stored =
+		stored_as(t, parameter_of(t, t->current));
 	char name[TENSOR_NAME_BYTES];
-	int rc;
 
-	if (t->found_item == item)
-		return 0;
 	snprintf(name, sizeof(name), "%s", stored->name);
-	if (is_of_moments(t->freight)) {
-		moment_tensor_name(p, (unsigned)(item % t->copies), stored,
-				   name);
-		tensor = safetensors_find(t->files, name);
+	if (freight_is_of_moments(t->freight)) {
+		moment_tensor_name(p, (unsigned)(t->current % t->copies),
+				   stored, name);
+		t->found = safetensors_find(t->files, name);
 	} else {
-		tensor = find_tensor(t->files, p->model, stored);
+		t->found = find_tensor(t->files, p->model, stored);
 	}
-	if (!tensor)
+	if (!t->found)
 		return fail(-EINVAL, "%s: %stensor '%s' is missing", t->folder,
-			    is_of_moments(t->freight) ? "optimizer " : "",
+			    freight_is_of_moments(t->freight) ? "optimizer "
+							      : "",
 			    name);
-	rc = safetensors_check_shape(tensor, stored->dimensions, stored->shape);
-	if (rc)
-		return rc;
-	t->found = tensor;
-	t->found_item = item;
-	return 0;
+	return safetensors_check_shape(t->found, stored->dimensions,
+				       stored->whole_shape);
 }
 
-/* Whatever they are on disk, they travel as floats. */
+/*
+ * Whatever they are on disk, they travel as floats. The files are mapped, so
+ * that a short segment costs no call of the system.
+ */
 static int read_item(void *argument, size_t item, uint64_t first, void *data,
 		     size_t bytes)
 {
 	struct tensors *t = argument;
-	int rc = find_item(t, item);
+	size_t at = (size_t)(first / sizeof(float));
+	size_t end = at + bytes / sizeof(float);
+	float *to = data;
+	int rc = take_item(t, item) ? find_current(t) : 0;
 
 	world_note_between(t->pipeline->world); /* it goes on */
-	return rc ? rc
-		  : safetensors_read_floats(t->found, first / sizeof(float),
-					    bytes / sizeof(float), data);
+	while (!rc && at < end) {
+		struct holding_segment segment =
+			holding_segment(&t->holding, at);
+		size_t count = MIN(segment.count, end - at);
+
+		rc = safetensors_read_floats(t->found, segment.whole, count,
+					     to);
+		to += count;
+		at += count;
+	}
+	return rc;
 }
 
-static int read_own(struct tensors *t)
+/* Piece by piece between this rank's own memory and the disk. */
+static int move_own(struct tensors *t,
+		    int (*move)(void *argument, size_t item, uint64_t first,
+				void *data, size_t bytes))
 {
 	int rc = 0;
 
 	for (size_t i = 0; !rc && i < item_count(t); i++) {
-		size_t bytes = (size_t)item_bytes(t, i);
+		uint64_t bytes = item_bytes(t, i);
+		char *memory = bytes ? (char *)item_memory(t, i) : NULL;
 
-		if (!bytes)
-			continue;
-		rc = read_item(t, i, 0, item_memory(t, i), bytes);
-		world_note_between(t->pipeline->world);
+		for (uint64_t done = 0; !rc && done < bytes;
+		     done += PIECE_BYTES)
+			rc = move(t, i, done, memory + done,
+				  (size_t)MIN(bytes - done, PIECE_BYTES));
 	}
+	world_note_between(t->pipeline->world);
 	return rc;
 }
 
@@ -265,8 +258,7 @@ static int read_for_others(struct tensors *t)
 
 		if (p->reach.reads[r])
 			continue;
-		t->rank = r;
-		t->found_item = SIZE_MAX;
+		tensors_of_rank(t, r);
 		rc = ferry_send(p->ferry, r, &cargo);
 	}
 	return rc;
@@ -297,7 +289,7 @@ static int open_source(const struct tensors *t, struct safetensors **out)
 	struct safetensors *files;
 	int rc;
 
-	if (is_of_moments(t->freight))
+	if (freight_is_of_moments(t->freight))
 		return safetensors_open_folder(t->folder, "optimizer", out);
 	rc = safetensors_open(t->folder, &files);
 	if (rc)
@@ -320,7 +312,7 @@ static int read_from_disk(struct tensors *t)
 	if (rc)
 		return rc;
 	t->files = files;
-	rc = read_own(t);
+	rc = move_own(t, read_item);
 	if (!rc && t->pipeline->world->rank == ROUTE_ROOT)
 		rc = read_for_others(t);
 	safetensors_close(files);
@@ -366,7 +358,7 @@ static void set_entry(struct safetensors_entry *entry, const char *name,
 	*entry = (struct safetensors_entry){.name = name,
 					    .dtype = SAFETENSORS_F32,
 					    .rank = parameter->dimensions,
-					    .shape = parameter->shape};
+					    .shape = parameter->whole_shape};
 }
 
 int checkpoint_layouts_init(const struct pipeline *p,
@@ -387,14 +379,14 @@ int checkpoint_layouts_init(const struct pipeline *p,
 		goto out;
 	}
 	for (unsigned i = 0; i < count; i++)
-		if (all[i].tied_to == PARAMETER_NOT_TIED)
+		if (holding_is_stored(&all[i]))
 			set_entry(&entries[weights++], all[i].name, &all[i]);
 	rc = safetensors_layout_create(entries, weights, SHARD_BYTES_MAX,
 				       "model", &out->model);
 	for (unsigned i = 0; i < count * moments; i++) {
 		const struct parameter *parameter = &all[i / moments];
 
-		if (!has_moments(parameter))
+		if (!holding_has_moments(parameter))
 			continue;
 		moment_tensor_name(p, i % moments, parameter, names[states]);
 		set_entry(&entries[states], names[states], parameter);
@@ -414,40 +406,46 @@ out:
 /* Number of an item's entry in its layout. */
 static size_t entry_of(const struct tensors *t, size_t item)
 {
-	bool of_moments = is_of_moments(t->freight);
-	unsigned before = (unsigned)(item / t->copies);
+	const struct parameter *all = t->holders.parameters;
+	bool of_moments = freight_is_of_moments(t->freight);
 	size_t entry = 0;
 
-	for (unsigned i = 0; i < before; i++)
-		entry += of_moments ? has_moments(&t->all[i])
-				    : t->all[i].tied_to == PARAMETER_NOT_TIED;
+	for (size_t i = 0; i < item / t->copies; i++)
+		entry += of_moments ? holding_has_moments(&all[i])
+				    : holding_is_stored(&all[i]);
 	return entry * t->copies + item % t->copies;
 }
 
 /* ---- writing ---- */
 
+/*
+ * A write a segment: what lies between two of them is another rank's, which
+ * may be writing it now.
+ */
 static int write_item(void *argument, size_t item, uint64_t first, void *data,
 		      size_t bytes)
 {
 	struct tensors *t = argument;
+	size_t at = (size_t)(first / sizeof(float));
+	size_t end = at + bytes / sizeof(float);
+	const float *from = data;
 
 	world_note_between(t->pipeline->world); /* it goes on */
-	if (!t->rc)
-		t->rc = safetensors_writer_write(t->writer, entry_of(t, item),
-						 first, data, bytes);
-	return t->rc;
-}
+	if (take_item(t, item))
+		t->entry = entry_of(t, item);
+	while (!t->rc && at < end) {
+		struct holding_segment segment =
+			holding_segment(&t->holding, at);
+		size_t count = MIN(segment.count, end - at);
 
-static void write_own(struct tensors *t)
-{
-	for (size_t i = 0; !t->rc && i < item_count(t); i++) {
-		size_t bytes = (size_t)item_bytes(t, i);
-
-		if (!bytes)
-			continue;
-		(void)!write_item(t, i, 0, item_memory(t, i), bytes);
-		world_note_between(t->pipeline->world);
+		t->rc = safetensors_writer_write(t->writer, t->entry,
+						 (uint64_t)segment.whole *
+							 sizeof(float),
+						 from, count * sizeof(float));
+		from += count;
+		at += count;
 	}
+	return t->rc;
 }
 
 /*
@@ -464,7 +462,7 @@ static void write_for_others(struct tensors *t)
 
 		if (p->reach.writes[r])
 			continue;
-		t->rank = r;
+		tensors_of_rank(t, r);
 		rc = ferry_receive(p->ferry, r, &cargo);
 		if (!t->rc)
 			t->rc = rc;
@@ -480,7 +478,8 @@ static int write_to_disk(struct tensors *t,
 	t->rc = safetensors_writer_open(layout, folder, &t->writer);
 	/* Nothing more is written after a failure, but taken in. */
 	t->rc = t->rc ? t->rc : before;
-	write_own(t);
+	if (!t->rc)
+		t->rc = move_own(t, write_item);
 	if (t->pipeline->world->rank == ROUTE_ROOT)
 		write_for_others(t);
 	if (!t->rc)

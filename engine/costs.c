@@ -23,6 +23,8 @@
 
 enum field_kind {
 	FIELD_TIME,
+	FIELD_EXTRA, /* a time that is left out where it is 0 */
+	FIELD_SHARE, /* 0 to 1 */
 	FIELD_BYTES,
 	FIELD_RATE,
 	FIELD_COUNT,
@@ -49,6 +51,7 @@ static const struct field row_fields[] = {
 	ROW_FIELD("weight", FIELD_TIME, weight),
 	ROW_FIELD("activation_bytes", FIELD_BYTES, activation_bytes),
 	ROW_FIELD("pending_bytes", FIELD_BYTES, pending_bytes),
+	ROW_FIELD("gradient_bytes", FIELD_BYTES, gradient_bytes),
 };
 
 static const struct field fields[] = {
@@ -64,6 +67,13 @@ static const struct field fields[] = {
 	FIELD(FIELD_TIME, reduce_tied),
 	FIELD(FIELD_TIME, vote),
 	FIELD(FIELD_TIME, step),
+	FIELD(FIELD_COUNT, slices),
+	FIELD(FIELD_EXTRA, replica_latency),
+	FIELD(FIELD_RATE, replica_bandwidth),
+	FIELD(FIELD_EXTRA, tensor_latency),
+	FIELD(FIELD_RATE, tensor_bandwidth),
+	FIELD(FIELD_SHARE, replica_early),
+	FIELD(FIELD_EXTRA, add),
 };
 
 static const char *const rows_names[] = {
@@ -97,7 +107,10 @@ static const char *expected(enum field_kind kind, bool seconds)
 {
 	switch (kind) {
 	case FIELD_TIME:
+	case FIELD_EXTRA:
 		return seconds ? "a number of seconds" : "a number";
+	case FIELD_SHARE:
+		return "a number from 0 to 1";
 	case FIELD_BYTES:
 		return "a number of bytes";
 	case FIELD_RATE:
@@ -155,6 +168,9 @@ static int field_from_json(const struct place *place, const struct field *field,
 		return refuse(place, field->key,
 			      expected(field->kind, place->seconds), value);
 	number = json_number_value(value);
+	if (field->kind == FIELD_SHARE && !(number >= 0 && number <= 1))
+		return refuse(place, field->key,
+			      expected(field->kind, place->seconds), value);
 	if (!(number >= 0 && number <= NUMBER_MAX))
 		return refuse(place, field->key, "a number from 0 to 1e30",
 			      value);

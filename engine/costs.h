@@ -10,11 +10,14 @@
  *   {"format": "stagecoach-costs-1", "unit": "seconds",
  *    "layers": [{"name": "transformer.h.0", "forward": 0.0123, "input":
  *      0.0117, "weight": 0.0112, "activation_bytes": 1048576,
- *      "pending_bytes": 524288}, ...],
+ *      "pending_bytes": 524288, "gradient_bytes": 28311552}, ...],
  *    "micro_batch_size": 2, "context": 256, "threads": 1,
  *    "message_bytes": 786432, "tied_bytes": 154389504,
  *    "latency": 0.00003, "bandwidth": 4.1e9, "send": 0.00008,
- *    "receive": 0.00002, "reduce_tied": 0.19, "vote": 0.01, "step": 0.03}
+ *    "receive": 0.00002, "reduce_tied": 0.19, "vote": 0.01, "step": 0.03,
+ *    "slices": 2, "replica_latency": 0.00005, "replica_bandwidth": 1.2e9,
+ *    "tensor_latency": 0.000004, "tensor_bandwidth": 9e9,
+ *    "replica_early": 0.75, "add": 2e-10}
  *
  * with "ranks" or "stages" in place of "layers" for the other two, or "slice"
  * with one row, the same for every rank; what is absent is zero (no bytes, no
@@ -47,6 +50,7 @@ struct costs_row {
 	double weight;
 	double activation_bytes; /* held from F until W */
 	double pending_bytes;    /* held from I until W, I and W apart */
+	double gradient_bytes;   /* what replicas sum up, once a step */
 };
 
 struct costs {
@@ -68,6 +72,18 @@ struct costs {
 	double reduce_tied; /* from the later of the two ranks on */
 	double vote;        /* from the last rank on */
 	double step;        /* optimizer, the costliest rank */
+	/*
+	 * On a grid (engine/costs_grid.h). Links between replicas and within a
+	 * tensor group; 0: as those between stages.
+	 */
+	unsigned slices; /* layers are one of so many slices; 0: whole */
+	double replica_latency;
+	double replica_bandwidth;
+	double tensor_latency;
+	double tensor_bandwidth;
+	double replica_early; /* share of a stage's last W (or B), 0 to 1, for
+		which its sum over replicas goes on beside it */
+	double add;           /* of the rank itself, a byte summed up */
 };
 
 /*

@@ -48,11 +48,24 @@ static double tied_bytes(const struct model *model)
 	return 0;
 }
 
+/* Every row of the table that is trained, tied ones at both ends. */
+static void add_gradients(const struct model *model, struct costs *costs)
+{
+	unsigned count;
+	const struct parameter *all = model_parameters(model, &count);
+
+	for (unsigned i = 0; i < count; i++)
+		if (all[i].trainable)
+			costs->rows[all[i].layer].gradient_bytes +=
+				(double)all[i].count * sizeof(float);
+}
+
 int costs_describe_model(const struct model *model, unsigned micro_batch_size,
 			 unsigned context, bool recompute, unsigned threads,
 			 struct costs *out)
 {
 	unsigned count = model_layer_count(model);
+	unsigned slices = model_config(model)->slices;
 	double message = 0;
 
 	*out = (struct costs){
@@ -63,6 +76,7 @@ int costs_describe_model(const struct model *model, unsigned micro_batch_size,
 		.context = context,
 		.threads = threads,
 		.tied_bytes = tied_bytes(model),
+		.slices = slices > 1 ? slices : 0,
 	};
 	out->rows = calloc(count, sizeof(*out->rows));
 	if (!out->rows)
@@ -77,6 +91,7 @@ int costs_describe_model(const struct model *model, unsigned micro_batch_size,
 			      (double)edge_bytes(&layer->input,
 						 micro_batch_size, context));
 	}
+	add_gradients(model, out);
 	out->message_bytes = message;
 	return 0;
 }

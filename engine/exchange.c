@@ -7,6 +7,9 @@
 
 #define COMPLETIONS_AT_ONCE 32
 
+/* Between two breaths of a layer. */
+#define BREATH_NS (200 * NS_PER_US)
+
 struct exchange {
 	struct world *world;
 	struct route *route;
@@ -14,7 +17,10 @@ struct exchange {
 	uint64_t step;
 	exchange_place_fn *place;
 	void *argument;
+	exchange_work_fn *work;
+	void *work_argument;
 	int64_t waited_ns;
+	int64_t breathed_ns;       /* when exchange_breathe() was called last */
 	size_t sending, receiving; /* posted, not completed */
 	unsigned *sending_to;      /* by rank: posted, not completed */
 	int error;
@@ -97,16 +103,27 @@ static int progress(struct exchange *exchange)
 	return 0;
 }
 
+static bool works(struct exchange *exchange)
+{
+	return exchange->work && exchange->work(exchange->work_argument);
+}
+
 /* Blocks until something completes, noting what for. */
 static int wait_once(struct exchange *exchange, enum liveness_wait wait,
 		     unsigned peer)
 {
 	struct transport_completion completions[COMPLETIONS_AT_ONCE];
-	int64_t begin_ns = clock_now_ns();
+	int64_t begin_ns;
 	int count;
 
 	if (exchange->error)
 		return exchange->error;
+	/* Whoever waits looks again before it comes back. */
+	if (works(exchange))
+		return progress(exchange);
+	if (exchange->error)
+		return exchange->error;
+	begin_ns = clock_now_ns();
 	world_note_wait(exchange->world, wait, peer, begin_ns);
 	count = world_wait(exchange->world, completions, COMPLETIONS_AT_ONCE);
 	world_note_ready(exchange->world);
@@ -119,8 +136,20 @@ static int wait_once(struct exchange *exchange, enum liveness_wait wait,
 
 void exchange_breathe(void *argument)
 {
+	struct exchange *exchange = argument;
+
+	exchange->breathed_ns = clock_now_ns();
 	/* The error sticks, and the next call that can return it does. */
-	(void)!progress(argument);
+	if (!progress(exchange))
+		works(exchange);
+}
+
+void exchange_breathe_often(void *argument)
+{
+	const struct exchange *exchange = argument;
+
+	if (clock_now_ns() - exchange->breathed_ns >= BREATH_NS)
+		exchange_breathe(argument);
 }
 
 /* Posts receives as far ahead of the messages taken as allowed. */
@@ -226,25 +255,36 @@ int exchange_acquire(struct exchange *exchange, const struct message *message,
 	return rc;
 }
 
-int exchange_send(struct exchange *exchange, const struct message *message,
-		  const void *data, bool *busy)
+int exchange_try_send(struct exchange *exchange, const struct message *message,
+		      const void *data, bool *busy)
 {
 	int rc = exchange->error;
 
-	while (!rc) {
+	if (!rc)
 		rc = transport_post_send(
 			exchange->world->endpoint, message->peer,
 			tag_of(exchange, message), data, message->bytes, busy);
-		if (rc != -EAGAIN)
-			break;
-		rc = wait_once(exchange, LIVENESS_WAITS_ROOM, message->peer);
-	}
+	if (rc == -EAGAIN)
+		return rc;
 	if (rc)
 		return exchange->error = rc;
 	*busy = true;
 	exchange->sending++;
 	exchange->sending_to[message->peer]++;
 	return 0;
+}
+
+int exchange_send(struct exchange *exchange, const struct message *message,
+		  const void *data, bool *busy)
+{
+	int rc = exchange_try_send(exchange, message, data, busy);
+
+	while (rc == -EAGAIN) {
+		rc = wait_once(exchange, LIVENESS_WAITS_ROOM, message->peer);
+		if (!rc)
+			rc = exchange_try_send(exchange, message, data, busy);
+	}
+	return rc;
 }
 
 int exchange_post(struct exchange *exchange, const struct message *message,
@@ -272,6 +312,30 @@ int exchange_await_sent(struct exchange *exchange, const bool *busy)
 		rc = wait_once(exchange, LIVENESS_WAITS_ROOM,
 			       some_receiver(exchange));
 	return rc;
+}
+
+bool exchange_poll(struct exchange *exchange, struct inbox *inbox,
+		   const struct message *message)
+{
+	if (message->arrived || exchange->error)
+		return message->arrived;
+	/* Only back-pressure keeps a needed receive unposted. */
+	if (inbox->posted < inbox->count)
+		(void)!post_ahead(exchange, inbox); /* the error sticks */
+	return false;
+}
+
+int exchange_pause(struct exchange *exchange, enum liveness_wait wait,
+		   unsigned peer)
+{
+	return wait_once(exchange, wait, peer);
+}
+
+void exchange_set_work(struct exchange *exchange, exchange_work_fn *work,
+		       void *argument)
+{
+	exchange->work = work;
+	exchange->work_argument = argument;
 }
 
 int exchange_expect(struct exchange *exchange, struct message *message)

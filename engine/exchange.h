@@ -65,6 +65,27 @@ int exchange_send(struct exchange *exchange, const struct message *message,
 int exchange_await_sent(struct exchange *exchange, const bool *busy) MUST_CHECK;
 
 /*
+ * Without waiting: try_send is exchange_send() where there is room, else
+ * -EAGAIN; poll says whether a message of an inbox has arrived.
+ */
+int exchange_try_send(struct exchange *exchange, const struct message *message,
+		      const void *data, bool *busy) MUST_CHECK;
+bool exchange_poll(struct exchange *exchange, struct inbox *inbox,
+		   const struct message *message);
+
+/* Blocks until something completes: data of `peer`, or room there, it hopes. */
+int exchange_pause(struct exchange *exchange, enum liveness_wait wait,
+		   unsigned peer) MUST_CHECK;
+
+/*
+ * What there is to do while others are waited for: called before every wait
+ * until it returns false, and once a breath; it waits for nothing itself.
+ */
+typedef bool exchange_work_fn(void *argument);
+void exchange_set_work(struct exchange *exchange, exchange_work_fn *work,
+		       void *argument);
+
+/*
  * A message that is no part of a pass, with its memory and size, while no pass
  * is under way: expect posts its receive (several of one peer in the order in
  * which it sends them), await_expected waits until it is there.
@@ -88,6 +109,8 @@ bool exchange_is_idle(const struct exchange *exchange);
 
 /* Keeps messages moving, without waiting; errors show at the next call. */
 void exchange_breathe(void *exchange);
+/* The same where the last breath is a while ago: to be called at will. */
+void exchange_breathe_often(void *exchange);
 
 /* Nanoseconds spent waiting since exchange_begin(). */
 int64_t exchange_waited_ns(const struct exchange *exchange);

@@ -69,6 +69,14 @@ static json_t *spans_of(const struct trace *trace)
 	return array;
 }
 
+static json_t *sent_of(const struct trace *trace)
+{
+	const struct trace_step *last = &trace->step[trace->recorded - 1];
+
+	return json_pack("[I, I]", (json_int_t)last->sent.bytes,
+			 (json_int_t)last->sent.messages);
+}
+
 static json_t *layers_of(const struct trace *trace)
 {
 	json_t *array = json_array();
@@ -97,10 +105,11 @@ static json_t *tell(const struct pipeline *p)
 
 	if (!room)
 		return NULL;
-	told = json_pack("{s:s, s:I, s:o, s:o, s:o, s:o, s:f, s:f}", "host",
-			 p->world->host, "origin", (json_int_t)trace->origin_ns,
-			 "spans", spans_of(trace), "layers", layers_of(trace),
-			 "vote", lengths_of(trace, ACTION_VOTE), "tied",
+	told = json_pack("{s:s, s:o, s:I, s:o, s:o, s:o, s:o, s:f, s:f}",
+			 "host", p->world->host, "sent", sent_of(trace),
+			 "origin", (json_int_t)trace->origin_ns, "spans",
+			 spans_of(trace), "layers", layers_of(trace), "vote",
+			 lengths_of(trace, ACTION_VOTE), "tied",
 			 lengths_of(trace, ACTION_REDUCE_TIED), "send",
 			 median_of(trace, room, ACTION_SEND_FORWARD,
 				   ACTION_SEND_BACKWARD),
@@ -155,6 +164,21 @@ static void join_spans(const json_t *all, struct findings *out)
 		out->step[s] = (uint64_t)span_part(all, 0, s, 0);
 		out->begin_ns[s] = begin;
 		out->seconds[s] = clock_seconds(end - begin);
+	}
+}
+
+static void join_sent(const json_t *all, struct findings *out)
+{
+	for (unsigned r = 0; r < out->ranks; r++) {
+		const json_t *sent =
+			json_object_get(json_array_get(all, r), "sent");
+
+		out->sent[r] = (struct trace_traffic){
+			.bytes = (uint64_t)json_integer_value(
+				json_array_get(sent, 0)),
+			.messages = (uint64_t)json_integer_value(
+				json_array_get(sent, 1)),
+		};
 	}
 }
 
@@ -262,7 +286,9 @@ static int allocate(struct findings *out)
 	out->begin_ns = calloc(MAX(out->steps, 1), sizeof(*out->begin_ns));
 	out->seconds = calloc(MAX(out->steps, 1), sizeof(*out->seconds));
 	out->offset_ns = calloc(out->ranks, sizeof(*out->offset_ns));
-	if (out->step && out->begin_ns && out->seconds && out->offset_ns)
+	out->sent = calloc(out->ranks, sizeof(*out->sent));
+	if (out->step && out->begin_ns && out->seconds && out->offset_ns &&
+	    out->sent)
 		return 0;
 	return fail(-ENOMEM, "no memory for what %u ranks recorded",
 		    out->ranks);
@@ -284,6 +310,7 @@ int findings_gather(struct pipeline *p, struct findings *out)
 	if (!rc) {
 		align(all, out);
 		join_spans(all, out);
+		join_sent(all, out);
 		rc = fill_costs(p, all, out);
 	}
 	json_decref(all);
@@ -296,8 +323,25 @@ void findings_fini(struct findings *findings)
 	free(findings->begin_ns);
 	free(findings->seconds);
 	free(findings->offset_ns);
+	free(findings->sent);
 	costs_fini(&findings->costs);
 	*findings = (struct findings){0};
+}
+
+json_t *findings_traffic(const struct findings *findings)
+{
+	json_t *ranks = json_array();
+
+	for (unsigned r = 0; r < findings->ranks; r++)
+		json_array_append_new(
+			ranks,
+			json_pack("{s:i, s:I, s:I}", "rank", (int)r, "bytes",
+				  (json_int_t)findings->sent[r].bytes,
+				  "messages",
+				  (json_int_t)findings->sent[r].messages));
+	return json_pack("{s:I, s:o}", "step",
+			 (json_int_t)findings->step[findings->steps - 1] + 1,
+			 "ranks", ranks);
 }
 
 unsigned findings_median_step(const struct findings *findings)

@@ -12,6 +12,7 @@
 #include "engine/costs.h"
 #include "engine/pipeline.h"
 #include "engine/timeline.h"
+#include "engine/trace.h"
 
 struct findings {
 	unsigned steps;
@@ -20,12 +21,19 @@ struct findings {
 	double *seconds;    /* [steps] until the last rank ended */
 	int64_t *offset_ns; /* [ranks] of a rank's clock to the root's */
 	unsigned ranks;
-	struct costs costs; /* rows: layers */
+	struct trace_traffic *sent; /* [ranks] in the last step recorded */
+	struct costs costs;         /* rows: layers */
 };
 
 /* The caller's to findings_fini(), in any case. */
 int findings_gather(struct pipeline *pipeline, struct findings *out) MUST_CHECK;
 void findings_fini(struct findings *findings);
+
+/*
+ * {"step": number, from 1, "ranks": [{"rank", "bytes", "messages"}, ...]}: what
+ * each rank sent in one step, payloads alone. NULL: no memory.
+ */
+json_t *findings_traffic(const struct findings *findings);
 
 /* Index of the step of median length (the lower one of two). */
 unsigned findings_median_step(const struct findings *findings);

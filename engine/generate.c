@@ -81,7 +81,7 @@ static int32_t choose(void *argument, const float *logits, size_t vocab_size)
 static void fill_tokens(struct pipeline *p, const int32_t *tokens, size_t count,
 			bool stop)
 {
-	int32_t *into = pipeline_tokens(p);
+	int32_t *into = pipeline_tokens(p, 0);
 
 	p->batch->supervised = 1;
 	p->batch->stop = stop;

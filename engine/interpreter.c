@@ -1,7 +1,9 @@
 #include "engine/interpreter.h"
 #include "base/clock.h"
+#include "engine/collective.h"
 #include "engine/pipeline.h"
 #include "engine/reduce.h"
+#include "engine/reducer.h"
 #include "engine/trace.h"
 #include "engine/vote.h"
 
@@ -10,6 +12,7 @@ struct run {
 	const struct schedule *schedule;
 	struct route *route;
 	struct loss_sum losses;
+	bool has_batch;
 };
 
 uint64_t interpreter_pack(const struct action *action)
@@ -53,7 +56,7 @@ static struct message forward_message(const struct run *run,
 		.kind = MESSAGE_FORWARD,
 		.stage = (uint16_t)to,
 		.micro_batch = action->micro_batch,
-		.peer = run->schedule->rank_of_stage[to],
+		.peer = pipeline_rank_with(p, to),
 		.bytes = edge_bytes(&layer->input, p->pass.batch, p->pass.time),
 	};
 }
@@ -70,16 +73,10 @@ static struct message backward_message(const struct run *run,
 		.kind = MESSAGE_BACKWARD,
 		.stage = (uint16_t)to,
 		.micro_batch = action->micro_batch,
-		.peer = run->schedule->rank_of_stage[to],
+		.peer = pipeline_rank_with(p, to),
 		.bytes = edge_gradient_bytes(&layer->input, p->pass.batch,
 					     p->pass.time),
 	};
-}
-
-static bool is_here(const struct run *run, unsigned stage)
-{
-	return run->schedule->rank_of_stage[stage] ==
-	       run->pipeline->world->rank;
 }
 
 /* Waits for what an action uses; the slot it lies in stays until W. */
@@ -116,21 +113,26 @@ static int acquire(struct run *run, const struct message *message,
 	return rc;
 }
 
+/* The root has it, the first slice of a group gets it and hands it on. */
 static int receive_batch(struct run *run, const struct action *action)
 {
 	struct pipeline *p = run->pipeline;
-	struct message *message;
+	unsigned position = p->place.position;
+	int rc = 0;
 
-	if (p->world->rank == ROUTE_ROOT || !p->needs_batch[p->world->rank])
+	if (run->has_batch || !p->needs_batch[position])
 		return 0;
-	message = route_find(run->route, ROUTE_ROOT, MESSAGE_BATCH);
-	if (!message->taken) {
-		int rc = receive(run, message, action);
-
-		if (rc)
-			return rc;
-		p->pass.loss_scale = 1.0 / (double)p->batch->supervised;
-	}
+	if (p->world->rank != ROUTE_ROOT && p->place.slice == 0)
+		rc = receive(run,
+			     route_find(run->route, ROUTE_ROOT, MESSAGE_BATCH),
+			     action);
+	if (!rc && p->collective)
+		rc = collective_broadcast(p->collective, p->batch,
+					  pipeline_batch_bytes(p, position));
+	if (rc)
+		return rc;
+	run->has_batch = true;
+	p->pass.loss_scale = 1.0 / (double)p->batch->supervised;
 	return 0;
 }
 
@@ -149,7 +151,7 @@ static int run_forward(struct run *run, const struct action *action)
 		return rc;
 	if (to == run->schedule->stages) {
 		output = p->pass.mode == LAYER_DECODE ? p->logits : NULL;
-	} else if (is_here(run, to)) {
+	} else if (pipeline_holds(p, to)) {
 		output = stage_claim_input(p->stages[to], m);
 	} else {
 		struct message message = forward_message(run, action);
@@ -180,7 +182,7 @@ static int run_backward(struct run *run, const struct action *action)
 
 	if (rc)
 		return rc;
-	if (action->stage > 0 && is_here(run, action->stage - 1u)) {
+	if (action->stage > 0 && pipeline_holds(p, action->stage - 1u)) {
 		gradient = stage_claim_output_gradient(
 			p->stages[action->stage - 1u], m);
 	} else if (action->stage > 0) {
@@ -220,13 +222,27 @@ static int send_backward(struct run *run, const struct action *action)
 		current_outgoing(&p->backward_senders[action->stage]));
 }
 
-static void run_step(struct run *run)
+static void await_layer(void *argument, unsigned layer)
+{
+	reducer_layer_await(argument, layer);
+}
+
+static void note_ready(void *argument, unsigned layer)
+{
+	reducer_layer_ready(argument, layer);
+}
+
+static int run_step(struct run *run)
 {
 	struct pipeline *p = run->pipeline;
+	int rc = reducer_settle(p->reducer);
 
+	if (rc)
+		return rc;
 	optimizer_step(&p->job->optimizer, p->world->team, p->store,
 		       p->pass.step + 1, p->learning_rate,
 		       vote_verdict(p->vote)->gradient_scale);
+	return reducer_weights(p->reducer);
 }
 
 static int run_action(struct run *run, const struct action *action)
@@ -252,13 +268,14 @@ static int run_action(struct run *run, const struct action *action)
 	case ACTION_VOTE:
 		return vote_run(p, run->losses.level[0]);
 	case ACTION_STEP:
-		run_step(run);
+		return run_step(run);
+	case ACTION_REDUCE_GRAD:
+		/* Goes on while the rest of the row is carried out. */
+		reducer_stage_ready(p->reducer, action->stage);
 		return 0;
 	case ACTION_RECV_FORWARD:
 	case ACTION_RECV_BACKWARD:
 		/* Posted ahead; whoever uses it waits for it. */
-	case ACTION_REDUCE_GRAD:
-		/* One replica: the groups were summed as they ended. */
 	default:
 		return 0;
 	}
@@ -272,16 +289,19 @@ static int send_batches(struct run *run)
 		return 0;
 	p->pass.loss_scale = 1.0 / (double)p->batch->supervised;
 	for (unsigned r = 0; r < p->world->size; r++) {
+		struct grid_place place = grid_place(&p->grid, r);
 		struct message message = {
 			.kind = MESSAGE_BATCH,
 			.peer = r,
-			.bytes = pipeline_batch_bytes(p, r),
+			.bytes = pipeline_batch_bytes(p, place.position),
 		};
 		int rc;
 
-		if (r == ROUTE_ROOT || !p->needs_batch[r])
+		if (r == ROUTE_ROOT || place.slice > 0 ||
+		    !p->needs_batch[place.position])
 			continue;
-		rc = exchange_send(p->exchange, &message, p->batch,
+		rc = exchange_send(p->exchange, &message,
+				   pipeline_batch(p, place.replica),
 				   &p->batch_busy[r]);
 		if (rc)
 			return rc;
@@ -289,21 +309,45 @@ static int send_batches(struct run *run)
 	return 0;
 }
 
+/* What has left since the totals were `before`. */
+static void note_traffic(const struct pipeline *p,
+			 const struct trace_traffic *before)
+{
+	struct trace_traffic now;
+
+	world_count_sent(p->world, &now.bytes, &now.messages);
+	now.bytes -= before->bytes;
+	now.messages -= before->messages;
+	trace_note_traffic(p->trace, &now);
+}
+
 int interpreter_run(struct pipeline *pipeline, const struct schedule *schedule,
 		    struct route *route)
 {
 	struct run run = {
 		.pipeline = pipeline, .schedule = schedule, .route = route};
-	const struct schedule_row *row = &schedule->rows[pipeline->world->rank];
+	const struct schedule_row *row =
+		&schedule->rows[pipeline->place.position];
+	struct trace_traffic sent;
 	int rc;
 
+	world_count_sent(pipeline->world, &sent.bytes, &sent.messages);
 	pipeline->pass_begin_ns = clock_now_ns();
-	pipeline->pass.columns[COLUMN_LABELS] = pipeline_labels(pipeline);
-	pipeline->pass.columns[COLUMN_TOKENS] = pipeline_tokens(pipeline);
+	pipeline->pass.columns[COLUMN_LABELS] = pipeline_labels(pipeline, 0);
+	pipeline->pass.columns[COLUMN_TOKENS] = pipeline_tokens(pipeline, 0);
 	pipeline->pass.breathe = exchange_breathe;
+	pipeline->pass.breathe_often = exchange_breathe_often;
 	pipeline->pass.argument = pipeline->exchange;
 	pipeline->pass.trace = pipeline->trace;
+	pipeline->pass.collectives = collective_layers(pipeline->collective);
 	rc = exchange_begin(pipeline->exchange, route, pipeline->serial++);
+	collective_begin(pipeline->collective);
+	if (!rc && schedule == pipeline->train_schedule) {
+		pipeline->pass.ready = note_ready;
+		pipeline->pass.await = await_layer;
+		pipeline->pass.reducer = pipeline->reducer;
+		reducer_begin(pipeline->reducer);
+	}
 	if (!rc)
 		rc = send_batches(&run);
 	for (size_t i = 0; !rc && i < row->count; i++) {
@@ -311,6 +355,9 @@ int interpreter_run(struct pipeline *pipeline, const struct schedule *schedule,
 				    (int64_t)pipeline->pass.step,
 				    interpreter_pack(&row->actions[i]));
 		rc = run_action(&run, &row->actions[i]);
+		/* Layers cannot fail; what they exchange inside can. */
+		if (!rc)
+			rc = exchange_error(pipeline->exchange);
 		if (row->actions[i].op != ACTION_RECV_FORWARD &&
 		    row->actions[i].op != ACTION_RECV_BACKWARD)
 			trace_note(pipeline->trace, &row->actions[i]);
@@ -318,6 +365,8 @@ int interpreter_run(struct pipeline *pipeline, const struct schedule *schedule,
 	/* The root's next batch, too, needs this one to have left. */
 	if (!rc)
 		rc = exchange_flush(pipeline->exchange);
+	if (!rc)
+		note_traffic(pipeline, &sent);
 	world_note_between(pipeline->world);
 	return rc;
 }

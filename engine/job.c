@@ -65,6 +65,25 @@ static const struct field fields[] = {
 	FIELD(FIELD_REAL, config.attention_dropout, true),
 	FIELD(FIELD_BOOL, config.tied, true),
 	FIELD(FIELD_REAL, config.initializer_range, true),
+	FIELD(FIELD_INT, config.rope.kind, true),
+	FIELD(FIELD_UNSIGNED, config.rope.positions, true),
+	FIELD(FIELD_REAL, config.rope.theta, true),
+	FIELD(FIELD_REAL, config.rope.factor, true),
+	FIELD(FIELD_UNSIGNED, config.rope.original_positions, true),
+	FIELD(FIELD_REAL, config.rope.low_frequency_factor, true),
+	FIELD(FIELD_REAL, config.rope.high_frequency_factor, true),
+	FIELD(FIELD_REAL, config.rope.beta_fast, true),
+	FIELD(FIELD_REAL, config.rope.beta_slow, true),
+	FIELD(FIELD_REAL, config.rope.attention_factor, true),
+	FIELD(FIELD_REAL, config.rope.mscale, true),
+	FIELD(FIELD_REAL, config.rope.mscale_all, true),
+	FIELD(FIELD_BOOL, config.rope.untruncated, true),
+	FIELD(FIELD_BOOL, config.qkv_bias, true),
+	FIELD(FIELD_BOOL, config.output_bias, true),
+	FIELD(FIELD_BOOL, config.mlp_bias, true),
+	FIELD(FIELD_BOOL, config.head_norm, true),
+	FIELD(FIELD_UNSIGNED, config.window, true),
+	FIELD(FIELD_UNSIGNED, config.window_first, true),
 	FIELD(FIELD_INT, config.bos_id, true),
 	FIELD(FIELD_INT, config.eos_id, true),
 	FIELD(FIELD_UNSIGNED, ranks, false),
@@ -105,6 +124,7 @@ static const struct field fields[] = {
 	FIELD(FIELD_INT, end_token, false),
 	FIELD(FIELD_INT, kind, false),
 	FIELD(FIELD_UNSIGNED, trace_steps, false),
+	FIELD(FIELD_BOOL, tensorboard, false),
 	FIELD(FIELD_INT, reach, false),
 };
 
@@ -224,18 +244,22 @@ static json_t *numbers_to_json(const unsigned *numbers, size_t count)
 
 static json_t *rehearsal_to_json(const struct model_rehearsal *given)
 {
-	json_t *times = json_array();
+	json_t *times = json_array(), *gradients = json_array();
 	int rc = 0;
 
 	for (unsigned i = 0; i < 3 * given->stages; i++)
 		rc |= json_array_append_new(times,
 					    json_real(given->seconds[0][i]));
+	for (unsigned i = 0; i < given->stages; i++)
+		rc |= json_array_append_new(gradients,
+					    json_real(given->gradients[i]));
 	if (!rc)
-		return json_pack("{s:o, s:I, s:I}", "seconds", times,
-				 "message_bytes",
+		return json_pack("{s:o, s:o, s:I, s:I}", "seconds", times,
+				 "gradients", gradients, "message_bytes",
 				 (json_int_t)given->message_bytes, "tied_bytes",
 				 (json_int_t)given->tied_bytes);
 	json_decref(times);
+	json_decref(gradients);
 	return NULL;
 }
 
@@ -246,6 +270,13 @@ struct grid job_grid(const struct job *job)
 		.positions = job->ranks,
 		.slices = MAX(job->slices, 1u),
 	};
+}
+
+unsigned job_ranks(const struct job *job)
+{
+	struct grid grid = job_grid(job);
+
+	return grid_size(&grid);
 }
 
 unsigned job_share(const struct job *job)
@@ -281,6 +312,10 @@ int job_check_shares(const struct job *job)
 	unsigned groups = MAX(job->gradient_groups, 1u);
 	char why[128];
 
+	if (replicas == 1 && !is_power_of_two(groups))
+		return fail(-EINVAL,
+			    "--gradient-groups must be a power of two, not %u",
+			    groups);
 	if (groups % replicas || !is_power_of_two(groups / replicas))
 		return fail(
 			-EINVAL,
@@ -365,6 +400,12 @@ json_t *job_identity(const struct job *job)
 			rc |= json_object_set_new(
 				json, fields[i].name,
 				field_to_json(job, &fields[i]));
+	/* Such replicas are summed in an order of their own. */
+	rc |= json_object_set_new(
+		json, "uneven_replicas",
+		json_integer(is_power_of_two(MAX(job->replicas, 1u))
+				     ? 0
+				     : job->replicas));
 	if (!rc)
 		return json;
 	json_decref(json);
@@ -461,11 +502,12 @@ int job_rehearsal_create(struct job *job, unsigned stages)
 	struct model_rehearsal *given = &job->rehearsal;
 
 	given->stages = stages;
-	given->seconds[0] = calloc(3 * (size_t)stages, sizeof(double));
+	given->seconds[0] = calloc(4 * (size_t)stages, sizeof(double));
 	if (!given->seconds[0])
 		return fail(-ENOMEM, "no memory for a rehearsal");
 	given->seconds[1] = given->seconds[0] + stages;
 	given->seconds[2] = given->seconds[1] + stages;
+	given->gradients = given->seconds[2] + stages;
 	job->config.rehearsal = given;
 	return 0;
 }
@@ -489,15 +531,34 @@ static int rehearsal_times(const json_t *times, struct model_rehearsal *out)
 	return 0;
 }
 
+/* Their size is checked where the model is made. */
+static int rehearsal_gradients(const json_t *gradients,
+			       struct model_rehearsal *out)
+{
+	for (unsigned i = 0; i < out->stages; i++) {
+		const json_t *item = json_array_get(gradients, i);
+
+		if (!json_is_number(item))
+			return fail(-EINVAL,
+				    "%s: a rehearsal's gradients of %u stages",
+				    ORIGIN, out->stages);
+		out->gradients[i] = json_number_value(item);
+	}
+	return 0;
+}
+
 static int rehearsal_from_json(const json_t *json, struct job *out)
 {
-	json_t *given = json_object_get(json, "rehearsal"), *times;
+	json_t *given = json_object_get(json, "rehearsal");
+	json_t *times, *gradients;
 	int64_t message_bytes, tied_bytes;
 	int rc;
 
 	if (!given)
 		return 0;
 	rc = json_get_array(given, "seconds", ORIGIN, &times);
+	if (!rc)
+		rc = json_get_array(given, "gradients", ORIGIN, &gradients);
 	if (!rc)
 		rc = json_get_integer(given, "message_bytes", 0, INT64_MAX,
 				      ORIGIN, &message_bytes);
@@ -514,7 +575,8 @@ static int rehearsal_from_json(const json_t *json, struct job *out)
 		return rc;
 	out->rehearsal.message_bytes = (size_t)message_bytes;
 	out->rehearsal.tied_bytes = (size_t)tied_bytes;
-	return rehearsal_times(times, &out->rehearsal);
+	rc = rehearsal_times(times, &out->rehearsal);
+	return rc ? rc : rehearsal_gradients(gradients, &out->rehearsal);
 }
 
 int job_from_json(const json_t *json, struct job *out)

@@ -78,6 +78,7 @@ struct job {
 	 * that measures does these and no others.
 	 */
 	unsigned trace_steps;
+	bool tensorboard; /* event files for it, too */
 
 	/* Generation. */
 	unsigned tokens;
@@ -90,6 +91,9 @@ struct job {
 
 /* D, P, T of the job; what it leaves 0 is 1. */
 struct grid job_grid(const struct job *job);
+
+/* Ranks in all: D * P * T. */
+unsigned job_ranks(const struct job *job);
 
 /* Micro-batches of one replica: those of its schedule. */
 unsigned job_share(const struct job *job);
@@ -114,8 +118,8 @@ int job_from_json(const json_t *json, struct job *out) MUST_CHECK;
 void job_fini(struct job *job);
 
 /*
- * Makes the job a rehearsal of `stages` stages: room for their times, all
- * zero, in job->rehearsal, which the caller fills in. job_fini() frees it.
+ * Makes the job a rehearsal of `stages` stages: room for their times and
+ * gradients, all zero, in job->rehearsal, which the caller fills in. job_fini() frees it.
  */
 int job_rehearsal_create(struct job *job, unsigned stages) MUST_CHECK;
 

@@ -400,10 +400,10 @@ static int check(const struct launch *launch)
 				     "process, and these are several");
 	if (launch->ranks != hosts_size(launch->hosts))
 		return fail(-EINVAL,
-			    "%u stages, but the world has %u ranks: give "
-			    "--stages %u, or start %u",
+			    "the job is for %u ranks, but the world has %u: "
+			    "start %u (stages times --replicas times --tensor)",
 			    launch->ranks, hosts_size(launch->hosts),
-			    hosts_size(launch->hosts), launch->ranks);
+			    launch->ranks);
 	return 0;
 }
 

@@ -14,20 +14,29 @@
 #include <sched.h>
 #include <sys/prctl.h>
 
-static void fill_batch(struct pipeline *p)
+static void fill_share(struct pipeline *p, unsigned replica)
 {
-	const struct job *job = p->job;
-	uint64_t count = (uint64_t)job->micro_batches * job->micro_batch_size *
-			 job->context;
-	struct random_key key = random_key_named(job->seed, "measure");
+	uint64_t count = pipeline_share_samples(p) * p->job->context;
+	struct random_key key = random_key_named(p->job->seed, "measure");
 	unsigned vocab_size = model_config(p->model)->vocab_size;
-	int32_t *tokens = pipeline_tokens(p), *labels = pipeline_labels(p);
+	int32_t *tokens = pipeline_tokens(p, replica);
+	int32_t *labels = pipeline_labels(p, replica);
 
 	for (uint64_t i = 0; i < count; i++) {
-		tokens[i] = (int32_t)random_below(key, 2 * i, vocab_size);
-		labels[i] = (int32_t)random_below(key, 2 * i + 1, vocab_size);
+		uint64_t at = 2 * (replica * count + i);
+
+		tokens[i] = (int32_t)random_below(key, at, vocab_size);
+		labels[i] = (int32_t)random_below(key, at + 1, vocab_size);
 	}
-	p->batch->supervised = count;
+}
+
+static void fill_batch(struct pipeline *p)
+{
+	for (unsigned d = 0; d < p->grid.replicas; d++)
+		fill_share(p, d);
+	pipeline_set_supervised(p, p->grid.replicas *
+					   pipeline_share_samples(p) *
+					   p->job->context);
 }
 
 /* The weights stay as they are: nothing is to be learned. */

@@ -1,16 +1,13 @@
 #include "engine/metrics.h"
 #include "base/files.h"
 #include "base/json.h"
-#include "base/log.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
+#define METRICS_NAME       "metrics.jsonl"
 #define METRICS_FILE_LIMIT ((size_t)4 << 30)
 
 struct line {
@@ -59,6 +56,7 @@ void metrics_format_step(char text[METRICS_LINE_BYTES],
 	put(&line, "tokens_per_second", "%.1f", step->tokens_per_second);
 	put(&line, "step_seconds", "%.6f", step->step_seconds);
 	put(&line, "bubble", "%.4f", step->bubble);
+	put(&line, "time", "%.3f", step->time);
 	finish(&line);
 }
 
@@ -70,6 +68,7 @@ void metrics_format_evaluation(char text[METRICS_LINE_BYTES],
 	put(&line, "step", "%.0f", (double)evaluation->step);
 	put(&line, "val_loss", "%.9g", evaluation->loss);
 	put(&line, "val_tokens", "%.0f", (double)evaluation->tokens);
+	put(&line, "time", "%.3f", evaluation->time);
 	finish(&line);
 }
 
@@ -104,53 +103,44 @@ static size_t bytes_to_keep(const char *data, size_t length, uint64_t last_step)
 	return kept;
 }
 
-static int cut_off(const struct metrics *metrics, uint64_t last_step)
+/* How much of a run's metrics a resume keeps; 0: there are none. */
+static int find_end(const char *run, uint64_t last_step, uint64_t *keep)
 {
-	size_t length, kept;
-	char *data;
-	int rc = files_read(metrics->path, METRICS_FILE_LIMIT, &data, &length);
+	char path[FILES_PATH_BYTES], *data;
+	size_t length;
+	int rc = files_join(path, sizeof(path), run, METRICS_NAME);
 
+	*keep = 0;
+	if (rc || !files_exists(path))
+		return rc;
+	rc = files_read(path, METRICS_FILE_LIMIT, &data, &length);
 	if (rc)
 		return rc;
-	kept = bytes_to_keep(data, length, last_step);
+	*keep = bytes_to_keep(data, length, last_step);
 	free(data);
-	if (kept < length && ftruncate(metrics->fd, (off_t)kept))
-		return fail(-errno, "truncate %s: %s", metrics->path,
-			    strerror(errno));
 	return 0;
 }
 
 int metrics_open(struct metrics *metrics, const char *run, uint64_t last_step)
 {
-	int rc = files_join(metrics->path, sizeof(metrics->path), run,
-			    "metrics.jsonl");
+	uint64_t keep;
+	int rc = find_end(run, last_step, &keep);
 
-	metrics->fd = -1;
+	metrics->journal.fd = -1;
 	if (rc)
 		return rc;
-	metrics->fd = open(metrics->path,
-			   O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
-	if (metrics->fd < 0)
-		return fail(-errno, "open %s: %s", metrics->path,
-			    strerror(errno));
-	rc = cut_off(metrics, last_step);
-	if (rc)
-		metrics_close(metrics);
-	return rc;
+	return journal_open(&metrics->journal, run, METRICS_NAME, keep);
 }
 
 void metrics_close(struct metrics *metrics)
 {
-	if (metrics->fd >= 0)
-		close(metrics->fd);
-	metrics->fd = -1;
+	journal_close(&metrics->journal);
 }
 
-int metrics_append(struct metrics *metrics, const char *line)
+void metrics_append(struct metrics *metrics, const char *line)
 {
 	char buffer[METRICS_LINE_BYTES + 1];
 	int length = snprintf(buffer, sizeof(buffer), "%s\n", line);
 
-	return files_write_all(metrics->fd, buffer, (size_t)length,
-			       metrics->path);
+	journal_append(&metrics->journal, buffer, (size_t)length);
 }

@@ -31,8 +31,9 @@ const char *optimizer_moment_name(const struct optimizer_config *config,
 				  unsigned moment);
 
 /*
- * Updates weights and moments from the accumulators (level 0), times
- * gradient_scale, and leaves zeros in them. `step` counts from 1.
+ * Updates weights and moments of this rank's pieces from the accumulators
+ * (level 0), times gradient_scale, and leaves zeros in all of level 0.
+ * `step` counts from 1.
  */
 void optimizer_step(const struct optimizer_config *config,
 		    struct threads *threads, struct store *store, uint64_t step,

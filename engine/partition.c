@@ -245,11 +245,16 @@ int partition_explicit(const int64_t *blocks, size_t count, unsigned layers,
 
 unsigned partition_stage_of(const struct partition *partition, unsigned layer)
 {
-	unsigned stage = 0;
+	unsigned stage = 0, end = partition->stages;
 
-	while (stage + 1 < partition->stages &&
-	       partition->first[stage + 1] <= layer)
-		stage++;
+	while (end - stage > 1) {
+		unsigned middle = stage + (end - stage) / 2;
+
+		if (partition->first[middle] <= layer)
+			stage = middle;
+		else
+			end = middle;
+	}
 	return stage;
 }
 

@@ -3,9 +3,12 @@
 #include "base/digest.h"
 #include "base/log.h"
 #include "engine/ahead.h"
+#include "engine/collective.h"
 #include "engine/ferry.h"
 #include "engine/flights.h"
 #include "engine/interpreter.h"
+#include "engine/reducer.h"
+#include "engine/shards.h"
 #include "engine/trace.h"
 #include "engine/vote.h"
 
@@ -15,9 +18,22 @@
 
 #define AHEAD_MINIMUM 2
 
-static bool is_held(const struct pipeline *p, unsigned stage)
+bool pipeline_holds(const struct pipeline *p, unsigned stage)
 {
-	return p->forward_schedule->rank_of_stage[stage] == p->world->rank;
+	return p->forward_schedule->rank_of_stage[stage] == p->place.position;
+}
+
+unsigned pipeline_rank_with(const struct pipeline *p, unsigned stage)
+{
+	return grid_rank(&p->grid, p->place.replica,
+			 p->forward_schedule->rank_of_stage[stage],
+			 p->place.slice);
+}
+
+/* Of this rank's tensor group. */
+static unsigned group_rank(const struct pipeline *p, unsigned slice)
+{
+	return grid_rank(&p->grid, p->place.replica, p->place.position, slice);
 }
 
 static unsigned stage_count(const struct pipeline *p)
@@ -25,30 +41,89 @@ static unsigned stage_count(const struct pipeline *p)
 	return p->partition->stages;
 }
 
+void pipeline_holders(const struct pipeline *p, struct holders *out)
+{
+	*out = (struct holders){
+		.partition = p->partition,
+		.position_of_stage = p->forward_schedule->rank_of_stage,
+	};
+	out->parameters = model_parameters(p->model, &out->count);
+	if (p->shards)
+		out->shards = shards_ranges(p->shards);
+}
+
 bool pipeline_holds_loss(const struct pipeline *p)
 {
-	return is_held(p, stage_count(p) - 1);
+	return pipeline_holds(p, stage_count(p) - 1);
 }
 
-int32_t *pipeline_labels(const struct pipeline *p)
+uint64_t pipeline_share_samples(const struct pipeline *p)
 {
-	return p->batch->columns;
+	return (uint64_t)p->share * p->job->micro_batch_size;
 }
 
+/* Of one replica's column. */
 static size_t column_elements(const struct pipeline *p)
 {
-	return (size_t)p->job->micro_batches * p->job->micro_batch_size *
-	       p->job->context;
+	return (size_t)pipeline_share_samples(p) * p->job->context;
 }
 
-int32_t *pipeline_tokens(const struct pipeline *p)
+struct pipeline_batch *pipeline_batch(const struct pipeline *p,
+				      unsigned replica)
 {
-	return p->batch->columns + column_elements(p);
+	return (struct pipeline_batch *)((unsigned char *)p->batch +
+					 replica * p->batch_stride);
+}
+
+int32_t *pipeline_labels(const struct pipeline *p, unsigned replica)
+{
+	return pipeline_batch(p, replica)->columns;
+}
+
+int32_t *pipeline_tokens(const struct pipeline *p, unsigned replica)
+{
+	return pipeline_batch(p, replica)->columns + column_elements(p);
+}
+
+void pipeline_set_supervised(struct pipeline *p, uint64_t supervised)
+{
+	for (unsigned d = 0; d < p->grid.replicas; d++)
+		pipeline_batch(p, d)->supervised = supervised;
 }
 
 /* ---- schedules ---- */
 
-static void find_tie(struct pipeline *p)
+/*
+ * What the tie's ends exchange for this replica: both cut a tied parameter
+ * alike, so that the plan of the first one's stage tells.
+ */
+static int cut_tie(struct pipeline *p, unsigned target)
+{
+	unsigned stage = p->tie.first_stage;
+	struct reduction_config config = {
+		.model = p->model,
+		.partition = p->partition,
+		.stages = &stage,
+		.stage_count = 1,
+		.replicas = p->grid.replicas,
+	};
+	unsigned replica = p->place.replica;
+	struct reduction *reduction;
+	int rc = reduction_create(&config, &reduction);
+
+	if (rc)
+		return rc;
+	p->tie_pieces = reduction_tie_count(reduction, replica, target);
+	p->tie_runs = calloc(MAX(p->tie_pieces, 1), sizeof(*p->tie_runs));
+	if (p->tie_runs)
+		reduction_tie_pieces(reduction, replica, target, p->tie_runs);
+	else
+		rc = fail(-ENOMEM, "no memory for the pipeline");
+	reduction_destroy(reduction);
+	return rc;
+}
+
+static int find_tie(struct pipeline *p)
 {
 	unsigned count;
 	const struct parameter *all = model_parameters(p->model, &count);
@@ -66,10 +141,9 @@ static void find_tie(struct pipeline *p)
 				p->partition, all[i].layer),
 		};
 		p->tie_count = 1;
-		p->tie_pieces = (unsigned)((all[i].count * sizeof(float) +
-					    PIPELINE_TIE_PIECE_BYTES - 1) /
-					   PIPELINE_TIE_PIECE_BYTES);
+		return p->brief ? 0 : cut_tie(p, target->id);
 	}
+	return 0;
 }
 
 /*
@@ -115,11 +189,10 @@ static int open_schedule(const struct pipeline *p, const char *name,
 	const struct job *job = p->job;
 	struct schedule *schedule;
 	int rc = text ? schedule_open_text(text, strlen(text), name, job->ranks,
-					   job->micro_batches, job->chunks,
+					   p->share, job->chunks,
 					   SCHEDULE_DIALECT_AUTO, &schedule)
-		      : schedule_open(name, job->ranks, job->micro_batches,
-				      job->chunks, SCHEDULE_DIALECT_AUTO,
-				      &schedule);
+		      : schedule_open(name, job->ranks, p->share, job->chunks,
+				      SCHEDULE_DIALECT_AUTO, &schedule);
 
 	if (rc)
 		return rc;
@@ -127,9 +200,14 @@ static int open_schedule(const struct pipeline *p, const char *name,
 		rc = fail(-EINVAL,
 			  "schedule %s has no backward: it cannot train",
 			  schedule->name);
-	else if (schedule->ranks != p->world->size)
+	else if (schedule->ranks != job->ranks)
 		rc = fail(-EINVAL, "schedule %s is for %u ranks, not for %u",
-			  schedule->name, schedule->ranks, p->world->size);
+			  schedule->name, schedule->ranks, job->ranks);
+	else if (schedule->micro_batches != p->share)
+		rc = fail(
+			-EINVAL,
+			"schedule %s is for %u micro-batches, each replica has %u",
+			schedule->name, schedule->micro_batches, p->share);
 	else if (schedule->stages != p->partition->stages)
 		rc = fail(
 			-EINVAL,
@@ -174,10 +252,11 @@ static int open_schedules(struct pipeline *p)
 {
 	bool train = job_kind_trains(p->job->kind);
 	struct schedule *schedule;
-	int rc;
+	int rc = find_tie(p);
 
+	if (rc)
+		return rc;
 	p->ahead = AHEAD_MINIMUM;
-	find_tie(p);
 	rc = open_schedule(p, train ? p->job->schedule : "forward",
 			   train ? p->job->schedule_text : NULL, &schedule);
 	if (rc)
@@ -189,13 +268,47 @@ static int open_schedules(struct pipeline *p)
 	return rc;
 }
 
+/* ---- reductions ---- */
+
+const struct reduction *pipeline_reduction(const struct pipeline *p)
+{
+	return p->reductions ? p->reductions[p->place.position] : NULL;
+}
+
+/* The root knows what every rank keeps of the optimizer's state. */
+static int create_reductions(struct pipeline *p)
+{
+	int rc = 0;
+
+	if (!p->train_schedule)
+		return 0;
+	p->reductions = calloc(p->grid.positions, sizeof(*p->reductions));
+	if (!p->reductions)
+		return fail(-ENOMEM, "no memory for the pipeline");
+	for (unsigned i = 0; !rc && i < p->grid.positions; i++)
+		if (i == p->place.position || p->world->rank == ROUTE_ROOT)
+			rc = reduction_create_at(
+				p->model, p->partition, p->train_schedule, i,
+				p->grid.replicas, p->job->shard_optimizer,
+				&p->reductions[i]);
+	return rc;
+}
+
+static void destroy_reductions(struct pipeline *p)
+{
+	for (unsigned i = 0; p->reductions && i < p->grid.positions; i++)
+		reduction_destroy(p->reductions[i]);
+	free(p->reductions);
+}
+
 /* ---- routes and links ---- */
 
-static void route_config(const struct pipeline *p, bool train,
-			 struct route_config *out)
+void pipeline_route_config(const struct pipeline *p, bool train,
+			   struct route_config *out)
 {
 	*out = (struct route_config){
 		.schedule = train ? p->train_schedule : p->forward_schedule,
+		.grid = p->grid,
 		.rank = p->world->rank,
 		.needs_batch = p->needs_batch,
 		.votes = train,
@@ -204,6 +317,7 @@ static void route_config(const struct pipeline *p, bool train,
 		.ties = &p->tie,
 		.tie_pieces = &p->tie_pieces,
 		.tie_count = p->tie_count,
+		.reduction = train ? pipeline_reduction(p) : NULL,
 	};
 }
 
@@ -212,29 +326,29 @@ static int create_routes(struct pipeline *p)
 	struct route_config config;
 	int rc;
 
-	p->needs_batch = calloc(p->world->size, sizeof(bool));
-	p->needs_tokens = calloc(p->world->size, sizeof(bool));
+	p->needs_batch = calloc(p->grid.positions, sizeof(bool));
+	p->needs_tokens = calloc(p->grid.positions, sizeof(bool));
 	if (!p->needs_batch || !p->needs_tokens)
 		return fail(-ENOMEM, "no memory for the pipeline");
 	for (unsigned i = 0; i < model_layer_count(p->model); i++) {
 		unsigned stage = partition_stage_of(p->partition, i);
-		unsigned rank = p->forward_schedule->rank_of_stage[stage];
+		unsigned position = p->forward_schedule->rank_of_stage[stage];
 		unsigned columns = model_layer(p->model, i)->columns;
 
-		p->needs_batch[rank] |= columns != 0;
-		p->needs_tokens[rank] |=
+		p->needs_batch[position] |= columns != 0;
+		p->needs_tokens[position] |=
 			(columns & COLUMN_BIT(COLUMN_TOKENS)) != 0;
 	}
 	/* In generation the batch also says when to stop. */
-	for (unsigned r = 0; r < p->world->size; r++)
+	for (unsigned r = 0; r < p->grid.positions; r++)
 		p->needs_batch[r] |= p->job->kind == JOB_GENERATE;
-	route_config(p, false, &config);
+	pipeline_route_config(p, false, &config);
 	rc = ahead_find(&config, p->ahead, &p->ahead);
 	if (!rc)
 		rc = route_create(&config, &p->forward_route);
 	if (rc || !p->train_schedule)
 		return rc;
-	route_config(p, true, &config);
+	pipeline_route_config(p, true, &config);
 	rc = ahead_find(&config, p->ahead, &p->ahead);
 	return rc ? rc : route_create(&config, &p->train_route);
 }
@@ -269,6 +383,14 @@ out:
 	return rc;
 }
 
+/* The other slices of the same layers. */
+static void mark_group(const struct pipeline *p, bool *marked)
+{
+	for (unsigned s = 0; s < p->grid.slices; s++)
+		if (s != p->place.slice)
+			marked[group_rank(p, s)] = true;
+}
+
 static int connect_links(struct pipeline *p)
 {
 	unsigned char print[TRANSPORT_FINGERPRINT_BYTES];
@@ -282,12 +404,13 @@ static int connect_links(struct pipeline *p)
 		fail(rc, "no memory for %u peers", size);
 		goto out;
 	}
-	route_config(p, false, &config);
+	pipeline_route_config(p, false, &config);
 	route_mark_peers(&config, marked);
 	if (p->train_schedule) {
-		route_config(p, true, &config);
+		pipeline_route_config(p, true, &config);
 		route_mark_peers(&config, marked);
 	}
+	mark_group(p, marked);
 	for (unsigned r = 0; r < size; r++)
 		if (marked[r])
 			peers[count++] = r;
@@ -312,10 +435,13 @@ static int create_store(struct pipeline *p)
 	if (!holds)
 		return fail(-ENOMEM, "no memory for the parameter table");
 	for (unsigned i = 0; i < layers; i++)
-		holds[i] = is_held(p, partition_stage_of(p->partition, i));
+		holds[i] =
+			pipeline_holds(p, partition_stage_of(p->partition, i));
 	if (p->train_schedule) {
 		config.levels = accumulation_levels(&p->accumulation);
 		config.moments = optimizer_moments(&p->job->optimizer);
+		config.reduction = pipeline_reduction(p);
+		config.replica = p->place.replica;
 	}
 	rc = store_create(&config, &p->store);
 	free(holds);
@@ -337,7 +463,7 @@ static unsigned message_slots(const struct pipeline *p, unsigned stage,
 {
 	unsigned ahead = pipeline_has_link(p, from, stage) ? p->ahead : 0;
 
-	return MIN(in_use + ahead, p->job->micro_batches);
+	return MIN(in_use + ahead, p->share);
 }
 
 void pipeline_stage_config(const struct pipeline *p, unsigned stage,
@@ -359,7 +485,7 @@ void pipeline_stage_config(const struct pipeline *p, unsigned stage,
 		.end_layer = p->partition->first[stage + 1],
 		.batch = job->micro_batch_size,
 		.time = job->context,
-		.micro_batches = job->micro_batches,
+		.micro_batches = p->share,
 		.threads = p->world->team,
 		.accumulation = p->accumulation,
 		.training = p->train_schedule != NULL,
@@ -401,11 +527,11 @@ static size_t tie_staging_bytes(const struct pipeline *p)
 	const unsigned *rank_of = p->train_schedule->rank_of_stage;
 	unsigned first = rank_of[p->tie.first_stage];
 	unsigned second = rank_of[p->tie.second_stage];
-	bool shares = p->world->rank == first || p->world->rank == second;
+	bool shares = p->place.position == first || p->place.position == second;
 
 	if (p->tie_count == 0 || first == second || !shares)
 		return 0;
-	return p->ahead * PIPELINE_TIE_PIECE_BYTES;
+	return p->ahead * REDUCTION_TIE_PIECE_BYTES;
 }
 
 /* The root has one for all it serves, and each of those has one. */
@@ -422,18 +548,19 @@ static bool needs_ferry(const struct pipeline *p)
 /* Everything messages are read from or written to, but the accumulators. */
 static int cut_region(struct pipeline *p, struct cutter *cutter)
 {
-	size_t batch =
-		sizeof(*p->batch) + 2 * column_elements(p) * sizeof(int32_t);
+	unsigned batches = p->world->rank == ROUTE_ROOT ? p->grid.replicas : 1;
 	bool create = cutter->base != NULL;
 	int rc = 0;
 
-	p->batch = cut(cutter, batch);
+	p->batch_stride = arena_piece_bytes(
+		sizeof(*p->batch) + 2 * column_elements(p) * sizeof(int32_t));
+	p->batch = cut(cutter, batches * p->batch_stride);
 	for (unsigned s = 0; !rc && s < stage_count(p); s++) {
 		struct stage_config config;
 		struct stage_sizes sizes;
 		void *messages;
 
-		if (!is_held(p, s))
+		if (!pipeline_holds(p, s))
 			continue;
 		pipeline_stage_config(p, s, &config);
 		stage_sizes(&config, &sizes);
@@ -454,9 +581,16 @@ static int cut_region(struct pipeline *p, struct cutter *cutter)
 	p->token = cut(cutter, sizeof(int32_t));
 	if (needs_ferry(p))
 		p->ferry_memory = cut(cutter, FERRY_BYTES);
+	p->collective_memory =
+		cut(cutter, collective_region_bytes(p->grid.slices));
 	if (!p->train_schedule || rc)
 		return rc;
 	p->tie_staging = cut(cutter, tie_staging_bytes(p));
+	if (p->brief)
+		return 0;
+	p->reducer_memory =
+		cut(cutter, reducer_region_bytes(pipeline_reduction(p),
+						 p->place.replica, p->ahead));
 	{
 		void *votes = cut(cutter, vote_region_bytes(p));
 
@@ -502,64 +636,136 @@ static int create_region(struct pipeline *p)
 	return cut_region(p, &cutter);
 }
 
-/* A tied gradient leaves from the accumulator itself. */
-static int register_tied(struct pipeline *p)
+static int create_collective(struct pipeline *p)
 {
-	for (unsigned i = 0; p->train_schedule && i < p->store->count; i++) {
-		const struct store_row *row = &p->store->rows[i];
-		int rc;
+	struct collective_config config = {
+		.exchange = p->exchange,
+		.threads = p->world->team,
+		.slices = p->grid.slices,
+		.slice = p->place.slice,
+		.first_rank = group_rank(p, 0),
+		.memory = p->collective_memory,
+	};
 
-		if (!row->elsewhere || !row->parameter->trainable)
-			continue;
-		rc = transport_register(p->world->endpoint,
-					row->accumulators[0],
-					row->parameter->count * sizeof(float));
-		if (rc)
-			return rc;
-		p->registered = row->accumulators[0];
-	}
-	return 0;
+	return collective_create(&config, &p->collective);
+}
+
+static int register_arena(struct pipeline *p, const struct arena *arena,
+			  size_t bytes)
+{
+	int rc = 0;
+
+	if (bytes)
+		rc = transport_register(p->world->endpoint, arena->base, bytes);
+	if (!rc && bytes)
+		p->registered[p->registered_count++] = arena->base;
+	return rc;
+}
+
+/*
+ * Gradients leave from the accumulators themselves, and weights from where they
+ * are: those that other replicas, or the other end of a tie, have a part in.
+ */
+static int register_sums(struct pipeline *p)
+{
+	struct store *store = p->store;
+	bool shares = p->grid.replicas > 1;
+	int rc = 0;
+
+	if (!p->train_schedule)
+		return 0;
+	for (unsigned i = 0; i < store->count; i++)
+		shares |= store->rows[i].elsewhere &&
+			  store->rows[i].parameter->trainable;
+	if (shares)
+		rc = register_arena(p, &store->gradient_arena,
+				    store->level_bytes);
+	if (!rc && shares)
+		rc = register_arena(p, &store->sum_arena,
+				    store->sum_arena.used_bytes);
+	if (!rc && p->grid.replicas > 1 && p->job->shard_optimizer)
+		rc = register_arena(p, &store->weight_arena,
+				    store->weight_arena.used_bytes);
+	return rc;
+}
+
+static int create_reducer(struct pipeline *p)
+{
+	struct reducer_config config = {
+		.plan = pipeline_reduction(p),
+		.replica = p->place.replica,
+		.store = p->store,
+		.route = p->train_route,
+		.exchange = p->exchange,
+		.threads = p->world->team,
+		.ahead = p->ahead,
+		.memory = p->reducer_memory,
+	};
+	unsigned *ranks;
+	int rc;
+
+	if (!p->train_schedule)
+		return 0;
+	ranks = calloc(p->grid.replicas, sizeof(*ranks));
+	if (!ranks)
+		return fail(-ENOMEM, "no memory for the pipeline");
+	for (unsigned d = 0; d < p->grid.replicas; d++)
+		ranks[d] = grid_rank(&p->grid, d, p->place.position,
+				     p->place.slice);
+	config.ranks = ranks;
+	rc = reducer_create(&config, &p->reducer);
+	free(ranks);
+	return rc;
 }
 
 /* ---- the messages' sizes and fixed places ---- */
 
-size_t pipeline_batch_bytes(const struct pipeline *p, unsigned rank)
+size_t pipeline_batch_bytes(const struct pipeline *p, unsigned position)
 {
-	size_t columns = p->needs_tokens[rank] ? 2 : 1;
+	size_t columns = p->needs_tokens[position] ? 2 : 1;
 
 	return sizeof(*p->batch) +
 	       columns * column_elements(p) * sizeof(int32_t);
 }
 
+/* Of a replica's losses: where the root keeps them. */
+static double *result_of(const struct pipeline *p, unsigned rank)
+{
+	return p->result +
+	       (size_t)grid_place(&p->grid, rank).replica * p->share;
+}
+
+size_t pipeline_edge_bytes(const struct pipeline *p,
+			   const struct message *message)
+{
+	const unsigned *first = p->partition->first;
+	unsigned stage = message->stage;
+
+	if (message->kind == MESSAGE_FORWARD)
+		return edge_bytes(&model_layer(p->model, first[stage])->input,
+				  p->pass.batch, p->pass.time);
+	return edge_gradient_bytes(
+		&model_layer(p->model, first[stage + 1u] - 1)->output,
+		p->pass.batch, p->pass.time);
+}
+
 static void dress_message(const struct pipeline *p, struct message *message)
 {
-	const struct stage_pass *pass = &p->pass;
-	unsigned first = p->partition->first[message->stage];
-	unsigned end = p->partition->first[message->stage + 1];
-	size_t tied;
-
 	switch (message->kind) {
 	case MESSAGE_BATCH:
-		message->bytes = pipeline_batch_bytes(p, p->world->rank);
+		message->bytes = pipeline_batch_bytes(p, p->place.position);
 		message->data = p->batch;
 		break;
 	case MESSAGE_FORWARD:
-		message->bytes =
-			edge_bytes(&model_layer(p->model, first)->input,
-				   pass->batch, pass->time);
-		break;
 	case MESSAGE_BACKWARD:
-		message->bytes = edge_gradient_bytes(
-			&model_layer(p->model, end - 1)->output, pass->batch,
-			pass->time);
+		message->bytes = pipeline_edge_bytes(p, message);
 		break;
 	case MESSAGE_TIED:
-		tied = p->tied_floats * sizeof(float) -
-		       message->micro_batch * PIPELINE_TIE_PIECE_BYTES;
-		message->bytes = MIN(tied, PIPELINE_TIE_PIECE_BYTES);
+		message->bytes =
+			p->tie_runs[message->micro_batch].count * sizeof(float);
 		message->data =
 			p->tie_staging + (message->micro_batch % p->ahead) *
-						 PIPELINE_TIE_PIECE_BYTES;
+						 REDUCTION_TIE_PIECE_BYTES;
 		break;
 	case MESSAGE_VOTE:
 		message->bytes = vote_bytes(p, message->peer);
@@ -570,14 +776,16 @@ static void dress_message(const struct pipeline *p, struct message *message)
 		message->data = vote_verdict_memory(p->vote);
 		break;
 	case MESSAGE_RESULT:
-		message->bytes = p->job->micro_batches * sizeof(double);
-		message->data = p->result;
+		message->bytes = p->share * sizeof(double);
+		message->data = result_of(p, message->peer);
 		break;
 	case MESSAGE_TOKEN:
 		message->bytes = sizeof(int32_t);
 		message->data = p->token;
 		break;
-	case MESSAGE_PIECE: /* no part of any pass */
+	case MESSAGE_REDUCE: /* by reducer_create() */
+	case MESSAGE_SLICE:  /* these are in no route */
+	case MESSAGE_PIECE:
 		break;
 	}
 }
@@ -613,25 +821,16 @@ static int create_trace(struct pipeline *p)
 	if (!holds)
 		return fail(-ENOMEM, "no memory for the trace");
 	for (unsigned i = 0; i < layers; i++)
-		holds[i] = is_held(p, partition_stage_of(p->partition, i));
+		holds[i] =
+			pipeline_holds(p, partition_stage_of(p->partition, i));
 	rc = trace_create(p->job->trace_steps,
-			  p->train_schedule->rows[p->world->rank].count, layers,
-			  holds, &p->trace);
+			  p->train_schedule->rows[p->place.position].count,
+			  layers, holds, &p->trace);
 	free(holds);
 	return rc;
 }
 
 /* ---- life ---- */
-
-static void measure_tied(struct pipeline *p)
-{
-	unsigned count;
-	const struct parameter *all = model_parameters(p->model, &count);
-
-	for (unsigned i = 0; i < count; i++)
-		if (all[i].tied_to != PARAMETER_NOT_TIED)
-			p->tied_floats = all[i].count;
-}
 
 /*
  * The numbers come from a user by way of the control channel: what is
@@ -642,10 +841,11 @@ static int check_job(const struct world *world, const struct job *job,
 {
 	const struct model_config *config = model_config(model);
 	uint64_t tokens = (uint64_t)job->micro_batch_size * job->context;
+	struct grid grid = job_grid(job);
 
-	if (job->ranks != world->size)
+	if (grid_size(&grid) != world->size)
 		return fail(-EINVAL, "the job is for %u ranks, here are %u",
-			    job->ranks, world->size);
+			    grid_size(&grid), world->size);
 	if (job->context == 0 || job->context > config->context)
 		return fail(-EINVAL,
 			    "--context %u: the model has positions for 1 to %u",
@@ -680,8 +880,8 @@ static int check_job(const struct world *world, const struct job *job,
 	return 0;
 }
 
-int pipeline_sketch(struct world *world, const struct job *job,
-		    const struct model *model, struct pipeline **out)
+static int sketch(struct world *world, const struct job *job,
+		  const struct model *model, bool brief, struct pipeline **out)
 {
 	struct pipeline *p = calloc(1, sizeof(*p));
 	int rc;
@@ -689,24 +889,31 @@ int pipeline_sketch(struct world *world, const struct job *job,
 	if (!p)
 		return fail(-ENOMEM, "no memory for the pipeline");
 	p->world = world;
+	p->brief = brief;
 	p->job = job;
 	p->model = model;
 	p->partition = &job->partition;
+	p->grid = job_grid(job);
+	p->place = grid_place(&p->grid, world->rank);
+	p->share = job_share(job);
 	p->accumulation = (struct accumulation){
-		.micro_batches = job->micro_batches,
-		.groups = MAX(job->gradient_groups, 1),
+		.micro_batches = p->share,
+		.groups = MAX(job->gradient_groups, 1) / p->grid.replicas,
 	};
 	p->pass.batch = job->micro_batch_size;
 	p->pass.time = job->context;
-	measure_tied(p);
 	rc = check_job(world, job, model);
+	if (!rc)
+		rc = job_check_shares(job);
 	if (!rc)
 		rc = accumulation_check(&p->accumulation);
 	if (!rc)
 		rc = reach_assume(job, world->size, &p->reach);
 	if (!rc)
 		rc = open_schedules(p);
-	if (!rc)
+	if (!rc && !brief)
+		rc = create_reductions(p);
+	if (!rc && !brief)
 		rc = create_routes(p);
 	if (!rc)
 		rc = create_tables(p);
@@ -715,6 +922,36 @@ int pipeline_sketch(struct world *world, const struct job *job,
 	else
 		*out = p;
 	return rc;
+}
+
+int pipeline_sketch(struct world *world, const struct job *job,
+		    const struct model *model, struct pipeline **out)
+{
+	return sketch(world, job, model, false, out);
+}
+
+int pipeline_sketch_brief(struct world *world, const struct job *job,
+			  const struct model *model, struct pipeline **out)
+{
+	return sketch(world, job, model, true, out);
+}
+
+void pipeline_stand_at(struct pipeline *p, unsigned rank)
+{
+	p->world->rank = rank;
+	p->place = grid_place(&p->grid, rank);
+}
+
+/* As it is at the root's own position. */
+static void tell_of_windows(const struct pipeline *p)
+{
+	const struct reduction *reduction = pipeline_reduction(p);
+
+	if (p->world->rank == ROUTE_ROOT && reduction && reduction->windows)
+		log_info(
+			"gradients: only the own share of the sums is kept (ZeRO-2); the %u stages of a rank take turns with %u window%s of accumulators",
+			reduction->stage_count, reduction->window_count,
+			reduction->window_count == 1 ? "" : "s");
 }
 
 int pipeline_create(struct world *world, const struct job *job,
@@ -728,15 +965,21 @@ int pipeline_create(struct world *world, const struct job *job,
 	rc = create_store(p);
 	if (!rc)
 		rc = reach_find(world, job, &p->reach);
+	if (!rc && p->train_schedule && job->shard_optimizer)
+		rc = shards_create(p, &p->shards);
 	if (!rc)
 		rc = connect_links(p);
 	if (!rc)
 		rc = create_region(p);
 	if (!rc)
-		rc = register_tied(p);
+		rc = register_sums(p);
 	if (!rc)
 		rc = exchange_create(world, p->ahead, place_message, p,
 				     &p->exchange);
+	if (!rc)
+		rc = create_reducer(p);
+	if (!rc && p->grid.slices > 1)
+		rc = create_collective(p);
 	if (!rc && p->ferry_memory)
 		rc = ferry_create(p->exchange, p->ferry_memory, &p->ferry);
 	if (!rc)
@@ -748,6 +991,7 @@ int pipeline_create(struct world *world, const struct job *job,
 	pipeline_dress(p, p->forward_route);
 	if (p->train_route)
 		pipeline_dress(p, p->train_route);
+	tell_of_windows(p);
 	*out = p;
 	return 0;
 }
@@ -766,8 +1010,8 @@ static void release_memory(struct pipeline *p)
 	if (p->exchange && !exchange_is_idle(p->exchange))
 		(void)!transport_cancel(endpoint, TRANSPORT_ALL_PEERS,
 					NS_PER_SECOND);
-	if (p->registered)
-		transport_deregister(endpoint, p->registered);
+	for (unsigned i = 0; i < p->registered_count; i++)
+		transport_deregister(endpoint, p->registered[i]);
 	if (p->region)
 		transport_release_region(endpoint, p->region);
 }
@@ -778,15 +1022,19 @@ void pipeline_destroy(struct pipeline *p)
 		return;
 	release_memory(p);
 	ferry_destroy(p->ferry);
+	collective_destroy(p->collective);
+	reducer_destroy(p->reducer);
 	exchange_destroy(p->exchange);
 	reach_fini(&p->reach);
 	trace_destroy(p->trace);
 	vote_destroy(p->vote);
 	for (unsigned s = 0; p->stages && s < stage_count(p); s++)
 		stage_destroy(p->stages[s]);
+	shards_destroy(p->shards);
 	store_destroy(p->store);
 	route_destroy(p->forward_route);
 	route_destroy(p->train_route);
+	destroy_reductions(p);
 	schedule_destroy(p->forward_schedule);
 	schedule_destroy(p->train_schedule);
 	free(p->stages);
@@ -795,6 +1043,7 @@ void pipeline_destroy(struct pipeline *p)
 	free(p->needs_batch);
 	free(p->needs_tokens);
 	free(p->batch_busy);
+	free(p->tie_runs);
 	free(p);
 }
 
@@ -809,7 +1058,8 @@ int pipeline_train_step(struct pipeline *p, uint64_t step,
 	p->pass.mode = LAYER_TRAIN;
 	p->pass.seed = p->job->seed;
 	p->pass.step = step;
-	p->pass.first_sample = first_sample;
+	p->pass.first_sample =
+		first_sample + p->place.replica * pipeline_share_samples(p);
 	p->learning_rate = learning_rate;
 	rc = interpreter_run(p, p->train_schedule, p->train_route);
 	if (!rc)
@@ -817,35 +1067,46 @@ int pipeline_train_step(struct pipeline *p, uint64_t step,
 	return rc;
 }
 
-/* The loss rank's findings, made known to the root. */
+/* The root, from the loss rank of each replica but where it is that itself. */
+static int hear_of(struct pipeline *p, enum message_kind kind)
+{
+	unsigned position =
+		p->forward_schedule->rank_of_stage[stage_count(p) - 1];
+	int rc = 0;
+
+	for (unsigned d = 0; !rc && d < p->grid.replicas; d++) {
+		unsigned loss_rank = grid_rank(&p->grid, d, position, 0);
+		struct message *expected;
+
+		if (loss_rank == ROUTE_ROOT)
+			continue;
+		expected = route_find(p->forward_route, loss_rank, kind);
+		rc = exchange_await(p->exchange, expected);
+		if (!rc)
+			rc = exchange_take(p->exchange, expected);
+	}
+	return rc;
+}
+
+/* The loss ranks' findings, made known to the root. */
 static int tell_root(struct pipeline *p, enum message_kind kind,
 		     const void *data, size_t bytes)
 {
-	unsigned loss_rank =
-		p->forward_schedule->rank_of_stage[stage_count(p) - 1];
 	struct message message = {
 		.kind = (uint8_t)kind, .peer = ROUTE_ROOT, .bytes = bytes};
-	struct message *expected;
 	int rc;
 
-	if (loss_rank == ROUTE_ROOT)
+	if (p->world->rank == ROUTE_ROOT)
+		return hear_of(p, kind);
+	if (!pipeline_holds_loss(p) || p->place.slice != 0)
 		return 0;
-	if (p->world->rank == loss_rank) {
-		rc = exchange_send(p->exchange, &message, data,
-				   &p->result_busy);
-		return rc ? rc
-			  : exchange_await_sent(p->exchange, &p->result_busy);
-	}
-	if (p->world->rank != ROUTE_ROOT)
-		return 0;
-	expected = route_find(p->forward_route, loss_rank, kind);
-	rc = exchange_await(p->exchange, expected);
-	return rc ? rc : exchange_take(p->exchange, expected);
+	rc = exchange_send(p->exchange, &message, data, &p->result_busy);
+	return rc ? rc : exchange_await_sent(p->exchange, &p->result_busy);
 }
 
 int pipeline_evaluate(struct pipeline *p, double *losses)
 {
-	size_t bytes = p->job->micro_batches * sizeof(double);
+	size_t bytes = p->share * sizeof(double);
 	int rc;
 
 	p->pass.mode = LAYER_EVAL;
@@ -853,7 +1114,8 @@ int pipeline_evaluate(struct pipeline *p, double *losses)
 	if (!rc)
 		rc = tell_root(p, MESSAGE_RESULT, p->result, bytes);
 	if (!rc)
-		memcpy(losses, p->result, bytes);
+		memcpy(losses, p->result,
+		       p->job->micro_batches * sizeof(double));
 	return rc;
 }
 

@@ -12,13 +12,11 @@
 #define STAGECOACH_ENGINE_PIPELINE_H
 
 #include "engine/exchange.h"
+#include "engine/holding.h"
 #include "engine/job.h"
 #include "engine/route.h"
 #include "engine/stage.h"
 #include "engine/world.h"
-
-/* Bytes of one message when a tied gradient is exchanged. */
-#define PIPELINE_TIE_PIECE_BYTES ((size_t)1 << 20)
 
 /* Two messages of a kind may be on their way out of a stage. */
 #define PIPELINE_OUTGOING 2
@@ -28,56 +26,73 @@ struct pipeline_sender {
 	unsigned current;
 };
 
-/* The columns of all micro-batches of a pass, as one message. */
+/* The columns of one replica's micro-batches of a pass, as one message. */
 struct pipeline_batch {
-	uint64_t supervised; /* labels that count, in the whole pass */
+	uint64_t supervised; /* labels that count, in all replicas' */
 	uint64_t stop;       /* generation: this is the last pass */
 	uint64_t reserved[6];
-	int32_t columns[]; /* labels, then tokens: [M * B, T] each */
+	int32_t columns[]; /* labels, then tokens: [M / D * B, T] each */
 };
 
-struct ferry; /* engine/ferry.h */
-struct vote;  /* engine/vote.h */
-struct trace; /* engine/trace.h */
+struct collective; /* engine/collective.h */
+struct ferry;      /* engine/ferry.h */
+struct reduction;  /* engine/reduction.h */
+struct shards;     /* engine/shards.h */
+struct vote;       /* engine/vote.h */
+struct trace;      /* engine/trace.h */
 
 struct pipeline {
 	struct world *world;
+	bool brief; /* pipeline_sketch_brief() */
 	const struct job *job;
 	const struct model *model;
 	const struct partition *partition;
+	struct grid grid;
+	struct grid_place place; /* this rank's in it */
+	unsigned share;          /* micro-batches of a replica: M / D */
 	struct accumulation accumulation;
 
 	struct schedule *forward_schedule; /* lowered */
 	struct schedule *train_schedule;   /* lowered; NULL: not training */
 	struct route *forward_route;
 	struct route *train_route;
-	struct schedule_tie tie; /* embedding and head */
-	unsigned tie_count;      /* 0 or 1 */
-	unsigned tie_pieces;
-	unsigned ahead; /* receives posted ahead a link */
+	struct schedule_tie tie;        /* embedding and head */
+	unsigned tie_count;             /* 0 or 1 */
+	unsigned tie_pieces;            /* of this replica's part of it */
+	struct reduction_run *tie_runs; /* [tie_pieces] */
+	unsigned ahead;                 /* receives posted ahead a link */
+	/* [positions] how the replicas of one sum their gradients: that of this
+	 * rank's, and on the root all; NULL: not training. */
+	struct reduction **reductions;
 
 	struct reach reach;  /* which ranks see the files of the run */
 	struct ferry *ferry; /* takes tensors to those that do not */
 	void *ferry_memory;  /* NULL: nothing to take from or to this rank */
 
+	struct shards *shards; /* of the optimizer's state; NULL: not shared */
 	struct store *store;
 	struct stage **stages; /* [stages]; NULL: on another rank */
 	struct pipeline_sender *forward_senders; /* [stages] */
 	struct pipeline_sender *backward_senders;
 	struct exchange *exchange;
-	bool *needs_batch;  /* [ranks], and the columns themselves: */
-	bool *needs_tokens; /* [ranks] */
-	struct pipeline_batch *batch;
-	bool *batch_busy;      /* [ranks] */
-	unsigned char *region; /* messages, all in one piece */
+	struct collective *collective; /* NULL: this rank has whole layers */
+	void *collective_memory;
+	bool *needs_batch;  /* [positions], and the columns themselves: */
+	bool *needs_tokens; /* [positions] */
+	struct pipeline_batch *batch; /* this replica's; the root has all */
+	size_t batch_stride;          /* bytes from one replica's to the next */
+	bool *batch_busy;             /* [ranks] */
+	unsigned char *region;        /* messages, all in one piece */
 	unsigned char *tie_staging;
 	float *logits;    /* generation, on the loss rank: [V] */
-	double *result;   /* [micro_batches] losses, on the loss rank first */
-	double *losses;   /* [micro_batches] room for a caller's copy of them */
+	double *result;   /* [M] losses, root; own [share] on the loss rank */
+	double *losses;   /* [M] room for a caller's copy of them */
 	int32_t *token;   /* the one generated last */
 	bool result_busy; /* either is on its way to the root */
-	size_t tied_floats; /* elements of the tied parameter; 0: none */
-	float *registered;  /* its accumulators, where it has a remote twin */
+	void *reducer_memory;
+	struct reducer *reducer; /* NULL: not training */
+	void *registered[3];     /* of the store: gradients, sums, weights */
+	unsigned registered_count;
 	struct vote *vote;
 	struct trace *trace; /* NULL: nothing is recorded */
 
@@ -98,12 +113,20 @@ void pipeline_destroy(struct pipeline *pipeline);
 
 /*
  * The same without links and memory: schedules, routes and sizes, for `plan`.
- * Of the world only rank, size and team are looked at; the rank may be changed
- * between the two questions below.
+ * Of the world only rank, size and team are looked at. The questions below are
+ * about one rank; pipeline_stand_at() changes which.
  */
 int pipeline_sketch(struct world *world, const struct job *job,
 		    const struct model *model,
 		    struct pipeline **out) MUST_CHECK;
+/*
+ * Without routes and sums, in far less time where there is much to sum: the
+ * messages of the vote and the sums are missing in the region's bytes.
+ */
+int pipeline_sketch_brief(struct world *world, const struct job *job,
+			  const struct model *model,
+			  struct pipeline **out) MUST_CHECK;
+void pipeline_stand_at(struct pipeline *sketch, unsigned rank);
 /* How a stage is made (store NULL in a sketch); the rank's message region. */
 void pipeline_stage_config(const struct pipeline *pipeline, unsigned stage,
 			   struct stage_config *out);
@@ -112,12 +135,25 @@ size_t pipeline_region_bytes(struct pipeline *pipeline);
 bool pipeline_has_link(const struct pipeline *pipeline, unsigned from,
 		       unsigned to);
 
+/* What decides which rank holds what (engine/holding.h). */
+void pipeline_holders(const struct pipeline *pipeline, struct holders *out);
+
+/* How this rank's position reduces; NULL where nothing is trained. */
+const struct reduction *pipeline_reduction(const struct pipeline *pipeline);
+
 /* True on the rank that holds the last stage. */
 bool pipeline_holds_loss(const struct pipeline *pipeline);
 
-/* The batch that the root fills before a pass: [M * B, T] each. */
-int32_t *pipeline_labels(const struct pipeline *pipeline);
-int32_t *pipeline_tokens(const struct pipeline *pipeline);
+/*
+ * What the root fills before a pass: of each replica [M / D * B, T] labels and
+ * tokens, and how many labels count in all of them.
+ */
+int32_t *pipeline_labels(const struct pipeline *pipeline, unsigned replica);
+int32_t *pipeline_tokens(const struct pipeline *pipeline, unsigned replica);
+void pipeline_set_supervised(struct pipeline *pipeline, uint64_t supervised);
+
+/* Samples of one replica's share of a pass. */
+uint64_t pipeline_share_samples(const struct pipeline *pipeline);
 
 /*
  * One training step: forward, backward, vote, update. `step` counts from 0;
@@ -131,7 +167,7 @@ int pipeline_train_step(struct pipeline *pipeline, uint64_t step,
 
 /*
  * A forward pass over the batch. losses[M]: sums over each micro-batch's
- * supervised tokens; right on the root and on the loss rank.
+ * supervised tokens; right on the root alone.
  */
 int pipeline_evaluate(struct pipeline *pipeline, double *losses) MUST_CHECK;
 
@@ -149,9 +185,20 @@ int pipeline_decode(struct pipeline *pipeline, size_t offset, size_t time,
 
 /*
  * For the interpreter: sizes and fixed places of a route's messages for the
- * pass under way, and the bytes of the batch as `rank` gets it.
+ * pass under way, and the bytes of a batch as ranks at `position` get it.
  */
 void pipeline_dress(struct pipeline *pipeline, struct route *route);
-size_t pipeline_batch_bytes(const struct pipeline *pipeline, unsigned rank);
+void pipeline_route_config(const struct pipeline *pipeline, bool train,
+			   struct route_config *out);
+/* Of an activation or its gradient, on its way to message->stage. */
+size_t pipeline_edge_bytes(const struct pipeline *pipeline,
+			   const struct message *message);
+size_t pipeline_batch_bytes(const struct pipeline *pipeline, unsigned position);
+struct pipeline_batch *pipeline_batch(const struct pipeline *pipeline,
+				      unsigned replica);
+
+/* Does this rank hold a stage; and which one of its replica and slice does. */
+bool pipeline_holds(const struct pipeline *pipeline, unsigned stage);
+unsigned pipeline_rank_with(const struct pipeline *pipeline, unsigned stage);
 
 #endif

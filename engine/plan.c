@@ -1,6 +1,8 @@
 #include "engine/plan.h"
 #include "base/log.h"
+#include "engine/costs_grid.h"
 #include "engine/pipeline.h"
+#include "engine/reduction.h"
 #include "model/kernels/optimizer.h"
 
 #include <errno.h>
@@ -20,7 +22,10 @@
 
 struct plan_sketch {
 	const struct job *job;
-	const struct model *model;
+	const struct model *whole;
+	const struct model *model; /* a slice of it, or the same */
+	struct model *made;        /* either of them, if it is the plan's own */
+	struct job *alone;         /* in brief: of one replica by itself */
 	struct world world; /* of which only rank, size and team mean anything*/
 	struct pipeline *pipeline;
 	bool *holds;   /* [layers] */
@@ -62,6 +67,34 @@ static void store_config(const struct plan_sketch *sketch,
 	};
 }
 
+/*
+ * Of optimizer state shared by D replicas, what one has at most: buckets of a
+ * stage are cut at blocks (engine/reduction.h).
+ */
+static size_t sharded_bytes(const struct plan *plan,
+			    const struct store_sizes *all)
+{
+	size_t blocks = all->moments / REDUCTION_BUCKET_BYTES + all->rows;
+	size_t uneven = blocks * OPTIMIZER_BLOCK * sizeof(float);
+
+	return MIN(all->moments, all->moments / plan->grid.replicas + uneven);
+}
+
+/* The parameters of the layers held just now; `here`: as the rank has them. */
+static void measure_store(const struct plan *plan, bool here,
+			  struct store_sizes *out)
+{
+	const struct plan_sketch *sketch = plan->sketch;
+	struct store_config config;
+
+	store_config(sketch, &config);
+	if (here && !sketch->alone)
+		config.reduction = pipeline_reduction(sketch->pipeline);
+	store_sizes(&config, out);
+	if (sketch->job->shard_optimizer && !config.reduction)
+		out->moments = sharded_bytes(plan, out);
+}
+
 static void hold_layers(struct plan_sketch *sketch, unsigned first,
 			unsigned end, bool held)
 {
@@ -69,7 +102,7 @@ static void hold_layers(struct plan_sketch *sketch, unsigned first,
 		sketch->holds[i] = held;
 }
 
-/* Parameters of held layers, and the most that the vote works with. */
+/* Parameters of held layers, and what their sums of squares take. */
 static void measure_parameters(const struct plan_sketch *sketch,
 			       uint64_t *parameters, size_t *vote_scratch)
 {
@@ -83,8 +116,7 @@ static void measure_parameters(const struct plan_sketch *sketch,
 
 		if (!sketch->holds[all[i].layer])
 			continue;
-		*vote_scratch = MAX(*vote_scratch,
-				    square_sum_scratch_bytes(all[i].count));
+		*vote_scratch += square_sum_scratch_bytes(all[i].count);
 		if (tied == PARAMETER_NOT_TIED ||
 		    !sketch->holds[all[tied].layer])
 			*parameters += all[i].count;
@@ -110,27 +142,58 @@ static void measure_stage(struct plan *plan, unsigned stage,
 	plan->stage[stage].in_flight = config.activations;
 }
 
+/*
+ * In brief: what a rank has for other replicas and the vote, about. The root has
+ * their batches; sums arrive in halves of a bucket and less; a square a block.
+ */
+static void estimate_replicas(struct plan *plan, unsigned number)
+{
+	const struct pipeline *p = plan->sketch->pipeline;
+	struct plan_rank *rank = &plan->rank[number];
+	size_t others = plan->grid.replicas - 1, arriving = 0, bytes = 0;
+	size_t floats = rank->gradients / sizeof(float);
+
+	if (number == ROUTE_ROOT)
+		bytes = others * 2 * sizeof(int32_t) * p->share *
+			p->job->micro_batch_size * p->job->context;
+	if (others > 0)
+		arriving =
+			MIN(p->ahead *
+				    reduction_bucket_bytes(p->grid.replicas),
+			    rank->gradients);
+	rank->unsure = arriving;
+	if (plan->sketch->job->shard_optimizer)
+		rank->unsure += rank->optimizer -
+				floats * sizeof(float) / plan->grid.replicas;
+	rank->messages += bytes + arriving +
+			  2 * sizeof(double) * floats / OPTIMIZER_BLOCK;
+}
+
 static void measure_rank(struct plan *plan, unsigned number)
 {
 	struct plan_sketch *sketch = plan->sketch;
 	struct plan_rank *rank = &plan->rank[number];
-	struct store_config config;
 	struct store_sizes store;
 	size_t vote_scratch;
 
-	sketch->world.rank = number;
+	/* All replicas and slices of a position are alike; the root has more. */
+	sketch->world.rank = grid_rank(&sketch->pipeline->grid, 0, number, 0);
+	pipeline_stand_at(sketch->pipeline, sketch->world.rank);
+	if (!sketch->alone)
+		traffic_count(sketch->pipeline, &rank->sent);
 	hold_layers(sketch, 0, model_layer_count(sketch->model), false);
 	for (unsigned s = 0; s < plan->stages; s++)
 		if (plan->stage[s].rank == number)
 			measure_stage(plan, s, rank);
-	store_config(sketch, &config);
-	store_sizes(&config, &store);
+	measure_store(plan, true, &store);
 	measure_parameters(sketch, &rank->parameters, &vote_scratch);
 	rank->weights = store.weights;
-	rank->gradients = store.gradients;
+	rank->gradients = store.gradients + store.sums;
 	rank->optimizer = store.moments;
 	rank->messages = pipeline_region_bytes(sketch->pipeline);
 	rank->scratch += arena_piece_bytes(vote_scratch);
+	if (sketch->alone)
+		estimate_replicas(plan, number);
 	rank->other = other_bytes(plan);
 	rank->total = rank->weights + rank->gradients + rank->optimizer +
 		      rank->activations + rank->messages + rank->scratch +
@@ -156,8 +219,49 @@ static void measure_all(struct plan *plan)
 
 /* ---- life ---- */
 
+/*
+ * Ranks hold one slice of the layers, and costs are of whole ones: the model
+ * given is either, and the plan makes the other.
+ */
+static int cut_model(struct plan_sketch *sketch, const struct model *given,
+		     unsigned slices)
+{
+	struct model_config config = *model_config(given);
+	unsigned have = MAX(config.slices, 1u);
+	int rc;
+
+	sketch->whole = sketch->model = given;
+	if (slices <= 1 && have <= 1)
+		return 0;
+	config.slices = have > 1 ? 0 : slices;
+	config.slice = 0;
+	rc = model_create(&config, &sketch->made);
+	if (rc)
+		return rc;
+	*(have > 1 ? &sketch->whole : &sketch->model) = sketch->made;
+	return 0;
+}
+
+/* One replica's share of the job, as a job by itself. */
+static int single_out(struct plan_sketch *sketch)
+{
+	const struct job *job = sketch->job;
+	struct job *alone = malloc(sizeof(*alone));
+
+	if (!alone)
+		return fail(-ENOMEM, "no memory for a plan");
+	*alone = *job;
+	alone->replicas = 1;
+	alone->micro_batches = job_share(job);
+	alone->gradient_groups =
+		MAX(job->gradient_groups, 1) / MAX(job->replicas, 1);
+	alone->shard_optimizer = false;
+	sketch->alone = alone;
+	return 0;
+}
+
 static int create_sketch(struct plan *plan, const struct job *job,
-			 const struct model *model)
+			 const struct model *model, bool brief)
 {
 	struct plan_sketch *sketch = calloc(1, sizeof(*sketch));
 	int rc;
@@ -166,32 +270,40 @@ static int create_sketch(struct plan *plan, const struct job *job,
 		return fail(-ENOMEM, "no memory for a plan");
 	plan->sketch = sketch;
 	sketch->job = job;
-	sketch->model = model;
-	sketch->world.size = job->ranks;
+	rc = cut_model(sketch, model, plan->grid.slices);
+	if (!rc)
+		rc = brief ? single_out(sketch) : 0;
+	if (rc)
+		return rc;
+	sketch->world.size = job_ranks(brief ? sketch->alone : job);
 	sketch->holds = calloc(model_layer_count(model), sizeof(bool));
 	if (!sketch->holds)
 		return fail(-ENOMEM, "no memory for a plan");
 	rc = threads_create(plan->threads, NULL, &sketch->world.team);
-	return rc ? rc
-		  : pipeline_sketch(&sketch->world, job, model,
-				    &sketch->pipeline);
+	if (rc)
+		return rc;
+	return brief ? pipeline_sketch_brief(&sketch->world, sketch->alone,
+					     sketch->model, &sketch->pipeline)
+		     : pipeline_sketch(&sketch->world, job, sketch->model,
+				       &sketch->pipeline);
 }
 
-int plan_create(const struct job *job, const struct model *model,
-		unsigned threads, struct plan **out)
+static int create_plan(const struct job *job, const struct model *model,
+		       unsigned threads, bool brief, struct plan **out)
 {
 	struct plan *plan = calloc(1, sizeof(*plan));
 	int rc = -ENOMEM;
 
 	if (!plan)
 		return fail(rc, "no memory for a plan");
+	plan->grid = job_grid(job);
 	plan->ranks = job->ranks;
 	plan->stages = job->partition.stages;
 	plan->threads = threads;
 	plan->rank = calloc(plan->ranks, sizeof(*plan->rank));
 	plan->stage = calloc(plan->stages, sizeof(*plan->stage));
 	if (plan->rank && plan->stage)
-		rc = create_sketch(plan, job, model);
+		rc = create_sketch(plan, job, model, brief);
 	else
 		fail(rc, "no memory for a plan of %u ranks", plan->ranks);
 	if (rc) {
@@ -203,6 +315,18 @@ int plan_create(const struct job *job, const struct model *model,
 	return 0;
 }
 
+int plan_create(const struct job *job, const struct model *model,
+		unsigned threads, struct plan **out)
+{
+	return create_plan(job, model, threads, false, out);
+}
+
+int plan_create_brief(const struct job *job, const struct model *model,
+		      unsigned threads, struct plan **out)
+{
+	return create_plan(job, model, threads, true, out);
+}
+
 void plan_destroy(struct plan *plan)
 {
 	struct plan_sketch *sketch = plan ? plan->sketch : NULL;
@@ -212,6 +336,8 @@ void plan_destroy(struct plan *plan)
 	if (sketch) {
 		pipeline_destroy(sketch->pipeline);
 		threads_destroy(sketch->world.team);
+		model_destroy(sketch->made);
+		free(sketch->alone);
 		free(sketch->holds);
 		free(sketch->fixed);
 		free(sketch->memo);
@@ -245,7 +371,10 @@ static size_t region_of_stage(const struct plan *plan, unsigned stage,
 	return bytes;
 }
 
-/* Of its parameters: the sums for the vote, and what they are made with. */
+/*
+ * Of its parameters: the sums for the vote, what they are made with, and the same
+ * as it comes from replicas.
+ */
 static size_t vote_of_stage(const struct plan_sketch *sketch, unsigned first,
 			    unsigned end)
 {
@@ -257,9 +386,9 @@ static size_t vote_of_stage(const struct plan_sketch *sketch, unsigned first,
 		if (all[i].layer < first || all[i].layer >= end)
 			continue;
 		squares += sizeof(double);
-		scratch = MAX(scratch, square_sum_scratch_bytes(all[i].count));
+		scratch += square_sum_scratch_bytes(all[i].count);
 	}
-	return arena_piece_bytes(squares) + arena_piece_bytes(scratch);
+	return arena_piece_bytes(squares) + 2 * arena_piece_bytes(scratch);
 }
 
 static double bytes_of_stage(struct plan *plan, unsigned stage, unsigned first,
@@ -268,7 +397,6 @@ static double bytes_of_stage(struct plan *plan, unsigned stage, unsigned first,
 	struct plan_sketch *sketch = plan->sketch;
 	struct stage_config config;
 	struct stage_sizes sizes;
-	struct store_config parameters;
 	struct store_sizes store;
 
 	pipeline_stage_config(sketch->pipeline, stage, &config);
@@ -277,8 +405,7 @@ static double bytes_of_stage(struct plan *plan, unsigned stage, unsigned first,
 	stage_sizes(&config, &sizes);
 	hold_layers(sketch, 0, model_layer_count(sketch->model), false);
 	hold_layers(sketch, first, end, true);
-	store_config(sketch, &parameters);
-	store_sizes(&parameters, &store);
+	measure_store(plan, false, &store);
 	return (double)(store.weights + store.gradients + store.moments +
 			sizes.private_bytes +
 			region_of_stage(plan, stage, &sizes) +
@@ -306,18 +433,54 @@ double plan_stage_bytes(void *argument, unsigned stage, unsigned first,
 
 /*
  * What the vote may take on a rank beside what plan_stage_bytes() counts: the
- * rounding of its own ballot, and on the root of all ballots, whose sum no split
- * changes.
+ * rounding of its own ballot, and of the replicas' squares; and on the root of
+ * all ballots, whose sum no split changes.
  */
 static double vote_slack(const struct plan *plan, unsigned rank)
 {
+	size_t own = (plan->grid.replicas + 3) * (size_t)CACHE_LINE_BYTES;
 	unsigned parameters;
 
 	if (rank != ROUTE_ROOT)
-		return 2 * CACHE_LINE_BYTES;
+		return (double)own;
 	(void)model_parameters(plan->sketch->model, &parameters);
-	return (double)(parameters * sizeof(double) +
-			(plan->ranks + 1) * (size_t)CACHE_LINE_BYTES);
+	return (double)(own + parameters * sizeof(double) +
+			(grid_size(&plan->grid) + 1) *
+				(size_t)CACHE_LINE_BYTES);
+}
+
+/* Sums on their way in: halves, quarters ... of buckets, which a split cuts. */
+static double sums_slack(const struct plan *plan)
+{
+	if (plan->grid.replicas == 1)
+		return 0;
+	return (double)(plan->sketch->pipeline->ahead *
+			reduction_bucket_bytes(plan->grid.replicas));
+}
+
+/*
+ * How much of a stage's bytes the rank does not have now: a share of a divided
+ * optimizer state that is larger than need be.
+ */
+static double unused_moments(struct plan *plan, unsigned rank)
+{
+	struct plan_sketch *sketch = plan->sketch;
+	double bytes = 0;
+
+	if (!sketch->job->shard_optimizer)
+		return 0;
+	for (unsigned s = 0; s < plan->stages; s++) {
+		struct store_sizes store;
+
+		if (plan->stage[s].rank != rank)
+			continue;
+		hold_layers(sketch, 0, model_layer_count(sketch->model), false);
+		hold_layers(sketch, plan->stage[s].first_layer,
+			    plan->stage[s].end_layer, true);
+		measure_store(plan, false, &store);
+		bytes += (double)store.moments;
+	}
+	return bytes - (double)plan->rank[rank].optimizer;
 }
 
 const double *plan_fixed_bytes(struct plan *plan)
@@ -330,7 +493,8 @@ const double *plan_fixed_bytes(struct plan *plan)
 	if (!fixed)
 		return NULL;
 	for (unsigned r = 0; r < plan->ranks; r++)
-		fixed[r] = (double)plan->rank[r].total + vote_slack(plan, r);
+		fixed[r] = (double)plan->rank[r].total + vote_slack(plan, r) +
+			   sums_slack(plan) + unused_moments(plan, r);
 	for (unsigned s = 0; s < plan->stages; s++)
 		fixed[plan->stage[s].rank] -=
 			plan_stage_bytes(plan, s, plan->stage[s].first_layer,
@@ -352,16 +516,16 @@ static double most_weights(const struct plan *plan)
 }
 
 /*
- * The two gradients of a tied parameter become one. On one rank: added, and
- * one cleared. On two: each sends its own and adds the other's, a message's
- * worth after the other.
+ * The two gradients of a tied parameter become one, of which each replica has
+ * its part. On one rank: added, and one cleared. On two: each sends its own and
+ * adds the other's, a message's worth after the other.
  */
 static double tie_seconds(const struct plan *plan, const struct costs *costs,
 			  const struct calibration_rates *rates)
 {
 	const struct pipeline *p = plan->sketch->pipeline;
-	double weights = costs->tied_bytes / sizeof(float);
-	double adding = weights * rates->add, wire = 0, own = 0;
+	double bytes = costs->tied_bytes / plan->grid.replicas;
+	double adding = bytes / sizeof(float) * rates->add, wire = 0, own = 0;
 
 	if (p->tie_count == 0)
 		return 0;
@@ -369,26 +533,172 @@ static double tie_seconds(const struct plan *plan, const struct costs *costs,
 	    plan->stage[p->tie.second_stage].rank)
 		return 2 * adding;
 	if (costs->bandwidth > 0)
-		wire = costs->tied_bytes / costs->bandwidth;
+		wire = bytes / costs->bandwidth;
 	if (costs->message_bytes > 0)
-		own = costs->tied_bytes / costs->message_bytes *
+		own = bytes / costs->message_bytes *
 		      (costs->send + costs->receive);
 	return costs->latency + MAX(wire, own + adding);
 }
 
+/*
+ * Each replica squares the part it ends up with the sums of; and where it holds
+ * no more of the optimizer's state than that, updates no more.
+ */
 static void complete_costs(const struct plan *plan,
 			   const struct calibration_rates *rates,
 			   struct costs *costs)
 {
+	double weights = most_weights(plan), part;
+
 	if (!rates || !costs->seconds)
 		return;
+	part = weights / plan->grid.replicas;
 	if (costs->reduce_tied == 0)
 		costs->reduce_tied = tie_seconds(plan, costs, rates);
 	if (costs->vote == 0)
-		costs->vote = most_weights(plan) * rates->square +
-			      (plan->ranks > 1 ? 2 * costs->latency : 0);
+		costs->vote =
+			part * rates->square +
+			(grid_size(&plan->grid) > 1 ? 2 * costs->latency : 0);
 	if (costs->step == 0)
-		costs->step = most_weights(plan) * rates->update;
+		costs->step =
+			rates->update *
+			(plan->sketch->job->shard_optimizer ? part : weights);
+}
+
+static int copy_costs(const struct costs *from, struct costs *to)
+{
+	*to = *from;
+	to->rows = calloc(from->count, sizeof(*to->rows));
+	if (!to->rows)
+		return fail(-ENOMEM, "no memory for costs");
+	for (unsigned i = 0; i < from->count; i++)
+		to->rows[i] = from->rows[i];
+	return 0;
+}
+
+/* What costs of layers may not say, the model does. */
+static void fill_gradients(const struct model *model, struct costs *costs)
+{
+	unsigned count;
+	const struct parameter *all = model_parameters(model, &count);
+
+	for (unsigned i = 0; i < costs->count; i++)
+		costs->rows[i].gradient_bytes = 0;
+	for (unsigned i = 0; i < count; i++)
+		if (all[i].trainable && all[i].layer < costs->count)
+			costs->rows[all[i].layer].gradient_bytes +=
+				(double)all[i].count * sizeof(float);
+}
+
+/* The caller's to costs_fini(). */
+static int prepare_costs(const struct plan *plan, const struct costs *given,
+			 const struct calibration_rates *rates,
+			 struct costs *out)
+{
+	const struct plan_sketch *sketch = plan->sketch;
+	const struct calibration calibration = {
+		.micro_batch_size = sketch->job->micro_batch_size,
+		.context = sketch->job->context,
+		.threads = plan->threads,
+		.recompute = sketch->job->recompute,
+	};
+	int rc = copy_costs(given, out);
+
+	if (!rc && rates && out->seconds && out->add == 0)
+		out->add = rates->add / sizeof(float);
+	if (!rc && out->kind == COSTS_LAYERS)
+		rc = calibrate_slice(sketch->whole, sketch->model, &calibration,
+				     out);
+	if (rc) {
+		costs_fini(out);
+		return rc;
+	}
+	if (out->kind == COSTS_LAYERS)
+		fill_gradients(sketch->model, out);
+	complete_costs(plan, rates, out);
+	return 0;
+}
+
+/* [stages] bytes of the gradients that are summed; NULL: no memory. */
+static double *gradient_bytes(const struct plan *plan)
+{
+	double *bytes = calloc(plan->stages, sizeof(*bytes));
+	unsigned count;
+	const struct parameter *all =
+		model_parameters(plan->sketch->model, &count);
+
+	for (unsigned i = 0; bytes && i < count; i++)
+		if (all[i].trainable)
+			bytes[partition_stage_of(
+				plan->sketch->pipeline->partition,
+				all[i].layer)] +=
+				(double)all[i].count * sizeof(float);
+	return bytes;
+}
+
+/* What a simulation leaves out. */
+enum {
+	WITHOUT_LINKS = 1,
+	WITHOUT_REPLICAS = 2,
+};
+
+struct prediction {
+	struct schedule_costs stages;
+	double *storage;  /* of those */
+	double *replicas; /* and those, or NULL */
+	struct schedule_simulation simulation;
+};
+
+static void prediction_fini(struct prediction *prediction)
+{
+	schedule_simulation_fini(&prediction->simulation);
+	free(prediction->storage);
+	free(prediction->replicas);
+}
+
+static int add_replicas(const struct plan *plan, const struct costs *costs,
+			struct prediction *prediction)
+{
+	const struct pipeline *p = plan->sketch->pipeline;
+	double *gradients = gradient_bytes(plan);
+	const struct costs_replicas replicas = {
+		.replicas = plan->grid.replicas,
+		.sharded = plan->sketch->job->shard_optimizer,
+		.gradient_bytes = gradients,
+	};
+	int rc = gradients ? costs_add_replicas(costs, p->train_schedule,
+						p->partition, &replicas,
+						&prediction->stages,
+						&prediction->replicas)
+			   : fail(-ENOMEM, "no memory for a plan's costs");
+
+	free(gradients);
+	return rc;
+}
+
+/* On failure nothing is left; the optimizer's time stays out: see conclude(). */
+static int predict(const struct plan *plan, const struct costs *costs,
+		   unsigned without, struct prediction *out)
+{
+	const struct pipeline *p = plan->sketch->pipeline;
+	struct costs simulated = *costs;
+	int rc;
+
+	*out = (struct prediction){.storage = NULL};
+	simulated.step = 0;
+	if (without & WITHOUT_LINKS)
+		simulated.latency = simulated.bandwidth = simulated.send =
+			simulated.receive = 0;
+	rc = costs_of_stages(&simulated, p->train_schedule, p->partition,
+			     &out->stages, &out->storage);
+	if (!rc && !(without & WITHOUT_REPLICAS))
+		rc = add_replicas(plan, &simulated, out);
+	if (!rc)
+		rc = schedule_simulate(p->train_schedule, &out->stages, false,
+				       &out->simulation);
+	if (rc)
+		prediction_fini(out);
+	return rc;
 }
 
 static void read_stages(struct plan *plan, const struct schedule_costs *costs)
@@ -410,13 +720,47 @@ static void read_stages(struct plan *plan, const struct schedule_costs *costs)
 	}
 }
 
+/* In brief messages are not listed; the simulation's will do. */
+static void estimate_sent(struct plan *plan, unsigned r,
+			  const struct schedule_simulation *simulation)
+{
+	const struct plan_sketch *sketch = plan->sketch;
+	const struct job *job = sketch->job;
+	double slices = 0;
+
+	for (unsigned s = 0; s < plan->stages; s++)
+		for (unsigned i = plan->stage[s].first_layer;
+		     plan->stage[s].rank == r && i < plan->stage[s].end_layer;
+		     i++) {
+			struct costs_tensor sums;
+
+			costs_tensor_of_layer(
+				model_layer(sketch->model, i),
+				plan->grid.slices, job->micro_batch_size,
+				job->context, job->recompute, &sums);
+			slices += sums.forward_bytes + sums.input_bytes;
+		}
+	plan->rank[r].sent = (struct traffic){
+		.stages = (uint64_t)simulation->bytes_sent[r],
+		.replicas = (uint64_t)simulation->bytes_reduced[r],
+		.slices = (uint64_t)(slices * job_share(job)),
+	};
+}
+
 static void read_ranks(struct plan *plan,
 		       const struct schedule_simulation *simulation)
 {
 	for (unsigned r = 0; r < plan->ranks; r++) {
-		plan->rank[r].busy = simulation->busy[r];
-		if (simulation->busy[r] > plan->rank[plan->slowest_rank].busy)
+		struct plan_rank *rank = &plan->rank[r];
+
+		rank->busy = simulation->busy[r];
+		rank->summing = simulation->reducing[r];
+		if (plan->sketch->alone)
+			estimate_sent(plan, r, simulation);
+		if (rank->busy > plan->rank[plan->slowest_rank].busy)
 			plan->slowest_rank = r;
+		if (rank->summing > plan->rank[plan->summing_rank].summing)
+			plan->summing_rank = r;
 	}
 }
 
@@ -429,17 +773,18 @@ static void conclude(struct plan *plan, const struct costs *costs,
 		     unsigned copies)
 {
 	const struct job *job = plan->sketch->job;
-	double work = 0;
+	double work = 0, all;
 
 	for (unsigned r = 0; r < plan->ranks; r++) {
 		plan->rank[r].busy += costs->step;
 		work += plan->rank[r].busy;
 	}
+	all = work * plan->grid.replicas * plan->grid.slices;
 	plan->step = simulation->makespan + costs->step;
 	plan->cores_shared = false;
-	if (copies && work / copies > plan->step) {
+	if (copies && all / copies > plan->step) {
 		plan->cores_shared = true;
-		plan->step = work / copies;
+		plan->step = all / copies;
 	}
 	plan->bubble = plan->step > 0 ? 1 - work / plan->ranks / plan->step : 0;
 	for (unsigned r = 0; r < plan->ranks; r++)
@@ -455,28 +800,120 @@ static void conclude(struct plan *plan, const struct costs *costs,
 int plan_predict(struct plan *plan, const struct costs *given,
 		 const struct calibration_rates *rates, unsigned copies)
 {
-	const struct pipeline *p = plan->sketch->pipeline;
-	struct schedule_simulation simulation;
-	struct costs costs = *given, simulated;
-	struct schedule_costs stages;
-	double *storage;
-	int rc;
+	struct prediction prediction;
+	struct costs costs;
+	int rc = prepare_costs(plan, given, rates, &costs);
 
-	plan->slowest_rank = plan->slowest_stage = 0;
-	complete_costs(plan, rates, &costs);
-	simulated = costs;
-	simulated.step = 0; /* conclude() adds it */
-	rc = costs_of_stages(&simulated, p->train_schedule, p->partition,
-			     &stages, &storage);
 	if (rc)
 		return rc;
-	read_stages(plan, &stages);
-	rc = schedule_simulate(p->train_schedule, &stages, false, &simulation);
-	free(storage);
+	plan->slowest_rank = plan->slowest_stage = plan->summing_rank = 0;
+	rc = predict(plan, &costs, 0, &prediction);
+	if (!rc) {
+		read_stages(plan, &prediction.stages);
+		read_ranks(plan, &prediction.simulation);
+		conclude(plan, &costs, &prediction.simulation, copies);
+		prediction_fini(&prediction);
+	}
+	costs_fini(&costs);
+	return rc;
+}
+
+/* ---- why ---- */
+
+static int makespan(const struct plan *plan, const struct costs *costs,
+		    unsigned without, double *out)
+{
+	struct prediction prediction;
+	int rc = predict(plan, costs, without, &prediction);
+
 	if (rc)
 		return rc;
-	read_ranks(plan, &simulation);
-	conclude(plan, &costs, &simulation, copies);
-	schedule_simulation_fini(&simulation);
+	*out = prediction.simulation.makespan;
+	prediction_fini(&prediction);
 	return 0;
+}
+
+/* Of the rank that has the most of it, a step. */
+static double tensor_seconds(const struct plan *plan, const struct costs *costs)
+{
+	struct costs none = *costs;
+	double most = 0;
+
+	if (plan->grid.slices <= 1 || costs->kind != COSTS_LAYERS)
+		return 0;
+	none.rows = calloc(costs->count, sizeof(*none.rows));
+	if (!none.rows)
+		return 0;
+	costs_add_tensor(plan->sketch->model, plan->grid.slices,
+			 plan->sketch->job->micro_batch_size,
+			 plan->sketch->job->context,
+			 plan->sketch->job->recompute, &none);
+	for (unsigned r = 0; r < plan->ranks; r++) {
+		double sum = 0;
+
+		for (unsigned s = 0; s < plan->stages; s++)
+			for (unsigned i = plan->stage[s].first_layer;
+			     plan->stage[s].rank == r &&
+			     i < plan->stage[s].end_layer;
+			     i++)
+				sum += none.rows[i].forward +
+				       none.rows[i].input;
+		most = MAX(most, sum);
+	}
+	free(none.rows);
+	return most * job_share(plan->sketch->job);
+}
+
+/* What each rank computes in a step, nothing else: the mean, and the most. */
+static void compute_of_ranks(const struct plan *plan, double *mean,
+			     double *most)
+{
+	*mean = *most = 0;
+	for (unsigned r = 0; r < plan->ranks; r++) {
+		double own = 0;
+
+		for (unsigned s = 0; s < plan->stages; s++)
+			if (plan->stage[s].rank == r)
+				own += plan->stage[s].forward +
+				       plan->stage[s].input +
+				       plan->stage[s].weight;
+		own *= job_share(plan->sketch->job);
+		*mean += own / plan->ranks;
+		*most = MAX(*most, own);
+	}
+}
+
+int plan_explain(struct plan *plan, const struct costs *given,
+		 const struct calibration_rates *rates, struct plan_parts *out)
+{
+	struct costs costs, endless;
+	double mean, most, bare, free_links, without_sums, all;
+	int rc = prepare_costs(plan, given, rates, &costs);
+
+	if (rc)
+		return rc;
+	endless = costs;
+	endless.reduce_tied = endless.vote = 0;
+	rc = makespan(plan, &endless, WITHOUT_LINKS | WITHOUT_REPLICAS, &bare);
+	if (!rc)
+		rc = makespan(plan, &costs, WITHOUT_LINKS | WITHOUT_REPLICAS,
+			      &free_links);
+	if (!rc)
+		rc = makespan(plan, &costs, WITHOUT_REPLICAS, &without_sums);
+	if (!rc)
+		rc = makespan(plan, &costs, 0, &all);
+	if (!rc) {
+		compute_of_ranks(plan, &mean, &most);
+		*out = (struct plan_parts){
+			.compute = mean,
+			.imbalance = most - mean,
+			.bubble = bare - most,
+			.links = without_sums - free_links,
+			.replicas = all - without_sums,
+			.end = free_links - bare + costs.step,
+			.tensor = tensor_seconds(plan, &costs),
+		};
+	}
+	costs_fini(&costs);
+	return rc;
 }

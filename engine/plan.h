@@ -11,10 +11,16 @@
 #define STAGECOACH_ENGINE_PLAN_H
 
 #include "engine/calibrate.h"
+#include "engine/grid.h"
 #include "engine/job.h"
 #include "engine/partition.h"
+#include "engine/traffic.h"
 
-/* What one rank holds; bytes, all of them touched within a step. */
+/*
+ * What one rank holds; bytes, all of them touched within a step. One stands for
+ * all ranks at its position of the pipeline: replicas and slices hold and do the
+ * same, but for the root, which has more and is the one that is counted.
+ */
 struct plan_rank {
 	unsigned stages;
 	unsigned layers;
@@ -27,10 +33,14 @@ struct plan_rank {
 	size_t scratch;
 	size_t other; /* program, threads, tables */
 	size_t total;
+	size_t unsure;       /* of total, in brief: may be less by so much */
+	struct traffic sent; /* in a step */
 
 	/* After plan_predict(): of one step, in the costs' unit. */
 	double busy;
 	double idle;
+	/* Sums over replicas: what they take of its network. */
+	double summing;
 };
 
 struct plan_stage {
@@ -45,7 +55,8 @@ struct plan_stage {
 };
 
 struct plan {
-	unsigned ranks;
+	struct grid grid;
+	unsigned ranks; /* of one pipeline: its positions */
 	unsigned stages;
 	unsigned threads; /* a rank */
 	struct plan_rank *rank;
@@ -60,6 +71,7 @@ struct plan {
 	unsigned slowest_rank;    /* busy for longest */
 	unsigned slowest_stage;
 	bool cores_shared; /* step is what the cores take, not the schedule */
+	unsigned summing_rank; /* whose sums over replicas take longest */
 
 	struct plan_sketch *sketch; /* private */
 };
@@ -71,6 +83,12 @@ struct plan {
  */
 int plan_create(const struct job *job, const struct model *model,
 		unsigned threads, struct plan **out) MUST_CHECK;
+/*
+ * The same in far less time where there are many replicas: what a rank has for
+ * the others is estimated, all else is exact. For a search.
+ */
+int plan_create_brief(const struct job *job, const struct model *model,
+		      unsigned threads, struct plan **out) MUST_CHECK;
 void plan_destroy(struct plan *plan); /* NULL is legal */
 
 /*
@@ -82,6 +100,30 @@ void plan_destroy(struct plan *plan); /* NULL is legal */
 int plan_predict(struct plan *plan, const struct costs *costs,
 		 const struct calibration_rates *rates,
 		 unsigned copies) MUST_CHECK;
+
+/*
+ * Where the time of a step goes, in the order in which it is told apart: what
+ * every rank computes in the mean if nothing is in its way; what the rank that
+ * works longest has on top; what the schedule leaves idle; what messages
+ * between stages, and then sums over replicas, lengthen the step by; and what
+ * stands at its end. They add up to the schedule's step (plan.step, unless ranks
+ * share cores). Sums within tensor groups are part of the compute, and told
+ * once more by themselves.
+ */
+struct plan_parts {
+	double compute;
+	double imbalance;
+	double bubble;
+	double links;
+	double replicas;
+	double end;    /* tie, vote, optimizer */
+	double tensor; /* of compute */
+};
+
+/* For the same costs and rates as plan_predict(), which has been called. */
+int plan_explain(struct plan *plan, const struct costs *costs,
+		 const struct calibration_rates *rates,
+		 struct plan_parts *out) MUST_CHECK;
 
 /*
  * For partition_find(): the bytes of a stage that holds other layers, and of a

@@ -27,7 +27,7 @@ struct world;
 
 enum reach_mode {
 	REACH_AUTO,   /* find out */
-	REACH_SHARED, /* all see everything: not looked into */
+	REACH_SHARED, /* all see everything; the weights are compared */
 	REACH_ROOT,   /* the root alone does */
 };
 
@@ -50,6 +50,15 @@ int reach_assume(const struct job *job, unsigned ranks,
  */
 int reach_find(struct world *world, const struct job *job,
 	       struct reach *reach) MUST_CHECK;
+
+/*
+ * Whether all ranks have the same weights to read, as far as a sample tells; part
+ * of reach_find(). -EINVAL on the root, logged; -ECANCELED on the others.
+ */
+int reach_compare(struct world *world, const struct reach *reach) MUST_CHECK;
+
+/* A file of this name has weights, or says where they are. */
+bool reach_is_of_weights(const char *name);
 
 void reach_fini(struct reach *reach);
 

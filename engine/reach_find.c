@@ -102,7 +102,7 @@ static bool find_token(const char *run, const char *token)
 
 /* ---- weights to be read ---- */
 
-static bool holds_weights(const char *name)
+bool reach_is_of_weights(const char *name)
 {
 	static const char *const ends[] = {".safetensors",
 					   ".safetensors.index.json"};
@@ -150,7 +150,7 @@ static void look_at(const char *source, char seen[SEEN_BYTES])
 	if (!dir)
 		return;
 	while (readable && (entry = readdir(dir))) {
-		if (!holds_weights(entry->d_name))
+		if (!reach_is_of_weights(entry->d_name))
 			continue;
 		readable = hash_file(source, entry->d_name, &hash);
 		sum += readable ? hash : 0;
@@ -371,6 +371,8 @@ int reach_find(struct world *world, const struct job *job, struct reach *reach)
 		rc = spread_offer(world, reach, &offer);
 	if (!rc && job->reach == REACH_AUTO)
 		rc = gather_answers(world, job, &offer, reach);
+	else if (!rc && reach->source[0])
+		rc = reach_compare(world, reach);
 	if (world->rank == ROOT)
 		remove_token(reach->run, offer.token);
 	if (!rc)

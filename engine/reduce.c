@@ -1,5 +1,6 @@
 #include "engine/reduce.h"
 #include "engine/pipeline.h"
+#include "engine/reducer.h"
 #include "model/kernels/elementwise.h"
 
 /* The rows of this rank that are tied to one elsewhere, or to each other. */
@@ -11,31 +12,29 @@ static struct store_row *tied_row(const struct store *store)
 	return NULL;
 }
 
-static int reduce_local(struct pipeline *pipeline, struct store_row *row)
+/* What is not this replica's own, others sum. */
+static void reduce_local(struct pipeline *pipeline, struct store_row *row)
 {
 	struct store_row *head = &pipeline->store->rows[row->follower];
-	struct threads *team = pipeline->world->team;
-	size_t count = row->parameter->count;
 
-	elementwise_accumulate(team, count, head->accumulators[0],
-			       row->accumulators[0]);
-	elementwise_zero(team, count, head->accumulators[0]);
-	return 0;
+	for (unsigned i = 0; i < pipeline->tie_pieces; i++) {
+		const struct reduction_run *run = &pipeline->tie_runs[i];
+
+		elementwise_accumulate(pipeline->world->team, run->count,
+				       store_sum(head, run->first),
+				       store_sum(row, run->first));
+	}
 }
 
 struct exchange_pieces {
 	struct pipeline *pipeline;
 	struct store_row *row;
 	unsigned peer;
-	size_t piece_floats;
 };
 
-static size_t floats_of_piece(const struct exchange_pieces *pieces,
-			      unsigned piece)
+static float *memory_of(const struct exchange_pieces *pieces, unsigned piece)
 {
-	size_t first = piece * pieces->piece_floats;
-
-	return MIN(pieces->piece_floats, pieces->row->parameter->count - first);
+	return store_sum(pieces->row, pieces->pipeline->tie_runs[piece].first);
 }
 
 static int send_piece(const struct exchange_pieces *pieces, unsigned piece,
@@ -45,13 +44,12 @@ static int send_piece(const struct exchange_pieces *pieces, unsigned piece,
 		.kind = MESSAGE_TIED,
 		.micro_batch = (uint16_t)piece,
 		.peer = pieces->peer,
-		.bytes = floats_of_piece(pieces, piece) * sizeof(float),
+		.bytes =
+			pieces->pipeline->tie_runs[piece].count * sizeof(float),
 	};
 
 	return exchange_send(pieces->pipeline->exchange, &message,
-			     pieces->row->accumulators[0] +
-				     piece * pieces->piece_floats,
-			     busy);
+			     memory_of(pieces, piece), busy);
 }
 
 /* Addition commutes: embedding + head has the same bits on both sides. */
@@ -67,9 +65,8 @@ static int add_piece(const struct exchange_pieces *pieces,
 	if (rc)
 		return rc;
 	elementwise_accumulate(pipeline->world->team,
-			       floats_of_piece(pieces, piece), message->data,
-			       pieces->row->accumulators[0] +
-				       piece * pieces->piece_floats);
+			       pipeline->tie_runs[piece].count, message->data,
+			       memory_of(pieces, piece));
 	return exchange_take(pipeline->exchange, message);
 }
 
@@ -77,15 +74,15 @@ static int add_piece(const struct exchange_pieces *pieces,
 
 static int reduce_remote(struct pipeline *pipeline, struct store_row *row)
 {
-	const unsigned *rank_of = pipeline->train_schedule->rank_of_stage;
-	unsigned first_rank = rank_of[pipeline->tie.first_stage];
+	unsigned first_rank =
+		pipeline_rank_with(pipeline, pipeline->tie.first_stage);
 	struct exchange_pieces pieces = {
 		.pipeline = pipeline,
 		.row = row,
 		.peer = first_rank == pipeline->world->rank
-				? rank_of[pipeline->tie.second_stage]
+				? pipeline_rank_with(pipeline,
+						     pipeline->tie.second_stage)
 				: first_rank,
-		.piece_floats = PIPELINE_TIE_PIECE_BYTES / sizeof(float),
 	};
 	struct message *first =
 		route_find(pipeline->train_route, pieces.peer, MESSAGE_TIED);
@@ -109,10 +106,16 @@ static int reduce_remote(struct pipeline *pipeline, struct store_row *row)
 int reduce_tied(struct pipeline *pipeline)
 {
 	struct store_row *row = tied_row(pipeline->store);
+	int rc;
 
 	if (!row || !row->parameter->trainable)
 		return 0;
-	if (row->follower >= 0)
-		return reduce_local(pipeline, row);
-	return reduce_remote(pipeline, row);
+	rc = reducer_tied_await(pipeline->reducer);
+	if (!rc && row->follower >= 0)
+		reduce_local(pipeline, row);
+	else if (!rc)
+		rc = reduce_remote(pipeline, row);
+	if (!rc)
+		reducer_tied_ready(pipeline->reducer);
+	return rc;
 }

@@ -1,5 +1,5 @@
 /*
- * Reductions of gradients at the end of a step.
+ * The two ends of a tie, at the end of a step.
  */
 #ifndef STAGECOACH_ENGINE_REDUCE_H
 #define STAGECOACH_ENGINE_REDUCE_H
@@ -10,9 +10,10 @@ struct pipeline;
 
 /*
  * Sums the two accumulators of a tied parameter: the embedding's first, the
- * head's second. On one rank that is one addition (and the head's becomes zero);
- * on two, each sends its own to the other piece by piece and adds what
- * comes, so that both end with the same bits and update alike.
+ * head's second, of the elements that are this replica's own, when their sums
+ * over the replicas are there. On one rank that is one addition; on two, each
+ * sends its own to the other piece by piece and adds what comes, so that both
+ * end with the same bits and update alike.
  */
 int reduce_tied(struct pipeline *pipeline) MUST_CHECK;
 

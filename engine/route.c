@@ -1,5 +1,6 @@
 #include "engine/route.h"
 #include "base/log.h"
+#include "engine/reduction.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -15,20 +16,30 @@ const char *message_kind_name(enum message_kind kind)
 		[MESSAGE_VERDICT] = "verdict",
 		[MESSAGE_RESULT] = "result",
 		[MESSAGE_TOKEN] = "token",
+		[MESSAGE_SLICE] = "values of a slice",
 		[MESSAGE_PIECE] = "piece of tensors",
+		[MESSAGE_REDUCE] = "sum of gradients",
 	};
 
 	return names[kind];
+}
+
+/* The rank that holds a stage in the replica and slice of another. */
+static unsigned rank_with(const struct route_config *config, unsigned stage,
+			  const struct grid_place *place)
+{
+	return grid_rank(&config->grid, place->replica,
+			 config->schedule->rank_of_stage[stage], place->slice);
 }
 
 static void emit_tie(const struct route_config *config, unsigned from,
 		     const struct action *action, route_emit_fn *emit,
 		     void *argument)
 {
-	const struct schedule *s = config->schedule;
+	struct grid_place place = grid_place(&config->grid, from);
 	unsigned tie = action->micro_batch;
-	unsigned a = s->rank_of_stage[config->ties[tie].first_stage];
-	unsigned b = s->rank_of_stage[config->ties[tie].second_stage];
+	unsigned a = rank_with(config, config->ties[tie].first_stage, &place);
+	unsigned b = rank_with(config, config->ties[tie].second_stage, &place);
 
 	if (a == b)
 		return;
@@ -39,11 +50,78 @@ static void emit_tie(const struct route_config *config, unsigned from,
 				       .micro_batch = (uint16_t)piece});
 }
 
+/* To all first slices but its own. */
+static void emit_from_root(const struct route_config *config,
+			   enum message_kind kind, route_emit_fn *emit,
+			   void *argument)
+{
+	const struct grid *grid = &config->grid;
+
+	for (unsigned d = 0; d < grid->replicas; d++)
+		for (unsigned p = 0; p < grid->positions; p++) {
+			unsigned to = grid_rank(grid, d, p, 0);
+
+			if (to != ROUTE_ROOT &&
+			    (kind != MESSAGE_BATCH || config->needs_batch[p]))
+				emit(argument, to,
+				     &(struct message){.kind = (uint8_t)kind});
+		}
+}
+
+static void emit_vote(const struct route_config *config, unsigned from,
+		      route_emit_fn *emit, void *argument)
+{
+	if (from == ROUTE_ROOT)
+		emit_from_root(config, MESSAGE_VERDICT, emit, argument);
+	else if (grid_place(&config->grid, from).slice == 0)
+		emit(argument, ROUTE_ROOT,
+		     &(struct message){.kind = MESSAGE_VOTE});
+}
+
+struct between_replicas {
+	const struct route_config *config;
+	struct grid_place place; /* of who sends */
+	route_emit_fn *emit;
+	void *argument;
+};
+
+static void emit_to_replica(void *argument, unsigned replica,
+			    const struct message *message)
+{
+	const struct between_replicas *between = argument;
+	const struct grid_place *place = &between->place;
+
+	between->emit(between->argument,
+		      grid_rank(&between->config->grid, replica,
+				place->position, place->slice),
+		      message);
+}
+
+/*
+ * What stays within a position concerns its own ranks alone, and so config
+ * knows the reduction of one position.
+ */
+static void emit_reduction(const struct route_config *config, unsigned from,
+			   enum reduction_phase phase, unsigned stage,
+			   route_emit_fn *emit, void *argument)
+{
+	struct grid_place own = grid_place(&config->grid, config->rank);
+	struct between_replicas between = {
+		.config = config,
+		.place = grid_place(&config->grid, from),
+		.emit = emit,
+		.argument = argument};
+
+	if (config->reduction && between.place.position == own.position)
+		reduction_emit(config->reduction, between.place.replica, phase,
+			       stage, emit_to_replica, &between);
+}
+
 static void emit_action(const struct route_config *config, unsigned from,
 			const struct action *action, route_emit_fn *emit,
 			void *argument)
 {
-	const struct schedule *s = config->schedule;
+	struct grid_place place = grid_place(&config->grid, from);
 	struct message message = {.stage = action->stage,
 				  .micro_batch = action->micro_batch};
 
@@ -51,26 +129,31 @@ static void emit_action(const struct route_config *config, unsigned from,
 	case ACTION_SEND_FORWARD:
 		message.kind = MESSAGE_FORWARD;
 		message.stage++;
-		emit(argument, s->rank_of_stage[message.stage], &message);
+		emit(argument, rank_with(config, message.stage, &place),
+		     &message);
 		break;
 	case ACTION_SEND_BACKWARD:
 		message.kind = MESSAGE_BACKWARD;
 		message.stage--;
-		emit(argument, s->rank_of_stage[message.stage], &message);
+		emit(argument, rank_with(config, message.stage, &place),
+		     &message);
+		break;
+	case ACTION_REDUCE_GRAD:
+		emit_reduction(config, from, REDUCTION_REDUCE, action->stage,
+			       emit, argument);
 		break;
 	case ACTION_REDUCE_TIED:
 		emit_tie(config, from, action, emit, argument);
+		emit_reduction(config, from, REDUCTION_TIED, 0, emit, argument);
 		break;
 	case ACTION_VOTE:
-		message = (struct message){.kind = MESSAGE_VOTE};
-		if (from != ROUTE_ROOT) {
-			emit(argument, ROUTE_ROOT, &message);
-			break;
-		}
-		message.kind = MESSAGE_VERDICT;
-		for (unsigned to = 0; to < s->ranks; to++)
-			if (to != ROUTE_ROOT)
-				emit(argument, to, &message);
+		emit_reduction(config, from, REDUCTION_SQUARES, 0, emit,
+			       argument);
+		emit_vote(config, from, emit, argument);
+		break;
+	case ACTION_STEP:
+		emit_reduction(config, from, REDUCTION_WEIGHTS, 0, emit,
+			       argument);
 		break;
 	default:
 		break;
@@ -81,16 +164,15 @@ void route_emit(const struct route_config *config, unsigned from,
 		route_emit_fn *emit, void *argument)
 {
 	const struct schedule *s = config->schedule;
-	unsigned last = s->rank_of_stage[s->stages - 1];
+	struct grid_place place = grid_place(&config->grid, from);
+	const struct schedule_row *row = &s->rows[place.position];
 
-	for (unsigned to = 0; from == ROUTE_ROOT && to < s->ranks; to++)
-		if (to != ROUTE_ROOT && config->needs_batch[to])
-			emit(argument, to,
-			     &(struct message){.kind = MESSAGE_BATCH});
-	for (size_t i = 0; i < s->rows[from].count; i++)
-		emit_action(config, from, &s->rows[from].actions[i], emit,
-			    argument);
-	if (from != last || last == ROUTE_ROOT)
+	if (from == ROUTE_ROOT)
+		emit_from_root(config, MESSAGE_BATCH, emit, argument);
+	for (size_t i = 0; i < row->count; i++)
+		emit_action(config, from, &row->actions[i], emit, argument);
+	if (from == ROUTE_ROOT || place.slice != 0 ||
+	    place.position != s->rank_of_stage[s->stages - 1])
 		return;
 	if (config->result)
 		emit(argument, ROUTE_ROOT,
@@ -181,14 +263,15 @@ int route_create(const struct route_config *config, struct route **out)
 	route->rank = config->rank;
 	route->stages = s->stages;
 	route->micro_batches = s->micro_batches;
-	route->inboxes = calloc(s->ranks, sizeof(*route->inboxes));
+	route->inboxes =
+		calloc(grid_size(&config->grid), sizeof(*route->inboxes));
 	route->forward = calloc(cells, sizeof(*route->forward));
 	route->backward = calloc(cells, sizeof(*route->backward));
 	if (!route->inboxes || !route->forward || !route->backward) {
 		fail(rc, "no memory for the message lists");
 		goto err_destroy;
 	}
-	for (unsigned peer = 0; peer < s->ranks; peer++) {
+	for (unsigned peer = 0; peer < grid_size(&config->grid); peer++) {
 		if (peer == config->rank)
 			continue;
 		rc = fill_inbox(config, peer, route);
@@ -284,10 +367,10 @@ void route_mark_peers(const struct route_config *config, bool *peers)
 {
 	struct marker marker = {.rank = config->rank, .peers = peers};
 
-	for (marker.from = 0; marker.from < config->schedule->ranks;
+	for (marker.from = 0; marker.from < grid_size(&config->grid);
 	     marker.from++)
 		route_emit(config, marker.from, mark_one, &marker);
-	for (unsigned r = 0; r < config->schedule->ranks; r++)
+	for (unsigned r = 0; r < grid_size(&config->grid); r++)
 		if (r == ROUTE_ROOT || config->rank == ROUTE_ROOT)
 			peers[r] = true;
 	peers[config->rank] = false;

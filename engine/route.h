@@ -5,10 +5,16 @@
  * Links are FIFOs, so both ends must derive the same order on their own: it is
  * the order of the sender's row of the lowered schedule, between what every pass
  * begins with (the batch) and ends with (the evaluation's result).
+ *
+ * Ranks are those of the grid (engine/grid.h): each carries out the row of its
+ * position, and its activations stay within its replica and slice. With the
+ * root deal the first slices only; the others of a tensor group hear from
+ * theirs, by other means than a route.
  */
 #ifndef STAGECOACH_ENGINE_ROUTE_H
 #define STAGECOACH_ENGINE_ROUTE_H
 
+#include "engine/grid.h"
 #include "schedules/schedule.h"
 
 /* The rank that reads the data, decides the vote and writes the metrics. */
@@ -24,7 +30,9 @@ enum message_kind {
 	MESSAGE_VERDICT,  /* from the root */
 	MESSAGE_RESULT,   /* evaluation: losses, loss rank to root */
 	MESSAGE_TOKEN,    /* generation: chosen token, loss rank to root */
+	MESSAGE_SLICE,    /* within a tensor group, see collective.h */
 	MESSAGE_PIECE,    /* between passes: piece of tensors, see ferry.h */
+	MESSAGE_REDUCE,   /* between replicas of a position: reduction.h */
 };
 
 const char *message_kind_name(enum message_kind kind);
@@ -59,11 +67,14 @@ struct route {
 	struct message **backward;
 };
 
+struct reduction; /* engine/reduction.h */
+
 /* What the lists need to know beside the schedule. */
 struct route_config {
 	const struct schedule *schedule; /* lowered */
+	struct grid grid;
 	unsigned rank;
-	const bool *needs_batch; /* [ranks]: the root sends it the columns */
+	const bool *needs_batch; /* [positions]: the root sends it columns */
 	bool votes;              /* training */
 	bool result;             /* evaluation */
 	bool token;              /* generation */
@@ -71,6 +82,8 @@ struct route_config {
 	const struct schedule_tie *ties;
 	const unsigned *tie_pieces;
 	size_t tie_count;
+	/* What replicas of the rank's position send each other; NULL: nothing. */
+	const struct reduction *reduction;
 };
 
 /* -ENOMEM, logged. The messages' bytes and data are the caller's to set. */
@@ -97,8 +110,8 @@ void route_emit(const struct route_config *config, unsigned from,
 		route_emit_fn *emit, void *argument);
 
 /*
- * peers[r] |= true for every rank that sends to or receives from `rank` in
- * this schedule; the root and everyone else among them.
+ * peers[r] |= true for every rank of the grid that sends to or receives from
+ * `rank` in this schedule; the root and everyone else among them.
  */
 void route_mark_peers(const struct route_config *config, bool *peers);
 

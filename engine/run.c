@@ -1,6 +1,7 @@
 #include "engine/run.h"
 #include "base/log.h"
 #include "data/sampler.h"
+#include "engine/agreement.h"
 #include "engine/checkpoint.h"
 #include "engine/interpreter.h"
 #include "model/kernels/gemm.h"
@@ -41,9 +42,15 @@ static int run_kind(struct pipeline *p)
 
 static int run_job(struct world *world, const struct job *job)
 {
+	struct grid grid = job_grid(job);
+	struct model_config config = job->config;
 	struct model *model;
 	struct pipeline *pipeline;
-	int rc = model_create(&job->config, &model);
+	int rc;
+
+	config.slices = grid.slices;
+	config.slice = grid_place(&grid, world->rank).slice;
+	rc = model_create(&config, &model);
 
 	if (rc)
 		return rc;
@@ -52,6 +59,8 @@ static int run_job(struct world *world, const struct job *job)
 		rc = pipeline_create(world, job, model, &pipeline);
 	if (!rc) {
 		rc = load(pipeline);
+		if (!rc && job->kind != JOB_MEASURE)
+			rc = agreement_check(pipeline);
 		if (!rc)
 			rc = run_kind(pipeline);
 		pipeline_destroy(pipeline);
@@ -76,22 +85,37 @@ int run_rank(struct world *world)
 	return rc;
 }
 
-/* Windows past the last one are there for the shape and do not count. */
-static int fill_windows(struct pipeline *p, const struct sampler *sampler,
-			uint64_t first, uint64_t samples)
+/*
+ * A replica's windows, from `first` on. Those past the last one are there for the
+ * shape and do not count.
+ */
+static int fill_share(struct pipeline *p, const struct sampler *sampler,
+		      unsigned replica, uint64_t first, uint64_t samples)
 {
 	size_t time = p->job->context;
-	size_t capacity =
-		(size_t)p->job->micro_batches * p->job->micro_batch_size;
-	size_t count = (size_t)MIN((uint64_t)capacity, samples - first);
-	int32_t *labels = pipeline_labels(p), *tokens = pipeline_tokens(p);
+	uint64_t capacity = pipeline_share_samples(p);
+	uint64_t count = first < samples ? MIN(capacity, samples - first) : 0;
+	int32_t *labels = pipeline_labels(p, replica);
+	int32_t *tokens = pipeline_tokens(p, replica);
 
-	p->batch->supervised = count * time;
 	for (size_t i = count * time; i < capacity * time; i++) {
 		labels[i] = -1;
 		tokens[i] = 0;
 	}
-	return sampler_fill(sampler, first, count, tokens, labels);
+	return count ? sampler_fill(sampler, first, count, tokens, labels) : 0;
+}
+
+static int fill_windows(struct pipeline *p, const struct sampler *sampler,
+			uint64_t first, uint64_t samples)
+{
+	uint64_t share = pipeline_share_samples(p);
+	uint64_t count = MIN(p->grid.replicas * share, samples - first);
+	int rc = 0;
+
+	pipeline_set_supervised(p, count * p->job->context);
+	for (unsigned d = 0; !rc && d < p->grid.replicas; d++)
+		rc = fill_share(p, sampler, d, first + d * share, samples);
+	return rc;
 }
 
 int run_evaluation(struct pipeline *p, const struct sampler *sampler,

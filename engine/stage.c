@@ -32,6 +32,7 @@ struct stage {
 	struct stage_layer *layers;
 	struct stage_flight *flights; /* [micro_batches] */
 	uint64_t *sample_ids;         /* [B] of the call under way */
+	unsigned weight_passes;       /* Ws of this training pass */
 	struct slots inputs, activations, output_gradients, pendings;
 	struct arena arena;
 	void *scratch;
@@ -403,6 +404,9 @@ static void fill_context(struct stage *stage, const struct stage_pass *pass,
 		.loss = &stage->flights[micro_batch].loss,
 		.threads = stage->config.threads,
 		.scratch = stage->scratch,
+		.collectives = pass->collectives,
+		.breathe = pass->breathe_often,
+		.breathe_argument = pass->argument,
 	};
 }
 
@@ -513,6 +517,9 @@ void stage_forward(struct stage *stage, const struct stage_pass *pass,
 			.cache = here->cache,
 		};
 
+		if (adds && pass->await)
+			pass->await(pass->reducer,
+				    stage->config.first_layer + i);
 		layer_forward(here->layer, weights_of(stage, i),
 			      adds ? gradients_of(stage, i, micro_batch) : NULL,
 			      &context, &buffers);
@@ -574,7 +581,16 @@ static void layer_input_gradient(struct stage *stage,
 			     context, &buffers);
 }
 
+/* Counts the Ws of a training pass, each once per micro-batch. */
+static void count_weight_pass(struct stage *stage)
+{
+	if (stage->weight_passes == stage->config.micro_batches)
+		stage->weight_passes = 0;
+	stage->weight_passes++;
+}
+
 static void layer_weight_gradient(struct stage *stage,
+				  const struct stage_pass *pass,
 				  struct stage_flight *flight, unsigned i,
 				  unsigned micro_batch,
 				  const struct layer_context *context)
@@ -582,10 +598,14 @@ static void layer_weight_gradient(struct stage *stage,
 	struct layer_buffers buffers;
 
 	gradient_buffers(stage, flight, i, NULL, &buffers);
+	if (pass->await && stage->weight_passes == 1)
+		pass->await(pass->reducer, stage->config.first_layer + i);
 	layer_backward_weight(stage->layers[i].layer, weights_of(stage, i),
 			      gradients_of(stage, i, micro_batch), context,
 			      &buffers);
 	merge_groups(stage, i, micro_batch, false);
+	if (pass->ready && stage->weight_passes == stage->config.micro_batches)
+		pass->ready(pass->reducer, stage->config.first_layer + i);
 }
 
 static void release_flight(struct stage *stage, struct stage_flight *flight)
@@ -622,9 +642,11 @@ void stage_backward_weight(struct stage *stage, const struct stage_pass *pass,
 	struct layer_context context;
 	int64_t since_ns = begin_layers(pass);
 
+	count_weight_pass(stage);
 	fill_context(stage, pass, micro_batch, &columns, &context);
 	for (unsigned i = stage->layer_count; i-- > 0;) {
-		layer_weight_gradient(stage, flight, i, micro_batch, &context);
+		layer_weight_gradient(stage, pass, flight, i, micro_batch,
+				      &context);
 		breathe(stage, pass, i, LAYER_PASS_WEIGHT, &since_ns);
 	}
 	release_flight(stage, flight);
@@ -638,13 +660,15 @@ void stage_backward(struct stage *stage, const struct stage_pass *pass,
 	struct layer_context context;
 	int64_t since_ns = begin_layers(pass);
 
+	count_weight_pass(stage);
 	flight->pending = slots_claim(&stage->pendings);
 	fill_context(stage, pass, micro_batch, &columns, &context);
 	for (unsigned i = stage->layer_count; i-- > 0;) {
 		layer_input_gradient(stage, flight, i, &context,
 				     input_gradient);
 		breathe(stage, pass, i, LAYER_PASS_INPUT, &since_ns);
-		layer_weight_gradient(stage, flight, i, micro_batch, &context);
+		layer_weight_gradient(stage, pass, flight, i, micro_batch,
+				      &context);
 		breathe(stage, pass, i, LAYER_PASS_WEIGHT, &since_ns);
 	}
 	release_flight(stage, flight);

@@ -73,9 +73,17 @@ struct stage_pass {
 	/* Columns of micro-batch 0; the others follow behind it, [B, T] each. */
 	const int32_t *columns[COLUMN_COUNT];
 	struct trace *trace; /* takes the layers' times; may be NULL */
+	/* With the other slices of the layers; NULL: there are none. */
+	const struct layer_collectives *collectives;
 	/* Called between layers, to keep messages moving. May be NULL. */
 	void (*breathe)(void *argument);
+	void (*breathe_often)(void *argument); /* within layers, likewise */
 	void *argument;
+	/* Called before a layer's first addition to its accumulators in a
+	 * training pass, and after its last W. May be NULL. */
+	void (*await)(void *argument, unsigned layer);
+	void (*ready)(void *argument, unsigned layer);
+	void *reducer;
 };
 
 struct stage;

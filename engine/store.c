@@ -1,5 +1,6 @@
 #include "engine/store.h"
 #include "base/log.h"
+#include "engine/reduction.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -16,12 +17,67 @@ static bool is_alias(const struct store_config *config,
 	       config->holds_layer[all[parameter->tied_to].layer];
 }
 
+/* Do replicas share the optimizer's state? */
+static bool is_shared(const struct store_config *config)
+{
+	return config->reduction && config->reduction->sharded;
+}
+
+static unsigned piece_count(const struct store_config *config,
+			    const struct parameter *parameter)
+{
+	if (is_shared(config))
+		return reduction_shard_count(config->reduction, config->replica,
+					     parameter->id);
+	return 1;
+}
+
+static struct reduction_run piece_at(const struct store_config *config,
+				     const struct parameter *parameter,
+				     unsigned index)
+{
+	if (is_shared(config))
+		return reduction_shard(config->reduction, config->replica,
+				       parameter->id, index);
+	return (struct reduction_run){.count = parameter->count};
+}
+
+/* Of a parameter that is updated here: elements with moments. */
+static size_t own_elements(const struct store_config *config,
+			   const struct parameter *parameter)
+{
+	unsigned count = piece_count(config, parameter);
+	size_t elements = 0;
+
+	for (unsigned i = 0; i < count; i++)
+		elements += piece_at(config, parameter, i).count;
+	return elements;
+}
+
+/* Do stages take turns with their accumulators? */
+static bool is_windowed(const struct store_config *config)
+{
+	return config->reduction && config->reduction->windows;
+}
+
+static size_t window_bytes(const struct store_config *config)
+{
+	const struct reduction *reduction = config->reduction;
+	size_t bytes = 0;
+
+	for (unsigned i = 0; i < reduction->window_count; i++)
+		bytes += reduction->window_floats[i] * sizeof(float);
+	return bytes;
+}
+
 void store_sizes(const struct store_config *config, struct store_sizes *out)
 {
 	unsigned count;
 	const struct parameter *all = model_parameters(config->model, &count);
 
 	*out = (struct store_sizes){0};
+	if (is_windowed(config))
+		out->gradients = window_bytes(config) * config->levels;
 	for (unsigned i = 0; i < count; i++) {
 		size_t bytes = arena_piece_bytes(all[i].count * sizeof(float));
 		bool alias = is_alias(config, all, &all[i]);
@@ -33,9 +89,16 @@ void store_sizes(const struct store_config *config, struct store_sizes *out)
 			out->weights += bytes;
 		if (!all[i].trainable)
 			continue;
-		out->gradients += bytes * config->levels;
+		if (is_windowed(config))
+			out->sums += arena_piece_bytes(
+				own_elements(config, &all[i]) * sizeof(float));
+		else
+			out->gradients += bytes * config->levels;
 		if (!alias)
-			out->moments += bytes * config->moments;
+			out->moments += config->moments *
+					arena_piece_bytes(
+						own_elements(config, &all[i]) *
+						sizeof(float));
 	}
 }
 
@@ -66,8 +129,8 @@ static int allocate_tables(struct store *store, unsigned parameters)
 	return 0;
 }
 
-static void fill_row(struct store *store, const struct store_config *config,
-		     unsigned index, const struct parameter *parameter)
+static void fill_row(struct store *store, unsigned index,
+		     const struct parameter *parameter)
 {
 	struct store_row *row = &store->rows[index];
 	size_t bytes = parameter->count * sizeof(float);
@@ -86,15 +149,128 @@ static void fill_row(struct store *store, const struct store_config *config,
 		row->weights = arena_allocate(&store->weight_arena, bytes);
 	}
 	store->weights[index] = row->weights;
-	if (!parameter->trainable)
-		return;
-	for (unsigned level = 0; level < store->levels; level++) {
-		row->accumulators[level] =
-			arena_allocate(&store->gradient_arena, bytes);
-		store->gradients[level][index] = row->accumulators[level];
+}
+
+static void set_accumulator(struct store *store, unsigned row, unsigned level,
+			    float *memory)
+{
+	store->rows[row].accumulators[level] = memory;
+	store->gradients[level][row] = memory;
+}
+
+static void fill_gradients(struct store *store)
+{
+	for (unsigned level = 0; level < store->levels; level++)
+		for (unsigned i = 0; i < store->count; i++) {
+			const struct parameter *parameter =
+				store->rows[i].parameter;
+
+			if (parameter->trainable)
+				set_accumulator(
+					store, i, level,
+					arena_allocate(&store->gradient_arena,
+						       parameter->count *
+							       sizeof(float)));
+		}
+}
+
+/* The rows of a stage, at the end of its window in one level. */
+static void fill_stage(struct store *store, const struct reduction *reduction,
+		       unsigned stage, unsigned level, float *window_end)
+{
+	float *at = window_end - reduction_stage_floats(reduction, stage);
+
+	for (unsigned i = 0; i < store->count; i++) {
+		const struct parameter *parameter = store->rows[i].parameter;
+		unsigned bucket =
+			reduction->parameters[parameter->id].first_bucket;
+
+		if (!parameter->trainable ||
+		    reduction->buckets[bucket].stage != stage)
+			continue;
+		set_accumulator(store, i, level, at);
+		at += arena_piece_bytes(parameter->count * sizeof(float)) /
+		      sizeof(float);
 	}
-	for (unsigned i = 0; i < config->moments && row->target < 0; i++)
-		row->moments[i] = arena_allocate(&store->moment_arena, bytes);
+	ASSERT(at == window_end);
+}
+
+static void fill_windows(struct store *store, const struct reduction *reduction)
+{
+	for (unsigned level = 0; level < store->levels; level++)
+		for (unsigned w = 0; w < reduction->window_count; w++) {
+			size_t floats = reduction->window_floats[w];
+			float *base = arena_allocate(&store->gradient_arena,
+						     floats * sizeof(float));
+
+			for (unsigned s = 0; s < reduction->stage_count; s++)
+				if (reduction->windows[s] == w)
+					fill_stage(store, reduction,
+						   reduction->stages[s], level,
+						   base + floats);
+		}
+}
+
+static void lay_gradients(struct store *store,
+			  const struct store_config *config)
+{
+	if (is_windowed(config))
+		fill_windows(store, config->reduction);
+	else
+		fill_gradients(store);
+	if (store->levels)
+		store->level_bytes =
+			store->gradient_arena.used_bytes / store->levels;
+}
+
+static void fill_pieces(struct store *store, const struct store_config *config,
+			struct store_row *row, struct store_piece *pieces)
+{
+	const struct parameter *parameter = row->parameter;
+	size_t bytes = own_elements(config, parameter) * sizeof(float), at = 0;
+	unsigned moments = row->target < 0 ? store->moments : 0;
+
+	row->pieces = pieces;
+	row->piece_count = piece_count(config, parameter);
+	for (unsigned m = 0; m < moments; m++)
+		row->moments[m] = arena_allocate(&store->moment_arena, bytes);
+	if (is_windowed(config))
+		row->sums = arena_allocate(&store->sum_arena, bytes);
+	for (unsigned i = 0; i < row->piece_count; i++) {
+		struct reduction_run run = piece_at(config, parameter, i);
+
+		pieces[i] = (struct store_piece){.first = run.first,
+						 .count = run.count};
+		pieces[i].sums = row->sums ? row->sums + at
+					   : row->accumulators[0] + run.first;
+		for (unsigned m = 0; m < moments; m++)
+			pieces[i].moments[m] = row->moments[m] + at;
+		at += run.count;
+	}
+}
+
+static int create_pieces(struct store *store, const struct store_config *config)
+{
+	size_t count = 0;
+
+	if (store->levels == 0)
+		return 0;
+	for (unsigned i = 0; i < store->count; i++)
+		if (store->rows[i].parameter->trainable)
+			count += piece_count(config, store->rows[i].parameter);
+	store->pieces = calloc(MAX(count, 1), sizeof(*store->pieces));
+	if (!store->pieces)
+		return fail(-ENOMEM, "no memory for the parameter table");
+	count = 0;
+	for (unsigned i = 0; i < store->count; i++) {
+		struct store_row *row = &store->rows[i];
+
+		if (!row->parameter->trainable)
+			continue;
+		fill_pieces(store, config, row, store->pieces + count);
+		count += row->piece_count;
+	}
+	return 0;
 }
 
 /* A target whose tied row is not here has its partner elsewhere. */
@@ -136,6 +312,9 @@ int store_create(const struct store_config *config, struct store **out)
 	rc = arena_init(&store->gradient_arena, "gradients", sizes.gradients);
 	if (rc)
 		goto err_destroy;
+	rc = arena_init(&store->sum_arena, "sums of gradients", sizes.sums);
+	if (rc)
+		goto err_destroy;
 	rc = arena_init(&store->moment_arena, "optimizer state", sizes.moments);
 	if (rc)
 		goto err_destroy;
@@ -143,12 +322,17 @@ int store_create(const struct store_config *config, struct store **out)
 		store->row_of[i] = -1;
 		if (!config->holds_layer[all[i].layer])
 			continue;
-		fill_row(store, config, row, &all[i]);
+		fill_row(store, row, &all[i]);
 		store->row_of[i] = (int)row++;
 	}
 	mark_targets(store, all, parameters);
+	lay_gradients(store, config);
+	rc = create_pieces(store, config);
+	if (rc)
+		goto err_destroy;
 	arena_seal(&store->weight_arena);
 	arena_seal(&store->gradient_arena);
+	arena_seal(&store->sum_arena);
 	arena_seal(&store->moment_arena);
 	*out = store;
 	return 0;
@@ -168,12 +352,23 @@ void store_destroy(struct store *store)
 		free(store->gradients[i]);
 	arena_fini(&store->weight_arena);
 	arena_fini(&store->gradient_arena);
+	arena_fini(&store->sum_arena);
 	arena_fini(&store->moment_arena);
 	free(store->rows);
+	free(store->pieces);
 	free(store->row_of);
 	free(store->weights);
 	free(store->gradients);
 	free(store);
+}
+
+float *store_sum(const struct store_row *row, size_t element)
+{
+	const struct store_piece *piece = row->pieces;
+
+	while (element >= piece->first + piece->count)
+		piece++;
+	return piece->sums + (element - piece->first);
 }
 
 bool store_row_is_updated(const struct store_row *row)

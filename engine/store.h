@@ -9,6 +9,16 @@
  *
  * Gradient accumulators are a stack, `levels` deep (engine/accumulator.h);
  * level 0 holds the step's sum in the end. Between steps all are zero.
+ *
+ * Rows lie one behind the other in global order, each rounded up to whole
+ * cache lines: all weights, and all of an accumulator's level. What lies
+ * between two rows is zero and stays so. A bucket of a reduction
+ * (engine/reduction.h) is thus one piece of memory.
+ *
+ * Where replicas share the optimizer's state a row has moments for its own
+ * pieces alone, packed one behind the other. Where stages take turns with a
+ * window of accumulators (engine/reduction.h), so are the sums that are kept;
+ * rows of a window's stages lie over each other, each stage's at its end.
  */
 #ifndef STAGECOACH_ENGINE_STORE_H
 #define STAGECOACH_ENGINE_STORE_H
@@ -18,11 +28,23 @@
 
 #define STORE_MOMENTS_MAX 2
 
+/* Elements [first, first + count) of a row, which this rank updates. */
+struct store_piece {
+	size_t first;
+	size_t count;
+	float *sums; /* [count] the step's sum, in the end */
+	float *moments[STORE_MOMENTS_MAX]; /* [count]; of a row updated here */
+};
+
 struct store_row {
 	const struct parameter *parameter;
 	float *weights;       /* [parameter->count] */
 	float **accumulators; /* [levels], NULL when frozen or not training */
-	float *moments[STORE_MOMENTS_MAX];
+	float *moments[STORE_MOMENTS_MAX]; /* of all pieces; NULL: none */
+	float *sums; /* of all pieces, apart from accumulators[0]; or NULL */
+	/* Of a row that is trained: all of it, or this replica's share. */
+	struct store_piece *pieces;
+	unsigned piece_count;
 	int target;     /* row of the tied target on this rank, or -1 */
 	int follower;   /* row tied to this one on this rank, or -1 */
 	bool elsewhere; /* its tied partner lives on another rank */
@@ -34,17 +56,24 @@ struct store {
 	unsigned count;
 	unsigned levels;
 	unsigned moments;
+	struct store_piece *pieces; /* of all rows */
 	int *row_of; /* [all parameters]: row, or -1 when not held here */
 	float ***gradients; /* [levels][count]: rows' accumulators */
 	float **weights;    /* [count] */
-	struct arena weight_arena, gradient_arena, moment_arena;
+	struct arena weight_arena, gradient_arena, sum_arena, moment_arena;
+	size_t level_bytes; /* of one level of all accumulators */
 };
+
+struct reduction; /* engine/reduction.h */
 
 struct store_config {
 	const struct model *model;
 	const bool *holds_layer; /* [layers] */
 	unsigned levels;         /* 0: not training */
 	unsigned moments;        /* floats of optimizer state a weight */
+	/* How replicas share the state; NULL: they do not. */
+	const struct reduction *reduction;
+	unsigned replica; /* this rank's */
 };
 
 /* -ENOMEM, logged. All memory is zero. */
@@ -57,9 +86,16 @@ struct store_sizes {
 	unsigned rows;
 	size_t weights;
 	size_t gradients;
+	size_t sums; /* that are kept beside windows of gradients */
 	size_t moments;
 };
 void store_sizes(const struct store_config *config, struct store_sizes *out);
+
+/*
+ * Where the step's sum of an element of this rank's pieces is, and of those
+ * behind it in the piece.
+ */
+float *store_sum(const struct store_row *row, size_t element);
 
 /* True when this rank updates and saves the row's parameter: it is not an
  * alias; a remote copy of a tied one is updated here but not saved. */

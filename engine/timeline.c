@@ -135,6 +135,13 @@ err_log:
 		    lowered->name);
 }
 
+void timeline_keep(struct timeline *timeline, unsigned ranks)
+{
+	for (unsigned rank = ranks; rank < timeline->ranks; rank++)
+		free(timeline->rows[rank].events);
+	timeline->ranks = MIN(timeline->ranks, ranks);
+}
+
 void timeline_fini(struct timeline *timeline)
 {
 	for (unsigned rank = 0; timeline->rows && rank < timeline->ranks;

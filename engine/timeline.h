@@ -45,6 +45,8 @@ struct timeline {
 int timeline_from_simulation(const struct schedule *lowered,
 			     const struct schedule_simulation *simulation,
 			     struct timeline *out) MUST_CHECK;
+/* Forgets all rows from `ranks` on. */
+void timeline_keep(struct timeline *timeline, unsigned ranks);
 void timeline_fini(struct timeline *timeline);
 
 /* Where a rank's time went, in the timeline's unit. */

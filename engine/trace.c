@@ -84,11 +84,22 @@ bool trace_begin_step(struct trace *trace, uint64_t step)
 	here = &trace->step[trace->recorded++];
 	here->step = step;
 	here->count = 0;
+	here->sent = (struct trace_traffic){0};
 	here->begin_ns = clock_now_ns();
 	here->end_ns = here->begin_ns;
 	trace->cursor_ns = here->begin_ns;
 	trace->open = true;
 	return true;
+}
+
+void trace_note_traffic(struct trace *trace, const struct trace_traffic *sent)
+{
+	struct trace_step *here = current(trace);
+
+	if (!here)
+		return;
+	here->sent.bytes += sent->bytes;
+	here->sent.messages += sent->messages;
 }
 
 void trace_end_step(struct trace *trace)

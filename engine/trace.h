@@ -20,12 +20,19 @@ struct trace_event {
 	struct action action;
 };
 
+/* Payloads that left a rank in a step, over all of its links. */
+struct trace_traffic {
+	uint64_t bytes;
+	uint64_t messages;
+};
+
 struct trace_step {
 	uint64_t step;
 	int64_t begin_ns; /* the rank began the pass */
 	int64_t end_ns;
 	struct trace_event *events; /* inside the trace's one block */
 	unsigned count;
+	struct trace_traffic sent;
 };
 
 enum layer_pass {
@@ -77,6 +84,8 @@ void trace_skip(struct trace *trace);
 
 void trace_note_layer(struct trace *trace, unsigned layer, enum layer_pass pass,
 		      int64_t ns);
+
+void trace_note_traffic(struct trace *trace, const struct trace_traffic *sent);
 
 /* Seconds: the median of the samples kept; 0 when there are none. */
 double trace_layer_median(const struct trace *trace, unsigned layer,

@@ -3,8 +3,10 @@
 #include "data/sampler.h"
 #include "engine/checkpoint.h"
 #include "engine/findings.h"
+#include "engine/history.h"
 #include "engine/metrics.h"
 #include "engine/run.h"
+#include "engine/tensorboard.h"
 #include "engine/trace.h"
 #include "engine/trace_json.h"
 #include "engine/vote.h"
@@ -16,6 +18,7 @@ struct training {
 	struct pipeline *pipeline;
 	const struct job *job;
 	bool root;
+	struct history history;
 	uint64_t samples_per_step;
 	uint64_t tokens_per_step;
 	/* The root's. */
@@ -23,9 +26,10 @@ struct training {
 	struct sampler train;
 	struct sampler validation;
 	struct metrics metrics;
-	uint64_t saved_step; /* of the newest checkpoint */
-	bool trace_told;     /* the recorded steps have been written */
-	double latency;      /* of a message, in the median one of them */
+	struct tensorboard board; /* closed without --tensorboard */
+	uint64_t saved_step;      /* of the newest checkpoint */
+	bool trace_told;          /* the recorded steps have been written */
+	double latency;           /* of a message, in the median one of them */
 };
 
 static int open_data(struct training *t)
@@ -43,19 +47,19 @@ static int open_data(struct training *t)
 				  SAMPLER_SEQUENTIAL, job->seed, job->context);
 	if (!rc)
 		rc = metrics_open(&t->metrics, job->out, job->first_step);
+	if (!rc && job->tensorboard)
+		rc = tensorboard_open(&t->board, job->out,
+				      t->pipeline->world->host,
+				      job->first_step);
 	return rc;
 }
 
 /* A line for metrics.jsonl is an event for whoever watches, too. */
-static int publish(struct training *t, const char *line)
+static void publish(struct training *t, const char *line)
 {
-	int rc = metrics_append(&t->metrics, line);
-
-	if (rc)
-		return rc;
+	metrics_append(&t->metrics, line);
 	/* Nobody waits for a watcher that does not read. */
 	(void)!world_event_text(t->pipeline->world, line);
-	return 0;
 }
 
 static int evaluate(struct training *t, uint64_t step)
@@ -70,13 +74,16 @@ static int evaluate(struct training *t, uint64_t step)
 		return rc;
 	line = (struct metrics_evaluation){.step = step,
 					   .loss = evaluation.loss,
-					   .tokens = evaluation.tokens};
+					   .tokens = evaluation.tokens,
+					   .time = clock_wall_seconds()};
 	metrics_format_evaluation(text, &line);
-	return publish(t, text);
+	publish(t, text);
+	tensorboard_evaluation(&t->board, &line);
+	return 0;
 }
 
-static int report_step(struct training *t, uint64_t step, double rate,
-		       int64_t begin_ns, const struct verdict *verdict)
+static void report_step(struct training *t, uint64_t step, double rate,
+			int64_t begin_ns, const struct verdict *verdict)
 {
 	double seconds = clock_seconds(clock_now_ns() - begin_ns);
 	char text[METRICS_LINE_BYTES];
@@ -89,10 +96,12 @@ static int report_step(struct training *t, uint64_t step, double rate,
 		.tokens_per_second = (double)t->tokens_per_step / seconds,
 		.step_seconds = seconds,
 		.bubble = verdict->waiting,
+		.time = clock_wall_seconds(),
 	};
 
 	metrics_format_step(text, &line);
-	return publish(t, text);
+	publish(t, text);
+	tensorboard_step(&t->board, &line);
 }
 
 static uint64_t count_supervised(const int32_t *labels, uint64_t count)
@@ -102,6 +111,25 @@ static uint64_t count_supervised(const int32_t *labels, uint64_t count)
 	for (uint64_t i = 0; i < count; i++)
 		supervised += labels[i] >= 0;
 	return supervised;
+}
+
+/* The root: each replica's share of the step's samples. */
+static int fill_batch(struct training *t, uint64_t first)
+{
+	struct pipeline *p = t->pipeline;
+	uint64_t samples = pipeline_share_samples(p), supervised = 0;
+	int rc = 0;
+
+	for (unsigned d = 0; !rc && d < p->grid.replicas; d++) {
+		int32_t *labels = pipeline_labels(p, d);
+
+		rc = sampler_fill(&t->train, first + d * samples, samples,
+				  pipeline_tokens(p, d), labels);
+		supervised +=
+			count_supervised(labels, samples * t->job->context);
+	}
+	pipeline_set_supervised(p, supervised);
+	return rc;
 }
 
 /* ---- the trace ---- */
@@ -138,6 +166,20 @@ static int write_costs(struct training *t, struct findings *findings)
 	return rc ? rc : costs_write(&findings->costs, path);
 }
 
+static int write_traffic(struct training *t, const struct findings *findings)
+{
+	json_t *json = findings_traffic(findings);
+	char path[FILES_PATH_BYTES];
+	int rc = files_join(path, sizeof(path), t->job->out, "traffic.json");
+
+	if (!rc && !json)
+		rc = fail(-ENOMEM, "no memory for %s", path);
+	if (!rc)
+		rc = json_write(path, json);
+	json_decref(json);
+	return rc;
+}
+
 static int open_trace_file(const struct training *t, struct trace_json **out)
 {
 	char path[FILES_PATH_BYTES];
@@ -155,13 +197,14 @@ static int open_trace_file(const struct training *t, struct trace_json **out)
 static void close_trace_file(struct training *t, struct findings *findings,
 			     struct trace_json *file)
 {
-	if (!file || trace_json_close(file) || write_costs(t, findings)) {
+	if (!file || trace_json_close(file) || write_costs(t, findings) ||
+	    write_traffic(t, findings)) {
 		log_warning("the trace could not be written; training goes on");
 		return;
 	}
 	log_info(
-		"recorded %u steps: %s/trace.json (for Perfetto), their costs in %s/costs.json",
-		findings->steps, t->job->out, t->job->out);
+		"recorded %u steps: %s/trace.json (for Perfetto), their costs in costs.json, what each rank sent in traffic.json beside it",
+		findings->steps, t->job->out);
 }
 
 /* All ranks go through the same exchanges, whatever happens to the files. */
@@ -224,17 +267,13 @@ static int train_step(struct training *t, uint64_t step,
 	int64_t begin_ns = clock_now_ns();
 	int rc = begin_trace_step(t, step);
 
-	if (!rc && t->root) {
-		rc = sampler_fill(&t->train, first, t->samples_per_step,
-				  pipeline_tokens(p), pipeline_labels(p));
-		p->batch->supervised = count_supervised(pipeline_labels(p),
-							t->tokens_per_step);
-	}
+	if (!rc && t->root)
+		rc = fill_batch(t, first);
 	if (!rc)
 		rc = pipeline_train_step(p, step, first, rate, verdict);
-	if (rc || !t->root)
-		return rc;
-	return report_step(t, step, rate, begin_ns, verdict);
+	if (!rc && t->root)
+		report_step(t, step, rate, begin_ns, verdict);
+	return rc;
 }
 
 /*
@@ -243,19 +282,21 @@ static int train_step(struct training *t, uint64_t step,
  */
 static int save(struct training *t, uint64_t step, bool last)
 {
+	int64_t begin_ns = clock_now_ns();
 	int rc = checkpoint_write(t->pipeline, step);
 
-	if (rc == 0) {
-		t->saved_step = step;
-		return 0;
-	}
-	if (rc == -ECANCELED || last || exchange_error(t->pipeline->exchange))
+	if (rc == -ECANCELED ||
+	    (rc && (last || exchange_error(t->pipeline->exchange))))
 		return rc;
-	if (t->root)
+	if (!rc)
+		t->saved_step = step;
+	else if (t->root)
 		log_warning(
 			"the checkpoint of step %llu could not be written; training goes on",
 			(unsigned long long)step);
-	return 0;
+	return history_checkpoint(&t->history, step, !rc,
+				  clock_seconds(clock_now_ns() - begin_ns),
+				  &t->board);
 }
 
 static bool is_due(uint64_t every, uint64_t step)
@@ -266,11 +307,12 @@ static bool is_due(uint64_t every, uint64_t step)
 static int train_all(struct training *t, bool *stopped)
 {
 	const struct job *job = t->job;
-	int rc = 0;
+	int rc;
 
 	*stopped = false;
 	t->saved_step = job->first_step;
-	if (job->eval_samples && job->first_step == 0)
+	rc = history_start(&t->history);
+	if (!rc && job->eval_samples && job->first_step == 0)
 		rc = evaluate(t, 0);
 	for (uint64_t step = job->first_step; !rc && step < job->steps;
 	     step++) {
@@ -298,13 +340,17 @@ static int train_all(struct training *t, bool *stopped)
 static int finish(struct training *t, bool stopped)
 {
 	json_t *result;
+	int rc;
 
 	if (!t->root)
 		return 0;
 	result = json_pack("{s:I, s:b}", "step", (json_int_t)t->saved_step,
 			   "stopped", stopped);
 	world_set_result(t->pipeline->world, result);
-	return stopped ? 0 : checkpoint_publish(t->job, t->saved_step);
+	rc = stopped ? 0 : checkpoint_publish(t->job, t->saved_step);
+	if (!rc)
+		history_end(&t->history, t->saved_step, stopped);
+	return rc;
 }
 
 int run_train(struct pipeline *pipeline)
@@ -316,18 +362,22 @@ int run_train(struct pipeline *pipeline)
 		.root = pipeline->world->rank == ROUTE_ROOT,
 		.samples_per_step =
 			(uint64_t)job->micro_batches * job->micro_batch_size,
-		.metrics = {.fd = -1},
+		.metrics = {.journal = {.fd = -1}},
+		.board = {.journal = {.fd = -1}},
 	};
 	bool stopped;
-	int rc = 0;
+	int rc;
 
 	t.tokens_per_step = t.samples_per_step * job->context;
-	if (t.root)
+	rc = history_open(&t.history, pipeline->world, job);
+	if (!rc && t.root)
 		rc = open_data(&t);
 	if (!rc)
 		rc = train_all(&t, &stopped);
 	if (!rc)
 		rc = finish(&t, stopped);
+	history_close(&t.history);
+	tensorboard_close(&t.board);
 	metrics_close(&t.metrics);
 	corpus_close(t.corpus);
 	return rc;

@@ -1,8 +1,9 @@
 #include "engine/vote.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "engine/collective.h"
 #include "engine/pipeline.h"
-#include "model/kernels/optimizer.h"
+#include "engine/reducer.h"
 
 #include <errno.h>
 #include <math.h>
@@ -19,11 +20,11 @@ struct ballot {
 
 struct vote {
 	struct ballot **ballots; /* [ranks]; on other ranks only one's own */
+	unsigned char *group;    /* [slices] ballots; NULL: whole layers */
+	double *losses;          /* [replicas] */
 	struct verdict *verdict;
 	bool busy;          /* this rank's ballot is on its way */
 	bool *verdict_busy; /* [ranks], root */
-	void *scratch;
-	struct threads *threads;
 };
 
 /* Does this parameter's gradient count in the norm? A tied one once. */
@@ -32,22 +33,38 @@ static bool counts(const struct parameter *parameter)
 	return parameter->trainable && parameter->tied_to == PARAMETER_NOT_TIED;
 }
 
+/* After the reduction all replicas have the same gradient: the first tells. */
 static unsigned rank_of_layer(const struct pipeline *pipeline, unsigned layer)
 {
 	unsigned stage = partition_stage_of(pipeline->partition, layer);
+	unsigned position = pipeline->train_schedule->rank_of_stage[stage];
 
-	return pipeline->train_schedule->rank_of_stage[stage];
+	return grid_rank(&pipeline->grid, 0, position, 0);
 }
 
+/* In a rank's ballot; those of a tensor group have as many. */
 static unsigned count_squares(const struct pipeline *pipeline, unsigned rank)
 {
 	unsigned count, squares = 0;
 	const struct parameter *all = model_parameters(pipeline->model, &count);
 
+	rank -= grid_place(&pipeline->grid, rank).slice;
 	for (unsigned i = 0; i < count; i++)
 		squares += counts(&all[i]) &&
 			   rank_of_layer(pipeline, all[i].layer) == rank;
 	return squares;
+}
+
+/* Only the first slice of a tensor group votes, for all of them. */
+static bool votes(const struct pipeline *pipeline, unsigned rank)
+{
+	return grid_place(&pipeline->grid, rank).slice == 0;
+}
+
+/* Ranks from which the root gets a ballot. */
+static bool is_heard(const struct pipeline *pipeline, unsigned rank)
+{
+	return rank != ROUTE_ROOT && votes(pipeline, rank);
 }
 
 size_t vote_bytes(const struct pipeline *pipeline, unsigned rank)
@@ -62,7 +79,7 @@ size_t vote_region_bytes(const struct pipeline *pipeline)
 	unsigned me = pipeline->world->rank;
 
 	for (unsigned r = 0; r < pipeline->world->size; r++)
-		if (r == me || me == ROUTE_ROOT)
+		if (r == me || (me == ROUTE_ROOT && votes(pipeline, r)))
 			bytes += arena_piece_bytes(vote_bytes(pipeline, r));
 	return bytes;
 }
@@ -72,30 +89,25 @@ int vote_create(struct pipeline *pipeline, void *memory, struct vote **out)
 	struct vote *vote = calloc(1, sizeof(*vote));
 	unsigned char *at = memory;
 	unsigned me = pipeline->world->rank;
-	size_t scratch = 0;
 
 	if (!vote)
 		return fail(-ENOMEM, "no memory for the vote");
-	vote->threads = pipeline->world->team;
 	vote->ballots = calloc(pipeline->world->size, sizeof(*vote->ballots));
+	vote->losses = calloc(pipeline->grid.replicas, sizeof(double));
 	vote->verdict_busy =
 		calloc(pipeline->world->size, sizeof(*vote->verdict_busy));
-	for (unsigned i = 0; i < pipeline->store->count; i++)
-		scratch =
-			MAX(scratch,
-			    square_sum_scratch_bytes(
-				    pipeline->store->rows[i].parameter->count));
-	vote->scratch =
-		aligned_alloc(CACHE_LINE_BYTES, MAX(arena_piece_bytes(scratch),
-						    CACHE_LINE_BYTES));
-	if (!vote->ballots || !vote->verdict_busy || !vote->scratch) {
+	if (pipeline->grid.slices > 1)
+		vote->group =
+			calloc(pipeline->grid.slices, vote_bytes(pipeline, me));
+	if (!vote->ballots || !vote->losses || !vote->verdict_busy ||
+	    (pipeline->grid.slices > 1 && !vote->group)) {
 		vote_destroy(vote);
 		return fail(-ENOMEM, "no memory for the vote");
 	}
 	vote->verdict = (struct verdict *)at;
 	at += arena_piece_bytes(sizeof(struct verdict));
 	for (unsigned r = 0; r < pipeline->world->size; r++) {
-		if (r != me && me != ROUTE_ROOT)
+		if (r != me && (me != ROUTE_ROOT || !votes(pipeline, r)))
 			continue;
 		vote->ballots[r] = (struct ballot *)at;
 		at += arena_piece_bytes(vote_bytes(pipeline, r));
@@ -109,15 +121,16 @@ void vote_destroy(struct vote *vote)
 	if (!vote)
 		return;
 	free(vote->ballots);
+	free(vote->group);
+	free(vote->losses);
 	free(vote->verdict_busy);
-	free(vote->scratch);
 	free(vote);
 }
 
-static void fill_ballot(struct pipeline *pipeline, struct ballot *ballot,
-			double loss)
+static int fill_ballot(struct pipeline *pipeline, struct ballot *ballot,
+		       double loss)
 {
-	const struct store *store = pipeline->store;
+	unsigned me = pipeline->world->rank;
 	double elapsed =
 		clock_seconds(clock_now_ns() - pipeline->pass_begin_ns);
 	double waited = clock_seconds(exchange_waited_ns(pipeline->exchange));
@@ -125,15 +138,57 @@ static void fill_ballot(struct pipeline *pipeline, struct ballot *ballot,
 	ballot->loss = loss;
 	ballot->waiting = elapsed > 0 ? waited / elapsed : 0;
 	ballot->stop = world_stop_requested(pipeline->world);
-	ballot->squares = 0;
-	for (unsigned i = 0; i < store->count; i++) {
-		const struct store_row *row = &store->rows[i];
+	/* The first replica tells what all have found. */
+	ballot->squares = count_squares(pipeline, me);
+	return reducer_squares(pipeline->reducer, ballot->square);
+}
 
-		if (counts(row->parameter))
-			ballot->square[ballot->squares++] = square_sum(
-				pipeline->vote->threads, row->parameter->count,
-				row->accumulators[0], pipeline->vote->scratch);
+static const struct ballot *group_ballot(const struct pipeline *pipeline,
+					 unsigned slice)
+{
+	return (const struct ballot *)(pipeline->vote->group +
+				       slice * vote_bytes(
+						       pipeline,
+						       pipeline->world->rank));
+}
+
+/* Of a divided parameter the slices' squares, ascending; else it is one. */
+static void add_slices(const struct pipeline *pipeline, struct ballot *ballot)
+{
+	const struct store *store = pipeline->store;
+	unsigned square = 0;
+
+	for (unsigned s = 1; s < pipeline->grid.slices; s++)
+		ballot->stop |= group_ballot(pipeline, s)->stop;
+	if (!ballot->squares)
+		return;
+	for (unsigned i = 0; i < store->count; i++) {
+		const struct parameter *parameter = store->rows[i].parameter;
+
+		if (!counts(parameter))
+			continue;
+		for (unsigned s = 1; s < parameter->slices; s++)
+			ballot->square[square] +=
+				group_ballot(pipeline, s)->square[square];
+		square++;
 	}
+}
+
+/* The first slice speaks for all of its group. */
+static int confer(struct pipeline *pipeline)
+{
+	unsigned me = pipeline->world->rank;
+	struct ballot *ballot = pipeline->vote->ballots[me];
+	int rc;
+
+	if (!pipeline->collective)
+		return 0;
+	rc = collective_all_gather(pipeline->collective, ballot,
+				   vote_bytes(pipeline, me),
+				   pipeline->vote->group);
+	if (!rc && pipeline->place.slice == 0)
+		add_slices(pipeline, ballot);
+	return rc;
 }
 
 /* The squares of all ranks, in global parameter order. */
@@ -144,7 +199,8 @@ static double add_squares(const struct pipeline *pipeline, int32_t *bad)
 	double sum = 0;
 
 	for (unsigned r = 0; r < pipeline->world->size; r++)
-		pipeline->vote->ballots[r]->squares = 0; /* read again below */
+		if (votes(pipeline, r)) /* read again below */
+			pipeline->vote->ballots[r]->squares = 0;
 	for (unsigned i = 0; i < count; i++) {
 		struct ballot *ballot;
 		double square;
@@ -161,19 +217,47 @@ static double add_squares(const struct pipeline *pipeline, int32_t *bad)
 	return sum;
 }
 
+/*
+ * The losses of the replicas, as their gradients are summed: a power of two of
+ * them as an aligned binary tree, which goes on with that of their gradient
+ * groups; others one after the other.
+ */
+static double add_losses(const struct pipeline *pipeline)
+{
+	const struct vote *vote = pipeline->vote;
+	unsigned replicas = pipeline->grid.replicas;
+	bool tree = (replicas & (replicas - 1)) == 0;
+	double *losses = vote->losses;
+
+	for (unsigned d = 0; d < replicas; d++)
+		losses[d] = 0;
+	for (unsigned r = 0; r < pipeline->world->size; r++)
+		if (votes(pipeline, r)) /* all but the loss rank's are 0 */
+			losses[grid_place(&pipeline->grid, r).replica] +=
+				vote->ballots[r]->loss;
+	for (unsigned d = 1; !tree && d < replicas; d++)
+		losses[0] += losses[d];
+	for (unsigned half = 1; tree && half < replicas; half *= 2)
+		for (unsigned d = 0; d < replicas; d += 2 * half)
+			losses[d] += losses[d + half];
+	return losses[0];
+}
+
 static void judge(const struct pipeline *pipeline, struct verdict *verdict)
 {
 	const struct vote *vote = pipeline->vote;
-	double loss = 0, clip = pipeline->job->optimizer.clip;
-	unsigned size = pipeline->world->size;
+	double clip = pipeline->job->optimizer.clip;
+	unsigned voters = pipeline->grid.replicas * pipeline->grid.positions;
 
 	*verdict = (struct verdict){.bad_parameter = -1, .gradient_scale = 1};
-	for (unsigned r = 0; r < size; r++) {
-		loss += vote->ballots[r]->loss; /* all but one are 0 */
-		verdict->waiting += vote->ballots[r]->waiting / size;
+	for (unsigned r = 0; r < pipeline->world->size; r++) {
+		if (!votes(pipeline, r))
+			continue;
+		verdict->waiting += vote->ballots[r]->waiting / voters;
 		verdict->stop |= vote->ballots[r]->stop;
 	}
-	verdict->loss = loss / (double)pipeline->batch->supervised;
+	verdict->loss =
+		add_losses(pipeline) / (double)pipeline->batch->supervised;
 	verdict->gradient_norm =
 		sqrt(add_squares(pipeline, &verdict->bad_parameter));
 	verdict->commit =
@@ -192,7 +276,7 @@ static int collect(struct pipeline *pipeline)
 		struct message *message;
 		int rc;
 
-		if (r == ROUTE_ROOT)
+		if (!is_heard(pipeline, r))
 			continue;
 		message = route_find(pipeline->train_route, r, MESSAGE_VOTE);
 		rc = exchange_await(pipeline->exchange, message);
@@ -218,7 +302,7 @@ static int tell(struct pipeline *pipeline)
 					  .bytes = sizeof(struct verdict)};
 		int rc;
 
-		if (r == ROUTE_ROOT)
+		if (!is_heard(pipeline, r))
 			continue;
 		rc = exchange_send(pipeline->exchange, &message, vote->verdict,
 				   &vote->verdict_busy[r]);
@@ -280,9 +364,16 @@ int vote_run(struct pipeline *pipeline, double loss)
 
 	if (rc)
 		return rc;
-	fill_ballot(pipeline, vote->ballots[pipeline->world->rank], loss);
-	rc = pipeline->world->rank == ROUTE_ROOT ? vote_as_root(pipeline)
-						 : vote_as_other(pipeline);
+	rc = fill_ballot(pipeline, vote->ballots[pipeline->world->rank], loss);
+	if (!rc)
+		rc = confer(pipeline);
+	if (!rc && pipeline->world->rank == ROUTE_ROOT)
+		rc = vote_as_root(pipeline);
+	else if (!rc && votes(pipeline, pipeline->world->rank))
+		rc = vote_as_other(pipeline);
+	if (!rc && pipeline->collective)
+		rc = collective_broadcast(pipeline->collective, vote->verdict,
+					  sizeof(*vote->verdict));
 	if (rc || vote->verdict->commit)
 		return rc;
 	if (pipeline->world->rank != ROUTE_ROOT)

@@ -143,6 +143,22 @@ void world_note_completions(struct world *world,
 		add(&world->progress.moves, count);
 }
 
+void world_count_sent(const struct world *world, uint64_t *bytes,
+		      uint64_t *messages)
+{
+	const struct world_link *links =
+		atomic_load_explicit(&world->links, memory_order_relaxed);
+
+	*bytes = 0;
+	*messages = 0;
+	for (unsigned r = 0; links && r < world->size; r++) {
+		*bytes += atomic_load_explicit(&links[r].bytes_sent,
+					       memory_order_relaxed);
+		*messages += atomic_load_explicit(&links[r].messages_sent,
+						  memory_order_relaxed);
+	}
+}
+
 int world_wait(struct world *world, struct transport_completion *out,
 	       unsigned capacity)
 {

@@ -138,6 +138,10 @@ int world_wake_fd(const struct world *world);
 int world_wait(struct world *world, struct transport_completion *out,
 	       unsigned capacity) MUST_CHECK;
 
+/* Payloads sent so far, over all links. For the rank's main thread. */
+void world_count_sent(const struct world *world, uint64_t *bytes,
+		      uint64_t *messages);
+
 /*
  * Somebody asked the job to stop: finish the step, write the checkpoint,
  * return 0. Ranks learn of it at different moments: let the vote of the step

@@ -9,13 +9,14 @@
 #include <string.h>
 
 static const struct family_ops *const families[] = {
-	&gpt2_family_ops,
-	&rehearsal_family_ops,
+	&gpt2_family_ops,  &llama_family_ops, &mistral_family_ops,
+	&qwen2_family_ops, &qwen3_family_ops, &rehearsal_family_ops,
 };
 
 struct model {
 	struct model_config config;
 	const struct family_ops *family;
+	struct rope *rope; /* NULL: it has no rotary positions */
 	unsigned layer_count;
 	struct layer *layers;
 	unsigned parameter_count;
@@ -65,6 +66,34 @@ int model_config_default(const char *family, struct model_config *out)
 	ops->config_default(&config);
 	*out = config;
 	return 0;
+}
+
+/* NULL, silently, for a family there is not. */
+static const struct family_ops *family_of(const struct model_config *config)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(families); i++)
+		if (strcmp(families[i]->name, config->family) == 0)
+			return families[i];
+	return NULL;
+}
+
+void model_config_set_dropout(struct model_config *config, double probability)
+{
+	const struct family_ops *family = family_of(config);
+
+	if (family && family->set_dropout)
+		family->set_dropout(config, probability);
+}
+
+void model_config_shorten(struct model_config *config, unsigned context)
+{
+	const struct family_ops *family = family_of(config);
+
+	if (!family || family->learns_positions || context >= config->context)
+		return;
+	if (config->rope.positions == 0)
+		config->rope.positions = config->context;
+	config->context = context;
 }
 
 static int check_size(const char *what, unsigned value, unsigned maximum)
@@ -135,7 +164,8 @@ static int config_check_rates(const struct model_config *config)
 }
 
 /* Fills in what follows from the rest, and checks that it all fits. */
-static int config_complete(struct model_config *config)
+static int config_complete(const struct family_ops *family,
+			   struct model_config *config)
 {
 	int error = config_check_sizes(config);
 
@@ -157,11 +187,48 @@ static int config_complete(struct model_config *config)
 			    "model: %u key-value heads do not divide %u heads",
 			    config->kv_heads, config->heads);
 	if (config->inner == 0)
-		config->inner = 4 * config->width;
+		config->inner = family->inner ? family->inner(config)
+					      : 4 * config->width;
+	if (config->rope.kind != ROPE_NONE && config->rope.positions == 0)
+		config->rope.positions = config->context;
+	if (config->slices == 0)
+		config->slices = 1;
+	if (config->slice >= config->slices)
+		return fail(-EINVAL, "model: there is no slice %u of %u",
+			    config->slice, config->slices);
 	error = check_size("head size", config->head_size, WIDTH_MAX);
 	if (error)
 		return error;
 	return check_size("inner width", config->inner, 16 * WIDTH_MAX);
+}
+
+static bool slices_fit(const struct model_config *config, unsigned slices)
+{
+	return config->heads % slices == 0 && config->kv_heads % slices == 0 &&
+	       config->inner % slices == 0 && config->vocab_size >= slices;
+}
+
+/* Can each layer be divided among the slices? */
+static int config_check_slices(const struct model_config *config)
+{
+	unsigned below = MIN(config->slices, config->heads);
+	unsigned above = config->slices;
+	char or_above[24] = "";
+
+	if (slices_fit(config, config->slices))
+		return 0;
+	while (below > 1 && !slices_fit(config, below))
+		below--;
+	while (above <= config->heads && !slices_fit(config, above))
+		above++;
+	if (above <= config->heads)
+		snprintf(or_above, sizeof(or_above), " or %u", above);
+	return fail(-EINVAL,
+		    "model: %u heads (%u of keys and values), inner width %u "
+		    "and %u tokens cannot be divided among %u slices; among "
+		    "%u%s they can",
+		    config->heads, config->kv_heads, config->inner,
+		    config->vocab_size, config->slices, below, or_above);
 }
 
 /* ---- layers ---- */
@@ -176,7 +243,7 @@ static int model_add_layer(struct model *model, unsigned index)
 	int error;
 
 	memset(&description, 0, sizeof(description));
-	model->family->layer(&model->config, index, &description);
+	model->family->layer(&model->config, model->rope, index, &description);
 	graph = (struct graph_description){
 		.rows = description.rows,
 		.row_count = description.row_count,
@@ -187,6 +254,8 @@ static int model_add_layer(struct model *model, unsigned index)
 			description.input.count > 0 &&
 			description.input.entry[0].needs_gradient,
 		.prefix = description.prefix,
+		.slices = model->family->divides ? model->config.slices : 1,
+		.slice = model->family->divides ? model->config.slice : 0,
 	};
 	last = &description.rows[description.row_count - 1];
 	layer->index = index;
@@ -219,9 +288,15 @@ int model_create(const struct model_config *config, struct model **out)
 	model->config.family[sizeof(model->config.family) - 1] = '\0';
 	error = family_find(model->config.family, &model->family);
 	if (!error)
-		error = config_complete(&model->config);
+		error = config_complete(model->family, &model->config);
 	if (!error)
 		error = model->family->config_check(&model->config);
+	if (!error && model->family->divides)
+		error = config_check_slices(&model->config);
+	if (!error && model->config.rope.kind != ROPE_NONE)
+		error = rope_create(&model->config.rope,
+				    model->config.head_size,
+				    model->config.context, &model->rope);
 	if (error)
 		goto err_destroy_model;
 	model->layer_count = model->family->layer_count(&model->config);
@@ -254,6 +329,7 @@ void model_destroy(struct model *model)
 		graph_destroy(model->layers[i].graph);
 	free(model->layers);
 	free(model->parameters);
+	rope_destroy(model->rope);
 	free(model);
 }
 
@@ -312,6 +388,26 @@ bool model_tensor_is_ignored(const struct model *model, const char *name)
 	return model->family->tensor_is_ignored(bare ? bare : name);
 }
 
+/* What is here of a tensor is drawn where it stands in the whole. */
+static void initialise_normal(const struct parameter *row, uint64_t seed,
+			      size_t first, size_t count, float *out)
+{
+	struct random_key key = random_key_named(seed, row->name);
+	size_t length = parameter_run(row, 0).count;
+
+	while (count > 0) {
+		struct parameter_run run = parameter_run(row, first / length);
+		size_t skip = first - run.local;
+		size_t take = MIN(count, run.count - skip);
+
+		random_normal(key, run.whole + skip, take, 0.0f,
+			      row->init_deviation, out);
+		first += take;
+		count -= take;
+		out += take;
+	}
+}
+
 void model_initialise(const struct model *model, unsigned parameter,
 		      uint64_t seed, size_t first, size_t count, float *out)
 {
@@ -324,8 +420,7 @@ void model_initialise(const struct model *model, unsigned parameter,
 	ASSERT(first <= row->count && count <= row->count - first);
 	switch (row->initialiser) {
 	case INITIALISE_NORMAL:
-		random_normal(random_key_named(seed, row->name), first, count,
-			      0.0f, row->init_deviation, out);
+		initialise_normal(row, seed, first, count, out);
 		return;
 	case INITIALISE_ZEROS:
 	case INITIALISE_ONES:
@@ -343,6 +438,6 @@ uint64_t model_parameter_total(const struct model *model)
 
 	for (unsigned i = 0; i < model->parameter_count; i++)
 		if (model->parameters[i].tied_to == PARAMETER_NOT_TIED)
-			total += model->parameters[i].count;
+			total += model->parameters[i].whole_count;
 	return total;
 }

@@ -6,6 +6,7 @@
 #define STAGECOACH_MODEL_MODEL_H
 
 #include "base/compiler.h"
+#include "model/kernels/rope.h"
 #include "model/layers/layer.h"
 #include "model/parameter.h"
 
@@ -18,7 +19,9 @@
 
 struct model_rehearsal {
 	unsigned stages;
-	double *seconds[3];   /* F, I, W: [stages], of one micro-batch */
+	double *seconds[3]; /* F, I, W: [stages], of one micro-batch */
+	double *gradients;  /* [stages] bytes replicas sum, tied ones left out;
+				 NULL: next to none */
 	size_t message_bytes; /* between stages, either way */
 	size_t tied_bytes;    /* of a parameter both ends hold; 0: none */
 };
@@ -33,18 +36,28 @@ struct model_config {
 	unsigned heads;
 	unsigned kv_heads;  /* 0: as heads */
 	unsigned head_size; /* 0: width / heads */
-	unsigned inner;     /* of the MLP; 0: 4 * width */
+	unsigned inner;     /* of the MLP; 0: as the family has it */
 	double norm_epsilon;
 	double embedding_dropout;
 	double residual_dropout;
 	double attention_dropout;
 	bool tied; /* the head shares the token embedding */
+	/* Rotary positions; kind ROPE_NONE: others. rope.positions 0: the
+	 * context. */
+	struct rope_config rope;
+	bool qkv_bias;    /* of the queries', keys' and values' products */
+	bool output_bias; /* of attention's output */
+	bool mlp_bias;
+	bool head_norm;        /* each head of queries and keys is normalised */
+	unsigned window;       /* positions attention sees; 0: all before */
+	unsigned window_first; /* the first block that has the window */
 	double initializer_range;
 	int bos_id; /* -1: none */
 	int eos_id;
 	/*
 	 * Tensor parallelism: this model is slice `slice` of `slices` that
-	 * compute each layer together. 0 slices: as 1, whole layers.
+	 * compute each layer together (docs/ARCHITECTURE.md, "Shared layers").
+	 * 0 slices: as 1, whole layers. The sizes above are the whole's.
 	 */
 	unsigned slices;
 	unsigned slice;
@@ -68,6 +81,15 @@ void model_destroy(struct model *model); /* NULL is fine */
 int model_config_default(const char *family,
 			 struct model_config *out) MUST_CHECK;
 
+/* Sets all dropouts the family has to one probability. */
+void model_config_set_dropout(struct model_config *config, double probability);
+
+/*
+ * For sequences of at most `context` tokens: shorter caches. Nothing changes
+ * where positions are parameters.
+ */
+void model_config_shorten(struct model_config *config, unsigned context);
+
 const struct model_config *model_config(const struct model *model);
 unsigned model_layer_count(const struct model *model);
 const struct layer *model_layer(const struct model *model, unsigned index);
@@ -88,13 +110,14 @@ const struct parameter *model_parameter_find(const struct model *model,
 bool model_tensor_is_ignored(const struct model *model, const char *name);
 
 /*
- * Initial values [first, first + count) of a parameter: a pure function of
- * (seed, parameter name, index). A tied row has its target's.
+ * Initial values [first, first + count) of what is here of a parameter: a pure
+ * function of (seed, parameter name, index in the whole). A tied row has its
+ * target's.
  */
 void model_initialise(const struct model *model, unsigned parameter,
 		      uint64_t seed, size_t first, size_t count, float *out);
 
-/* Parameters without tied rows: 124439808 for GPT-2's smallest. */
+/* Without tied rows, of all slices: 124439808 for GPT-2's smallest. */
 uint64_t model_parameter_total(const struct model *model);
 
 #endif

@@ -64,6 +64,8 @@ struct parameter {
 	 */
 	int split_axis;
 	unsigned split_parts;
+	/* The first slices may be one longer: vocabularies divide by little. */
+	bool split_uneven;
 	unsigned slices; /* the axis is divided among; 1: it is whole here */
 	unsigned slice;  /* the one that is here */
 	enum element_type compute_type;
@@ -74,10 +76,22 @@ struct parameter {
 };
 
 /*
+ * What slice `slice` has of `length` indices: as many as the others, or one
+ * more in the first length % slices of them. Ascending, without gaps.
+ */
+struct parameter_share {
+	size_t first;
+	size_t count;
+};
+
+struct parameter_share parameter_share(size_t length, unsigned slices,
+				       unsigned slice);
+
+/*
  * Where the elements that are here stand in the whole tensor: elements
  * [local, local + count) are [whole, whole + count) of it. Runs are numbered by
- * ascending `local`, which is ascending `whole`, too; one run where nothing
- * is split.
+ * ascending `local`, which is ascending `whole`, too, and are equally long; one
+ * run where nothing is split.
  */
 struct parameter_run {
 	size_t local;
@@ -90,9 +104,10 @@ struct parameter_run parameter_run(const struct parameter *parameter,
 				   size_t index);
 
 /*
- * Cuts a table's row to slice `slice` of `slices`: shape and count become the
- * slice's, by split_axis and split_parts. False, and nothing is changed, where a
- * part of the axis does not divide evenly.
+ * Cuts a whole row to slice `slice` of `slices`: shape and count become the
+ * slice's, by split_axis and split_parts. A row that is not split stays as it
+ * is. False, and nothing is changed, where a part of the axis does not divide
+ * evenly (split_uneven: has fewer indices than there are slices).
  */
 bool parameter_cut(struct parameter *parameter, unsigned slices,
 		   unsigned slice);

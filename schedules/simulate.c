@@ -34,7 +34,8 @@ static int simulation_init(struct schedule_simulation *simulation,
 		&simulation->idle,       &simulation->busy,
 		&simulation->window,     &simulation->waiting,
 		&simulation->sending,    &simulation->bytes_sent,
-		&simulation->peak_bytes,
+		&simulation->peak_bytes, &simulation->reducing,
+		&simulation->exposed,    &simulation->bytes_reduced,
 	};
 
 	*simulation = (struct schedule_simulation){.ranks = ranks};
@@ -59,6 +60,9 @@ void schedule_simulation_fini(struct schedule_simulation *simulation)
 	free(simulation->times);
 	free(simulation->peak_activations);
 	free(simulation->messages_sent);
+	free(simulation->bytes_reduced);
+	free(simulation->exposed);
+	free(simulation->reducing);
 	free(simulation->peak_bytes);
 	free(simulation->bytes_sent);
 	free(simulation->sending);
@@ -81,6 +85,8 @@ static void read_ranks(const struct walk *walk,
 		simulation->idle[i] = simulation->makespan - rank->busy;
 		simulation->waiting[i] = rank->waiting;
 		simulation->sending[i] = rank->sending;
+		simulation->reducing[i] = rank->reducing;
+		simulation->exposed[i] = rank->exposed;
 		simulation->window[i] = 0;
 		if (rank->first >= 0)
 			simulation->window[i] =
@@ -106,6 +112,37 @@ static void read_links(const struct schedule *schedule, const struct walk *walk,
 		simulation->bytes_sent[rank] +=
 			count * (costs->link_bytes ? costs->link_bytes[i]
 						   : costs->message_bytes);
+	}
+}
+
+/* Between replicas: what each action of a row makes its rank send. */
+static double bytes_between(const struct schedule_costs *costs, unsigned rank,
+			    const struct action *action)
+{
+	switch (action->op) {
+	case ACTION_REDUCE_GRAD:
+		return costs->reduce_bytes[action->stage];
+	case ACTION_REDUCE_TIED:
+		return costs->tied_gather_bytes;
+	case ACTION_STEP:
+		return costs->gather_bytes ? costs->gather_bytes[rank] : 0;
+	default:
+		return 0;
+	}
+}
+
+static void read_replicas(const struct schedule *schedule,
+			  const struct schedule_costs *costs,
+			  struct schedule_simulation *simulation)
+{
+	if (!costs->reduce_bytes)
+		return;
+	for (unsigned rank = 0; rank < schedule->ranks; rank++) {
+		const struct schedule_row *row = &schedule->rows[rank];
+
+		for (size_t i = 0; i < row->count; i++)
+			simulation->bytes_reduced[rank] +=
+				bytes_between(costs, rank, &row->actions[i]);
 	}
 }
 
@@ -181,6 +218,7 @@ static int run(const struct schedule *schedule,
 	if (!error) {
 		read_ranks(walk, simulation);
 		read_links(schedule, walk, costs, simulation);
+		read_replicas(schedule, costs, simulation);
 	}
 	walk_destroy(walk);
 	return error;

@@ -13,6 +13,17 @@
  * all ranks, and STEP ends the row. All times are in one unit of the
  * caller's choice (seconds, or the cost of an F).
  *
+ * Replicas of the pipeline run the same rows at the same times, so one of them
+ * is walked. The sum of a stage's gradients over the replicas, which
+ * REDUCE_GRAD stands for, takes the rank's network for replica_latency a round
+ * and for its bytes, beside whatever the row goes on with; a sum of a rank waits
+ * for the one before. It begins when the last W (or B) of the stage ends, or
+ * reduce_lead earlier, when the first layer's gradients are complete, and ends no
+ * earlier than reduce_tail after that W: what the last layers take.
+ * REDUCE_TIED and VOTE wait until the rank's sums are done; what the tie has
+ * summed up is then told to the replicas before VOTE (tied_gather_bytes), and
+ * the weights of a sharded optimizer behind STEP (gather_bytes).
+ *
  * Links are directed and numbered by the stage they lead to: link 2s brings
  * stage s its input from stage s - 1, link 2s + 1 brings stage s its gradient
  * from stage s + 1. Of the 2 * stages numbers those that leave the pipeline (0
@@ -54,6 +65,18 @@ struct schedule_costs {
 	double vote;
 	const double *rank_step; /* [ranks], of STEP; NULL: 0 */
 
+	/* Between replicas; reduce_bytes NULL: there are none. Bytes are those
+	 * one rank sends, and it receives as many meanwhile. */
+	const double *reduce_bytes; /* [stages], of the sum of a stage */
+	double reduce_rounds;       /* messages of a sum, one after another */
+	const double *reduce_lead;  /* [stages], times; NULL: 0 */
+	const double *reduce_tail;  /* [stages], times; NULL: 0 */
+	double replica_latency;
+	double replica_bandwidth; /* bytes per unit of time; 0: no limit */
+	double tied_gather_bytes;
+	const double *gather_bytes; /* [ranks]; NULL: 0 */
+	double gather_rounds;       /* of either gather */
+
 	/* [stages], of one micro-batch, from F until W (B); NULL: 0 */
 	const double *activation_bytes;
 	/* [stages], of what I leaves for W, from I until W; NULL: 0 */
@@ -68,7 +91,8 @@ struct schedule_time {
 	double start;
 	double ready;
 	double end;
-	double arrival; /* of a send: at the other side; else end */
+	/* Of a send: at the other side; of a REDUCE_GRAD: its sum is done. */
+	double arrival;
 };
 
 struct schedule_simulation {
@@ -86,6 +110,14 @@ struct schedule_simulation {
 	 */
 	double *waiting;
 	double *sending;
+	/*
+	 * [ranks] Between replicas: what the rank's network did for sums and
+	 * gathers, what of that the rank had nothing to do but to wait for (part
+	 * of idle), and the bytes it sent for them.
+	 */
+	double *reducing;
+	double *exposed;
+	double *bytes_reduced;
 	double *bytes_sent;      /* [ranks] by SEND_F and SEND_B */
 	uint64_t *messages_sent; /* [ranks] likewise */
 	/* [ranks] most activations alive, micro-batches through one stage. */

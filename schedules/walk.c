@@ -354,6 +354,56 @@ static void compute(const struct walk *walk, struct walk_rank *rank,
 	rank->last = time->end;
 }
 
+/* What a sum or gather takes of a rank's network. */
+static double network_time(const struct schedule_costs *costs, double bytes,
+			   double rounds)
+{
+	double wire = costs->replica_bandwidth > 0
+			      ? bytes / costs->replica_bandwidth
+			      : 0;
+
+	return wire + rounds * costs->replica_latency;
+}
+
+/* Stands the rank at a REDUCE_GRAD behind the last W (or B) of its stage? */
+static bool follows_weight(const struct walk_rank *rank,
+			   const struct action *action)
+{
+	const struct action *before = action;
+	size_t left = rank->position;
+
+	for (; left > 0; left--)
+		if (action_is_compute((--before)->op))
+			break;
+	return left > 0 && before->stage == action->stage &&
+	       before->op >= ACTION_BACKWARD_WEIGHT;
+}
+
+/* Begins the sum of a stage over the replicas: see simulate.h. */
+static void sum_stage(const struct walk *walk, struct walk_rank *rank,
+		      const struct action *action, struct schedule_time *time)
+{
+	const struct schedule_costs *costs = walk->costs;
+	unsigned stage = action->stage;
+	double whole, begin = time->start, least = 0;
+
+	if (costs->reduce_bytes[stage] <= 0)
+		return;
+	whole = network_time(costs, costs->reduce_bytes[stage],
+			     costs->reduce_rounds);
+	if (follows_weight(rank, action)) {
+		begin = rank->last;
+		if (costs->reduce_tail)
+			least = begin + costs->reduce_tail[stage];
+		if (costs->reduce_lead)
+			begin -= costs->reduce_lead[stage];
+	}
+	begin = MAX(begin, rank->summed);
+	rank->summed = MAX(begin + whole, least);
+	rank->reducing += whole;
+	time->arrival = MAX(time->end, rank->summed);
+}
+
 static void reduce(const struct walk *walk, struct walk_rank *rank,
 		   const struct action *action, struct schedule_time *time)
 {
@@ -364,6 +414,8 @@ static void reduce(const struct walk *walk, struct walk_rank *rank,
 	rank->busy += cost;
 	time->end = time->start + cost;
 	time->arrival = time->end;
+	if (costs->reduce_bytes)
+		sum_stage(walk, rank, action, time);
 }
 
 /* From a message to the number of its link: see link_of(). */
@@ -444,6 +496,12 @@ static bool rows_are_done(const struct walk *walk)
 	return true;
 }
 
+/* When a rank has come to its tail and its sums are done. */
+static double settled(const struct walk_rank *rank)
+{
+	return MAX(rank->now, rank->summed);
+}
+
 /*
  * The tails, when all rows stand at them: each tie ends for both its ranks at
  * the later one's time; a vote for all at the last one's. Ties are taken
@@ -453,7 +511,7 @@ static void finish_action(struct walk *walk, unsigned index, double ready,
 			  double cost, struct schedule_time *const *times)
 {
 	struct walk_rank *rank = &walk->ranks[index];
-	double end = ready + cost;
+	double end = ready + cost, own = settled(rank);
 
 	if (times)
 		times[index][rank->position] = (struct schedule_time){
@@ -462,9 +520,23 @@ static void finish_action(struct walk *walk, unsigned index, double ready,
 			.end = end,
 			.arrival = end,
 		};
-	rank->waiting += ready - rank->now;
+	rank->exposed += own - rank->now;
+	rank->waiting += ready - own;
 	rank->now = end;
 	rank->position++;
+}
+
+/* What a rank tells its replicas, from now on: its own time is not needed. */
+static void gather(const struct walk *walk, struct walk_rank *rank,
+		   double bytes)
+{
+	double time;
+
+	if (!walk->costs->reduce_bytes || bytes <= 0)
+		return;
+	time = network_time(walk->costs, bytes, walk->costs->gather_rounds);
+	rank->summed = settled(rank) + time;
+	rank->reducing += time;
 }
 
 static const struct action *standing_at(const struct walk *walk, unsigned rank,
@@ -492,12 +564,32 @@ static void finish_tie(struct walk *walk, unsigned tie,
 			if (action == NULL || action->micro_batch != tie)
 				continue;
 			if (pass == 0) {
-				ready = MAX(ready, walk->ranks[rank].now);
+				ready = MAX(ready, settled(&walk->ranks[rank]));
 				continue;
 			}
 			walk->ranks[rank].busy += cost;
 			finish_action(walk, rank, ready, cost, times);
+			gather(walk, &walk->ranks[rank],
+			       walk->costs->tied_gather_bytes);
 		}
+}
+
+static void finish_step(struct walk *walk, unsigned index,
+			struct schedule_time *const *times)
+{
+	const struct schedule_costs *costs = walk->costs;
+	struct walk_rank *rank = &walk->ranks[index];
+	double step = costs->rank_step ? costs->rank_step[index] : 0;
+
+	rank->busy += step;
+	finish_action(walk, index, settled(rank), step, times);
+	if (!costs->gather_bytes)
+		return;
+	gather(walk, rank, costs->gather_bytes[index]);
+	rank->exposed += settled(rank) - rank->now;
+	rank->now = settled(rank);
+	if (times)
+		times[index][rank->position - 1].end = rank->now;
 }
 
 static void finish_tails(struct walk *walk, struct schedule_time *const *times)
@@ -509,19 +601,14 @@ static void finish_tails(struct walk *walk, struct schedule_time *const *times)
 	for (unsigned tie = 0; tie < walk->tied_count; tie++)
 		finish_tie(walk, tie, times);
 	for (unsigned rank = 0; rank < ranks; rank++)
-		last = MAX(last, walk->ranks[rank].now);
+		last = MAX(last, settled(&walk->ranks[rank]));
 	for (unsigned rank = 0; rank < ranks; rank++) {
-		double step = costs->rank_step ? costs->rank_step[rank] : 0;
-
 		if (standing_at(walk, rank, ACTION_VOTE)) {
 			walk->ranks[rank].sending += costs->vote;
 			finish_action(walk, rank, last, costs->vote, times);
 		}
-		if (standing_at(walk, rank, ACTION_STEP)) {
-			walk->ranks[rank].busy += step;
-			finish_action(walk, rank, walk->ranks[rank].now, step,
-				      times);
-		}
+		if (standing_at(walk, rank, ACTION_STEP))
+			finish_step(walk, rank, times);
 	}
 }
 
@@ -563,7 +650,7 @@ double walk_makespan(const struct walk *walk)
 	double makespan = 0;
 
 	for (unsigned rank = 0; rank < walk->schedule->ranks; rank++)
-		makespan = MAX(makespan, walk->ranks[rank].now);
+		makespan = MAX(makespan, settled(&walk->ranks[rank]));
 	return makespan;
 }
 

@@ -46,6 +46,10 @@ struct walk_rank {
 	double first;
 	double last;
 	double computing;
+	/* Sums over replicas: until when the last begun one goes on; */
+	double summed;
+	double reducing; /* all of them together, on the network */
+	double exposed;  /* of that, waited for */
 };
 
 struct walk;

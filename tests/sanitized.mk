@@ -6,7 +6,7 @@ SANITIZED_THREAD_TESTS = \
 	tests/unit/test-launch tests/unit/test-world-silence \
 	tests/unit/test-gemm tests/unit/test-attention \
 	tests/unit/test-kernels tests/unit/test-engine-stage \
-	tests/unit/test-engine-run \
+	tests/unit/test-engine-run tests/grad/test-slices \
 	tests/transport/test-inproc tests/transport/test-shm \
 	tests/transport/test-shm-memory tests/transport/test-tcp-sockets \
 	tests/transport/test-tcp-uring tests/e2e/test-short-run.sh

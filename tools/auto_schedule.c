@@ -123,7 +123,7 @@ static int search(const struct options *options, const struct model *model,
 	struct search_setting ask = {
 		.setting = &setting,
 		.ranks = job->ranks,
-		.micro_batches = job->micro_batches,
+		.micro_batches = job_share(job),
 		.chunks = (unsigned)options_integer(options, "chunks"),
 		.tolerance = TOLERANCE,
 		.seconds = SECONDS,

@@ -46,6 +46,7 @@ static const struct option_spec table[] = {
 	 .help = "tokens a sequence (default: the model's positions, at most 1024)"},
 	{.name = "json", .kind = OPTION_FLAG, .help = "print a JSON object"},
 	JOB_OPTIONS_PIPELINE,
+	JOB_OPTION_TENSOR,
 	{.name = "micro-batches",
 	 .letter = 'M',
 	 .kind = OPTION_INTEGER,
@@ -114,7 +115,10 @@ static int fill_job(const struct options *options, struct corpus **corpus,
 	job->micro_batch_size =
 		(unsigned)options_integer(options, "micro-batch-size");
 	job->gradient_groups = 1;
-	rc = job_options_windows(*corpus, job->split, job->context, &windows);
+	rc = job_options_slices(options, job);
+	if (!rc)
+		rc = job_options_windows(*corpus, job->split, job->context,
+					 &windows);
 	if (rc)
 		return rc;
 	job->eval_samples = wanted ? MIN(wanted, windows) : windows;

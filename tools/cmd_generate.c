@@ -51,6 +51,7 @@ static const struct option_spec table[] = {
 	 .maximum = 9007199254740992.0,
 	 .help = "equal seeds give equal text"},
 	JOB_OPTIONS_PIPELINE,
+	JOB_OPTION_TENSOR,
 	HOSTS_OPTIONS,
 	{.name = NULL},
 };
@@ -181,8 +182,10 @@ static int fill_job(struct generate *g)
 	job->gradient_groups = 1;
 	job->context =
 		MIN(job->config.context, job->prompt_count + job->tokens);
+	model_config_shorten(&job->config, job->context);
 	job_options_pipeline(o, job);
-	return job_options_partition(o, g->model, job);
+	rc = job_options_slices(o, job);
+	return rc ? rc : job_options_partition(o, g->model, job);
 }
 
 static void print_text(struct text_builder *text)

@@ -10,19 +10,17 @@
 #include "tools/auto_schedule.h"
 #include "tools/commands.h"
 #include "tools/job_options.h"
+#include "tools/plan_suggest.h"
+#include "tools/table.h"
 #include "tools/train_options.h"
 
 #include <errno.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define MIB         1048576.0
 #define NAME_BYTES  48
-#define COLUMNS_MAX 12
 #define SPLIT_BYTES 8192
-#define HELD_BYTES  256
 
 static const struct option_spec table[] = {
 	{.name = "data",
@@ -44,6 +42,8 @@ static const struct option_spec table[] = {
 	TRAIN_OPTIONS_GRID,
 	TRAIN_OPTION_OPTIMIZER,
 	TRAIN_OPTION_MOMENTUM,
+	MACHINE_OPTIONS,
+	PLAN_SUGGEST_OPTIONS,
 	{.name = "json",
 	 .kind = OPTION_FLAG,
 	 .group = "Output",
@@ -68,6 +68,9 @@ struct planning {
 	struct train_split split;
 	struct auto_schedule chosen;
 	struct plan *plan;
+	struct plan_parts parts;
+	struct grid grid;
+	struct machine machine;
 	uint64_t free_bytes; /* of this machine; 0: not known */
 	uint64_t all_bytes;  /* of all ranks */
 };
@@ -114,16 +117,20 @@ static void add_memory(struct planning *p)
 {
 	for (unsigned r = 0; r < p->plan->ranks; r++)
 		p->all_bytes += p->plan->rank[r].total;
+	p->all_bytes *= (uint64_t)p->grid.replicas * p->grid.slices;
 }
 
-static int make_plan(struct planning *p)
+/* The job, up to what is planned for it. */
+static int make_job(struct planning *p)
 {
 	struct optimizer_config *optimizer = &p->job.optimizer;
 	int rc = make_model(p);
 
+	if (!rc)
+		rc = machine_options_read(p->options, &p->machine);
 	if (rc)
 		return rc;
-	p->free_bytes = host_memory_available();
+	p->free_bytes = p->machine.rate > 0 ? 0 : host_memory_available();
 	p->job.kind = JOB_TRAIN;
 	job_options_pipeline(p->options, &p->job);
 	*optimizer = (struct optimizer_config){
@@ -132,6 +139,33 @@ static int make_plan(struct planning *p)
 	rc = train_options_grid(p->options, &p->job);
 	if (!rc)
 		rc = train_options_batch(p->options, &p->job);
+	p->grid = job_grid(&p->job);
+	return rc;
+}
+
+static int predict(struct planning *p)
+{
+	const struct costs *costs = &p->split.costs;
+	/* Another machine's ranks do not take turns on this one's cores. */
+	unsigned copies = p->machine.rate > 0 ? 0 : p->split.calibration.copies;
+	int rc;
+
+	machine_options_links(&p->machine, &p->split.costs);
+	rc = plan_predict(p->plan, costs, &p->split.rates, copies);
+	if (!rc)
+		rc = plan_explain(p->plan, costs, &p->split.rates, &p->parts);
+	if (!rc)
+		add_memory(p);
+	return rc;
+}
+
+static int make_plan(struct planning *p)
+{
+	int rc = 0;
+
+	if (p->machine.rate > 0)
+		rc = machine_options_costs(p->options, &p->machine, p->model,
+					   &p->job, &p->split);
 	if (!rc)
 		rc = auto_schedule_wanted(p->options)
 			     ? auto_schedule_choose(p->options, p->model,
@@ -144,70 +178,7 @@ static int make_plan(struct planning *p)
 	if (!rc)
 		rc = train_options_plan(p->options, &p->job, p->model,
 					&p->split, &p->plan);
-	if (!rc)
-		rc = plan_predict(p->plan, &p->split.costs, &p->split.rates,
-				  p->split.calibration.copies);
-	if (!rc)
-		add_memory(p);
-	return rc;
-}
-
-/* ---- a table ---- */
-
-struct table {
-	struct text_builder *out;
-	unsigned columns;
-	size_t width[COLUMNS_MAX];
-	unsigned rows;
-	char (*cell)[COLUMNS_MAX][HELD_BYTES];
-};
-
-static int table_init(struct table *t, unsigned columns, unsigned rows,
-		      struct text_builder *out)
-{
-	*t = (struct table){.out = out, .columns = columns};
-	t->cell = calloc(rows, sizeof(*t->cell));
-	return t->cell ? 0 : fail(-ENOMEM, "no memory for a table");
-}
-
-static void PRINTF_LIKE(3, 4)
-	table_put(struct table *t, unsigned column, const char *format, ...)
-{
-	char *cell = t->cell[t->rows][column];
-	va_list arguments;
-
-	va_start(arguments, format);
-	vsnprintf(cell, HELD_BYTES, format, arguments);
-	va_end(arguments);
-	t->width[column] = MAX(t->width[column], strlen(cell));
-}
-
-static void table_write(struct table *t)
-{
-	for (unsigned r = 0; r < t->rows; r++) {
-		for (unsigned c = 0; c < t->columns; c++)
-			text_builder_append(t->out, "%s%*s", c ? "  " : "",
-					    (int)t->width[c], t->cell[r][c]);
-		text_builder_append(t->out, "\n");
-	}
-	free(t->cell);
-}
-
-static void table_heads(struct table *t, const char *const *heads)
-{
-	for (unsigned c = 0; c < t->columns; c++)
-		table_put(t, c, "%s", heads[c]);
-	t->rows++;
-}
-
-/* "1,234.5" MiB, grouped. */
-static void put_mib(struct table *t, unsigned column, size_t bytes)
-{
-	uint64_t tenths = (uint64_t)((double)bytes / MIB * 10 + 0.5);
-	char whole[32];
-
-	text_grouped(whole, sizeof(whole), tenths / 10);
-	table_put(t, column, "%s.%u", whole, (unsigned)(tenths % 10));
+	return rc ? rc : predict(p);
 }
 
 /* ---- for people ---- */
@@ -273,7 +244,7 @@ static int write_ranks(const struct planning *p, struct text_builder *out)
 					rank->optimizer, rank->activations,
 					rank->messages,  rank->scratch,
 					rank->other,     rank->total};
-		char text[HELD_BYTES];
+		char text[TABLE_CELL_BYTES];
 
 		table_put(&t, 0, "%u", r);
 		describe_rank(p, r, text, sizeof(text));
@@ -281,7 +252,7 @@ static int write_ranks(const struct planning *p, struct text_builder *out)
 		table_put(&t, 2, "%s",
 			  text_grouped(text, sizeof(text), rank->parameters));
 		for (unsigned i = 0; i < ARRAY_SIZE(bytes); i++)
-			put_mib(&t, 3 + i, bytes[i]);
+			table_put_mib(&t, 3 + i, (double)bytes[i]);
 	}
 	table_write(&t);
 	return 0;
@@ -329,6 +300,60 @@ static int write_stages(const struct planning *p, struct text_builder *out)
 	return 0;
 }
 
+static bool is_alone(const struct planning *p)
+{
+	return p->plan->ranks * p->grid.replicas * p->grid.slices == 1;
+}
+
+/* What one rank at each position sends in a step. */
+static int write_sent(const struct planning *p, struct text_builder *out)
+{
+	static const char *const heads[] = {"rank",        "sends to stages",
+					    "to replicas", "to slices",
+					    "control",     "MiB"};
+	struct table t;
+
+	if (table_init(&t, ARRAY_SIZE(heads), p->plan->ranks + 1, out))
+		return -ENOMEM;
+	table_heads(&t, heads);
+	for (unsigned r = 0; r < p->plan->ranks; r++, t.rows++) {
+		const struct plan_rank *rank = &p->plan->rank[r];
+
+		table_put(&t, 0, "%u", r);
+		table_put_mib(&t, 1, (double)rank->sent.stages);
+		table_put_mib(&t, 2, (double)rank->sent.replicas);
+		table_put_mib(&t, 3, (double)rank->sent.slices);
+		table_put_mib(&t, 4, (double)rank->sent.control);
+		table_put_mib(&t, 5, (double)traffic_total(&rank->sent));
+	}
+	table_write(&t);
+	return 0;
+}
+
+/* "4 replicas of 2 positions x 2 slices: 16 ranks, ..." */
+static void write_grid(const struct planning *p, struct text_builder *out)
+{
+	const struct job *job = &p->job;
+	const struct grid *grid = &p->grid;
+
+	if (grid->replicas * grid->slices == 1)
+		return;
+	text_builder_append(
+		out,
+		"grid       %u replica%s x %u position%s x %u slice%s: %u ranks; each replica %u micro-batches",
+		grid->replicas, grid->replicas == 1 ? "" : "s", grid->positions,
+		grid->positions == 1 ? "" : "s", grid->slices,
+		grid->slices == 1 ? "" : "s", grid_size(grid), job_share(job));
+	if (grid->replicas > 1)
+		text_builder_append(
+			out, "; %u gradient group%s, optimizer state %s",
+			job->gradient_groups,
+			job->gradient_groups == 1 ? "" : "s",
+			job->shard_optimizer ? "sharded"
+					     : "in full everywhere");
+	text_builder_append(out, "\n");
+}
+
 static void write_head(const struct planning *p, struct text_builder *out)
 {
 	const struct job *job = &p->job;
@@ -352,6 +377,7 @@ static void write_head(const struct planning *p, struct text_builder *out)
 		job->micro_batches, job->micro_batch_size, job->context,
 		threads, threads == 1 ? "" : "s",
 		job->recompute ? ", recomputing activations" : "");
+	write_grid(p, out);
 	if (p->chosen.words[0])
 		text_builder_append(out, "schedule   %s\n", p->chosen.words);
 	if (split && p->plan->stages > 1)
@@ -384,12 +410,46 @@ static void write_time(const struct planning *p, struct text_builder *out)
 		text_builder_append(
 			out,
 			"cores      %u ranks of %u threads take turns on this machine's: that is what bounds the step\n",
-			plan->ranks, plan->threads);
+			grid_size(&p->grid), plan->threads);
 	text_builder_append(
 		out,
 		"bubble     %.1f %% of the step, the ranks' mean; rank %u works longest: idle %.1f %%\n",
 		100 * plan->bubble, plan->slowest_rank,
 		plan->step > 0 ? 100 * slowest->idle / plan->step : 0);
+}
+
+/* "1.23 s", "45.6 ms", "789 us". */
+static const char *duration(double seconds, char *buffer, size_t size)
+{
+	if (seconds >= 1)
+		snprintf(buffer, size, "%.2f s", seconds);
+	else if (seconds >= 1e-3)
+		snprintf(buffer, size, "%.1f ms", 1e3 * seconds);
+	else
+		snprintf(buffer, size, "%.0f us", 1e6 * seconds);
+	return buffer;
+}
+
+static void write_sums(const struct planning *p, struct text_builder *out)
+{
+	const struct plan *plan = p->plan;
+	double most = plan->rank[plan->summing_rank].summing;
+	double late = p->parts.replicas;
+	char sum[32], rest[32];
+
+	if (!plan->seconds)
+		return;
+	if (plan->grid.replicas > 1 && most > 0)
+		text_builder_append(
+			out,
+			"replicas   their sums keep the network of rank %u busy for %s, of which %.0f %% pass beside the schedule: the step is %s longer for them\n",
+			plan->summing_rank, duration(most, sum, sizeof(sum)),
+			100 * (1 - MIN(late / most, 1)),
+			duration(late, rest, sizeof(rest)));
+	if (plan->grid.slices > 1)
+		text_builder_append(
+			out, "slices     sums within layers take %s a step\n",
+			duration(p->parts.tensor, sum, sizeof(sum)));
 }
 
 static void write_memory(const struct planning *p, struct text_builder *out)
@@ -425,7 +485,13 @@ static char *plan_text(const struct planning *p)
 	if (write_stages(p, &out))
 		out.failed = true;
 	text_builder_append(&out, "\n");
+	if (!is_alone(p)) {
+		if (write_sent(p, &out))
+			out.failed = true;
+		text_builder_append(&out, "\n");
+	}
 	write_time(p, &out);
+	write_sums(p, &out);
 	write_memory(p, &out);
 	return text_builder_finish(&out);
 }
@@ -446,7 +512,7 @@ static json_t *rank_json(const struct planning *p, unsigned r)
 		if (p->plan->stage[s].rank == r)
 			json_array_append_new(stages, json_integer(s));
 	return json_pack(
-		"{s:i, s:o, s:i, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:f, s:f}",
+		"{s:i, s:o, s:i, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:f, s:f, s:f, s:o, s:o, s:o, s:o, s:o}",
 		"rank", (int)r, "stages", stages, "layers", (int)rank->layers,
 		"parameters", (json_int_t)rank->parameters, "weights_bytes",
 		bytes_json(rank->weights), "gradients_bytes",
@@ -456,7 +522,13 @@ static json_t *rank_json(const struct planning *p, unsigned r)
 		bytes_json(rank->messages), "scratch_bytes",
 		bytes_json(rank->scratch), "other_bytes",
 		bytes_json(rank->other), "total_bytes", bytes_json(rank->total),
-		"busy", rank->busy, "idle", rank->idle);
+		"busy", rank->busy, "idle", rank->idle, "summing",
+		rank->summing, "sent_stages_bytes",
+		bytes_json(rank->sent.stages), "sent_replicas_bytes",
+		bytes_json(rank->sent.replicas), "sent_slices_bytes",
+		bytes_json(rank->sent.slices), "sent_control_bytes",
+		bytes_json(rank->sent.control), "sent_bytes",
+		bytes_json(traffic_total(&rank->sent)));
 }
 
 static json_t *stage_json(const struct planning *p, unsigned s)
@@ -469,6 +541,25 @@ static json_t *stage_json(const struct planning *p, unsigned s)
 			 (int)stage->end_layer, "in_flight",
 			 (int)stage->in_flight, "forward", stage->forward,
 			 "input", stage->input, "weight", stage->weight);
+}
+
+static json_t *parts_json(const struct plan_parts *parts)
+{
+	return json_pack("{s:f, s:f, s:f, s:f, s:f, s:f, s:f}", "compute",
+			 parts->compute, "imbalance", parts->imbalance,
+			 "bubble", parts->bubble, "links", parts->links,
+			 "replicas", parts->replicas, "end", parts->end,
+			 "tensor", parts->tensor);
+}
+
+static json_t *grid_json(const struct planning *p)
+{
+	return json_pack("{s:i, s:i, s:i, s:i, s:i, s:b}", "replicas",
+			 (int)p->grid.replicas, "slices", (int)p->grid.slices,
+			 "world", (int)grid_size(&p->grid), "share",
+			 (int)job_share(&p->job), "gradient_groups",
+			 (int)p->job.gradient_groups, "shard_optimizer",
+			 p->job.shard_optimizer);
 }
 
 /* What stands once. Times are null where costs are no times. */
@@ -497,19 +588,20 @@ static json_t *summary_json(const struct planning *p)
 		"split_reason", p->split.reason, "unit",
 		plan->seconds ? "seconds" : "");
 	free(split);
-	if (!json ||
+	if (!json || json_object_update_new(json, grid_json(p)) ||
 	    json_object_update_new(
 		    json,
-		    json_pack(
-			    "{s:f, s:o, s:f, s:i, s:i, s:b, s:I, s:o, s:I}",
-			    "step", plan->step, "tokens_per_second", rate,
-			    "bubble", plan->bubble, "slowest_rank",
-			    (int)plan->slowest_rank, "largest_rank",
-			    (int)plan->largest_rank, "cores_shared",
-			    plan->cores_shared, "total_bytes",
-			    (json_int_t)p->all_bytes, "free_bytes", known,
-			    "largest_bytes",
-			    (json_int_t)plan->rank[plan->largest_rank].total)))
+		    json_pack("{s:f, s:o, s:f, s:i, s:i, s:b, s:I, s:o, s:I}",
+			      "step", plan->step, "tokens_per_second", rate,
+			      "bubble", plan->bubble, "slowest_rank",
+			      (int)plan->slowest_rank, "largest_rank",
+			      (int)plan->largest_rank, "cores_shared",
+			      plan->cores_shared, "total_bytes",
+			      (json_int_t)p->all_bytes, "free_bytes", known,
+			      "largest_bytes",
+			      (json_int_t)plan->rank[plan->largest_rank]
+				      .total)) ||
+	    json_object_set_new(json, "parts", parts_json(&p->parts)))
 		return NULL;
 	return json;
 }
@@ -554,6 +646,7 @@ static int print(const struct planning *p)
 int cmd_plan(int argc, char **argv)
 {
 	struct planning *p = calloc(1, sizeof(*p));
+	bool suggest;
 	int status, rc;
 
 	if (!p)
@@ -563,9 +656,14 @@ int cmd_plan(int argc, char **argv)
 		free(p);
 		return rc < 0 ? 2 : 0;
 	}
-	rc = make_plan(p);
-	status = rc == -EINVAL || rc == -ENOENT ? 2 : rc ? 1 : 0;
+	suggest = options_flag(p->options, "suggest");
+	rc = make_job(p);
 	if (!rc)
+		rc = suggest ? plan_suggest(p->options, &p->machine, p->model,
+					    &p->job)
+			     : make_plan(p);
+	status = rc == -EINVAL || rc == -ENOENT ? 2 : rc ? 1 : 0;
+	if (!rc && !suggest)
 		status = print(p) ? 1 : 0;
 	auto_schedule_fini(&p->chosen);
 	plan_destroy(p->plan);

@@ -46,8 +46,8 @@ static const struct option_spec table[] = {
 	TRAIN_OPTIONS_BALANCE,
 	HOSTS_OPTIONS,
 	TRAIN_OPTIONS_MODEL,
-	TRAIN_OPTIONS_BATCH,
 	TRAIN_OPTIONS_GRID,
+	TRAIN_OPTIONS_BATCH,
 	{.name = "seed",
 	 .kind = OPTION_INTEGER,
 	 .argument = "S",
@@ -175,6 +175,9 @@ static const struct option_spec table[] = {
 	 .minimum = 1,
 	 .maximum = 10000,
 	 .help = "steps to record, from the second one on"},
+	{.name = "tensorboard",
+	 .kind = OPTION_FLAG,
+	 .help = "write RUN/tensorboard, event files for TensorBoard, as training goes"},
 	{.name = NULL},
 };
 
@@ -183,7 +186,7 @@ const struct option_command train_command = {
 	.synopsis = "--data DIR --out RUN [options] | --resume RUN [options]",
 	.summary = "train a model, its layers split over stages",
 	.description =
-		"Trains a new model, or one from a Hugging Face folder, on prepared tokens. The weights that come out depend on the model, the data, the seed and the batch, and on nothing else: not on the stages, the split, the schedule, the transport, the threads, --recompute, or an interruption in between.\n\nRUN holds run.json (the options), metrics.jsonl (one line a step), checkpoints/, and in the end model/, a Hugging Face model folder. Ctrl-C finishes the step, writes a checkpoint and ends.",
+		"Trains a new model, or one from a Hugging Face folder, on prepared tokens. The weights that come out depend on the model, the data, the seed and the batch, and on nothing else: not on the stages, the split, the schedule, the transport, the threads, --recompute, or an interruption in between.\n\nRUN holds run.json (the options), metrics.jsonl (one line a step), history.jsonl (starts, checkpoints, memory), checkpoints/, and in the end model/, a Hugging Face model folder. Ctrl-C finishes the step, writes a checkpoint and ends.",
 	.table = table,
 	.takes_config = true,
 };
@@ -195,6 +198,7 @@ static const char *const resume_may_change[] = {
 	"stages",
 	"replicas",
 	"shard-optimizer",
+	"gradient-groups", /* as far as to say what it is: keep_groups() */
 	"chunks",
 	"split",
 	"transport",
@@ -214,6 +218,7 @@ static const char *const resume_may_change[] = {
 	"keep-checkpoints",
 	"trace",
 	"trace-steps",
+	"tensorboard",
 	"costs",
 	"memory-cap",
 	"hosts",
@@ -426,6 +431,7 @@ static int fill_batch(struct train *t)
 	job->eval_every = (uint64_t)options_integer(o, "eval-every");
 	if (options_flag(o, "trace"))
 		job->trace_steps = (unsigned)options_integer(o, "trace-steps");
+	job->tensorboard = options_flag(o, "tensorboard");
 	return train_options_batch(o, job);
 }
 
@@ -481,6 +487,28 @@ static int check_data(struct train *t)
 	return rc;
 }
 
+/* What a checkpoint that does not say it has been written with. */
+static json_int_t identity_default(const char *key)
+{
+	return strcmp(key, "slices") == 0;
+}
+
+static bool is_identity_default(const char *key, const json_t *value)
+{
+	if (json_is_number(value))
+		return json_number_value(value) ==
+		       (double)identity_default(key);
+	return json_is_false(value);
+}
+
+static json_int_t identity_integer(const struct train *t, const char *key)
+{
+	const json_t *value = json_object_get(t->checkpoint.identity, key);
+
+	return json_is_integer(value) ? json_integer_value(value)
+				      : identity_default(key);
+}
+
 /* The checkpoint was written by a run that would give other bits? */
 static int check_identity(struct train *t)
 {
@@ -494,7 +522,8 @@ static int check_identity(struct train *t)
 		const json_t *theirs =
 			json_object_get(t->checkpoint.identity, key);
 
-		if (json_equal(value, theirs))
+		if (theirs ? json_equal(value, theirs)
+			   : is_identity_default(key, value))
 			continue;
 		rc = strcmp(key, "data_fingerprint") == 0
 			     ? fail(-EINVAL,
@@ -507,6 +536,55 @@ static int check_identity(struct train *t)
 	}
 	json_decref(mine);
 	return rc;
+}
+
+/* "1, 2 or 4": the powers of two that divide the number of groups. */
+static void list_replicas(unsigned groups, char *out, size_t size)
+{
+	size_t used = (size_t)snprintf(out, size, "1");
+
+	for (unsigned d = 2; d && groups % d == 0 && used < size; d *= 2)
+		used += (size_t)snprintf(out + used, size - used, "%s%u",
+					 groups % (2 * d) ? " or " : ", ", d);
+}
+
+/*
+ * A run that goes on with other replicas keeps its gradient groups: they are
+ * the order in which gradients are summed. Replicas whose number is no
+ * power of two sum in their own order, and so cannot change.
+ */
+static int keep_groups(struct train *t)
+{
+	struct job *job = &t->job;
+	unsigned groups = (unsigned)identity_integer(t, "gradient_groups");
+	unsigned uneven = (unsigned)identity_integer(t, "uneven_replicas");
+	char allowed[128];
+
+	groups = MAX(groups, 1u);
+	if (options_is_typed(t->options, "gradient-groups") &&
+	    job->gradient_groups != groups)
+		return fail(
+			-EINVAL,
+			"--gradient-groups %u: %s has --gradient-groups %u, which may not change when it is resumed: it would change the result. Leave it out, or start a new run with --out",
+			job->gradient_groups, job->out, groups);
+	job->gradient_groups = groups;
+	if (uneven && job->replicas != uneven)
+		return fail(
+			-EINVAL,
+			"--replicas %u: %s sums the gradients of %u replicas in their order, which is part of its result: it goes on with --replicas %u only",
+			job->replicas, job->out, uneven, uneven);
+	list_replicas(groups, allowed, sizeof(allowed));
+	if (!uneven &&
+	    (groups % job->replicas || job->replicas & (job->replicas - 1)))
+		return fail(
+			-EINVAL,
+			"--replicas %u: %s has --gradient-groups %u, which its result depends on: it can go on with --replicas %s",
+			job->replicas, job->out, groups, allowed);
+	/* Asked for when there were more. */
+	if (job->replicas == 1 &&
+	    !options_is_typed(t->options, "shard-optimizer"))
+		job->shard_optimizer = false;
+	return 0;
 }
 
 /* Other kernels round otherwise: worth a word, and no reason to refuse. */
@@ -524,6 +602,14 @@ static int check_numerics(const struct train *t)
 	return rc;
 }
 
+static bool has_model(const struct job *job)
+{
+	char path[FILES_PATH_BYTES];
+
+	return files_join(path, sizeof(path), job->out, "model") == 0 &&
+	       files_exists(path);
+}
+
 static int apply_resume(struct train *t)
 {
 	struct job *job = &t->job;
@@ -532,7 +618,8 @@ static int apply_resume(struct train *t)
 	if (!t->resume)
 		return 0;
 	job->first_step = t->checkpoint.step;
-	if (job->first_step >= job->steps)
+	if (job->first_step > job->steps ||
+	    (job->first_step == job->steps && has_model(job)))
 		return fail(-EINVAL,
 			    "%s has done its %" PRIu64
 			    " steps; ask for more with --steps N",
@@ -587,6 +674,8 @@ static int plan(struct train *t)
 	rc = train_options_grid(t->options, &t->job);
 	if (!rc)
 		rc = fill_batch(t);
+	if (!rc && t->resume)
+		rc = keep_groups(t);
 	if (rc)
 		return rc;
 	fill_optimizer(t);
@@ -616,6 +705,10 @@ static int write_run_json(const struct train *t)
 		options, "warmup",
 		json_integer((json_int_t)t->job.learning_rate.warmup_steps));
 	json_object_set_new(options, "context", json_integer(t->job.context));
+	json_object_set_new(options, "gradient-groups",
+			    json_integer(t->job.gradient_groups));
+	json_object_set_new(options, "shard-optimizer",
+			    json_boolean(t->job.shard_optimizer));
 	json_object_del(options, "resume");
 	json_object_set_new(options, "stages", json_integer(t->job.ranks));
 	hosts_options_forget(options);
@@ -631,6 +724,32 @@ static int write_run_json(const struct train *t)
 		rc = json_write(path, json);
 	json_decref(json);
 	return rc;
+}
+
+static void introduce_grid(const struct job *job)
+{
+	unsigned share = job_share(job);
+
+	if (job->replicas > 1)
+		log_info(
+			"replicas: %u of the pipeline, %u micro-batches each%s; the same bits for %s",
+			job->replicas, share,
+			job->shard_optimizer
+				? ", each keeping its part of the optimizer's state"
+				: "",
+			job->replicas & (job->replicas - 1)
+				? "this number of replicas only (no power of two)"
+				: "any number of replicas with these --gradient-groups");
+	if (job->slices > 1)
+		log_info(
+			"tensor parallel: %u ranks share each layer; the bits are those of --tensor %u",
+			job->slices, job->slices);
+	if (job->gradient_groups > 1)
+		log_info(
+			"gradient groups: %u, of %u micro-batches each, summed as a binary tree: the bits of --gradient-groups %u",
+			job->gradient_groups,
+			job->micro_batches / job->gradient_groups,
+			job->gradient_groups);
 }
 
 static void introduce(const struct train *t)
@@ -656,6 +775,7 @@ static void introduce(const struct train *t)
 			 partition_text(&job->partition, split, 8192),
 			 job->schedule,
 			 job->recompute ? ", recomputing activations" : "");
+	introduce_grid(job);
 	if (t->chosen.words[0])
 		log_info("schedule: %s", t->chosen.words);
 	if (split && job->partition.stages > 1)
@@ -743,15 +863,29 @@ static void conclude(const struct train *t, const struct launch_result *result)
 		return;
 	}
 	log_info(
-		"done: the model is in %s/model, a line a step in %s/metrics.jsonl",
-		t->job.out, t->job.out);
+		"done: the model is in %s/model, a line a step in %s/metrics.jsonl; curves: stagecoach report %s",
+		t->job.out, t->job.out, t->job.out);
+}
+
+/* It was ended between its last checkpoint and the model made of that. */
+static int publish_alone(struct train *t)
+{
+	struct launch_result result = {0};
+	int rc = checkpoint_publish(&t->job, t->job.first_step);
+
+	if (!rc)
+		conclude(t, &result);
+	return rc;
 }
 
 static int run(struct train *t)
 {
 	struct launch_result result;
-	int rc = make_run(t);
+	int rc;
 
+	if (t->resume && t->job.first_step == t->job.steps)
+		return publish_alone(t);
+	rc = make_run(t);
 	if (rc)
 		return rc;
 	introduce(t);

@@ -39,6 +39,42 @@ void job_options_pipeline(const struct options *options, struct job *job)
 						    : REACH_AUTO;
 }
 
+/* Each rank makes its slice of the model: that it can is told here, once. */
+static int check_slices(const struct job *job)
+{
+	struct model_config config = job->config;
+	struct model *model;
+	int rc;
+
+	config.slices = job->slices;
+	rc = model_create(&config, &model);
+	if (!rc)
+		model_destroy(model);
+	return rc;
+}
+
+int job_options_slices(const struct options *options, struct job *job)
+{
+	unsigned size = job->ranks, pipelines;
+	int rc;
+
+	job->slices = (unsigned)options_integer(options, "tensor");
+	pipelines = MAX(job->replicas, 1u) * job->slices;
+	rc = check_slices(job);
+	if (rc)
+		return rc;
+	if (!hosts_options_current())
+		return 0;
+	/* Who started the ranks has decided how many there are in all. */
+	if (size % pipelines)
+		return fail(
+			-EINVAL,
+			"%u ranks were started: they make no %u replicas of %u slices; start a multiple of %u",
+			size, MAX(job->replicas, 1u), job->slices, pipelines);
+	job->ranks = size / pipelines;
+	return 0;
+}
+
 int job_options_partition(const struct options *options,
 			  const struct model *model, struct job *job)
 {
@@ -154,38 +190,60 @@ static int check_heartbeat(const struct options *options)
 
 /* ---- launching ---- */
 
-/* Which stages a rank has, for its line. */
-static void describe_rank(const void *argument, unsigned rank, char *buffer,
-			  size_t size)
+struct description {
+	struct grid grid;
+	const struct schedule *schedule; /* NULL: a stage a position */
+};
+
+static size_t describe_stages(const struct description *description,
+			      unsigned position, char *buffer, size_t size)
 {
-	const struct schedule *schedule = argument;
+	const struct schedule *schedule = description->schedule;
 	unsigned count = 0;
 	size_t used;
 
-	if (!schedule) {
-		snprintf(buffer, size, "stage %u", rank);
-		return;
-	}
+	if (!schedule)
+		return (size_t)snprintf(buffer, size, "stage %u", position);
 	used = (size_t)snprintf(buffer, size, "stage%s",
 				schedule->chunks > 1 ? "s" : "");
 	for (unsigned i = 0; i < schedule->stages && used < size; i++) {
-		if (schedule->rank_of_stage[i] == rank)
+		if (schedule->rank_of_stage[i] == position)
 			used += (size_t)snprintf(buffer + used, size - used,
 						 "%s %u", count++ ? "," : "",
 						 i);
 	}
+	return used;
+}
+
+/* Which stages a rank has, of which replica and slice, for its line. */
+static void describe_rank(const void *argument, unsigned rank, char *buffer,
+			  size_t size)
+{
+	const struct description *description = argument;
+	const struct grid *grid = &description->grid;
+	struct grid_place place = grid_place(grid, rank);
+	size_t used =
+		describe_stages(description, place.position, buffer, size);
+
+	if (grid->replicas > 1 && used < size)
+		used += (size_t)snprintf(buffer + used, size - used,
+					 " of replica %u", place.replica);
+	if (grid->slices > 1 && used < size)
+		snprintf(buffer + used, size - used, ", slice %u", place.slice);
 }
 
 static int launch_on_hosts(const struct job *job, struct launch *launch,
 			   struct launch_result *result)
 {
+	struct description description = {.grid = job_grid(job)};
 	struct schedule *schedule = NULL;
 	int rc = 0;
 
 	if (job->schedule[0])
-		rc = schedule_open(job->schedule, job->ranks,
-				   job->micro_batches, job->chunks,
-				   SCHEDULE_DIALECT_AUTO, &schedule);
+		rc = schedule_open(job->schedule, job->ranks, job_share(job),
+				   job->chunks, SCHEDULE_DIALECT_AUTO,
+				   &schedule);
+	description.schedule = schedule;
 	if (rc) {
 		*result =
 			(struct launch_result){.status = rc, .failed_rank = -1};
@@ -193,7 +251,7 @@ static int launch_on_hosts(const struct job *job, struct launch *launch,
 	}
 	launch->hosts = hosts_options_current();
 	launch->describe = describe_rank;
-	launch->describe_argument = schedule;
+	launch->describe_argument = &description;
 	rc = launch_run(launch, result);
 	schedule_destroy(schedule);
 	return rc;
@@ -259,11 +317,11 @@ int job_options_launch(const struct options *options, const struct job *job,
 	char wrapped[TRANSPORT_KIND_BYTES];
 	json_t *json = job_to_json(job);
 	struct launch launch = {
-		.ranks = job->ranks,
+		.ranks = job_ranks(job),
 		.threads_per_rank =
 			(unsigned)options_integer(options, "threads"),
 		.pin = !options_flag(options, "no-pin"),
-		.transport = job_options_transport(options, job->ranks),
+		.transport = job_options_transport(options, job_ranks(job)),
 		.io = options_string(options, "tcp-io"),
 		.heartbeat_timeout_ns =
 			timeout_ns(options, "heartbeat-timeout"),

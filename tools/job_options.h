@@ -98,6 +98,18 @@
 		.help = "leave threads free to move between cores"                          \
 	}
 
+/* clang-format off */
+#define JOB_OPTION_TENSOR                                                      \
+	{.name = "tensor",                                                     \
+	 .kind = OPTION_INTEGER,                                               \
+	 .argument = "T",                                                      \
+	 .fallback = "1",                                                      \
+	 .minimum = 1,                                                         \
+	 .maximum = 256,                                                       \
+	 .help = "ranks that share each layer (attention heads, inner width, " \
+		 "vocabulary); changes the last bits"}
+/* clang-format on */
+
 /* Operations of each layer, and the split that balances them, or --split. */
 int job_options_partition(const struct options *options,
 			  const struct model *model,
@@ -105,6 +117,14 @@ int job_options_partition(const struct options *options,
 
 /* --stages; chunks. --split given as text is read in job_options_partition. */
 void job_options_pipeline(const struct options *options, struct job *job);
+
+/*
+ * --tensor, for a job whose configuration and replicas are known; behind
+ * job_options_pipeline(), whose number of ranks it divides where someone else has
+ * started them. -EINVAL.
+ */
+int job_options_slices(const struct options *options,
+		       struct job *job) MUST_CHECK;
 
 /* The transport a job of so many ranks is launched with, by --transport. */
 const char *job_options_transport(const struct options *options,

@@ -2,23 +2,39 @@
 noinst_LIBRARIES += tools/libtools.a
 tools_libtools_a_SOURCES = \
 	tools/compare_page.c tools/compare_page.h tools/pages/pages.h \
+	tools/page.c tools/page.h \
+	tools/report/chart.c tools/report/chart.h \
+	tools/report/columns.c tools/report/columns.h \
+	tools/report/page.c tools/report/page.h \
+	tools/report/record.c tools/report/record.h tools/report/record_read.c \
+	tools/report/recorded_step.c tools/report/recorded_step.h \
+	tools/report/sections.c tools/report/sections.h \
+	tools/report/sections_tables.c \
+	tools/report/timeline_figure.c tools/report/timeline_figure.h \
 	tools/options.c tools/options.h tools/options_internal.h \
 	tools/options_help.c tools/options_json.c tools/options_parse.c \
 	tools/progress.c tools/progress.h
-nodist_tools_libtools_a_SOURCES = tools/pages/compare.html.c
+nodist_tools_libtools_a_SOURCES = $(PAGES)
 TOOLS_LIBS = tools/libtools.a
 
-# Pages as strings: page_compare_html of tools/pages/pages.h. Every line
+# Pages as strings: look.css is page_look_css of tools/pages/pages.h. Every line
 # becomes a literal, with its backslashes and quotes escaped.
-EXTRA_DIST += tools/pages/compare.html
-CLEANFILES += tools/pages/compare.html.c
-tools/pages/compare.html.c: $(srcdir)/tools/pages/compare.html
+PAGES = tools/pages/compare.html.c tools/pages/look.css.c \
+	tools/pages/report.html.c tools/pages/themes.js.c
+EXTRA_DIST += tools/pages/compare.html tools/pages/look.css \
+	tools/pages/report.html tools/pages/themes.js
+CLEANFILES += $(PAGES)
+$(PAGES):
 	$(AM_V_GEN)$(MKDIR_P) tools/pages && { \
 	echo '#include "tools/pages/pages.h"' && \
-	echo 'const char page_compare_html[] =' && \
+	echo "const char page_`basename $@ .c | tr . _`[] =" && \
 	sed 's/\\/\\\\/g; s/"/\\"/g; s/.*/"&\\n"/' \
-		$(srcdir)/tools/pages/compare.html && \
+		$(srcdir)/$(@:.c=) && \
 	echo ';'; } >$@.tmp && mv $@.tmp $@
+tools/pages/compare.html.c: $(srcdir)/tools/pages/compare.html
+tools/pages/look.css.c: $(srcdir)/tools/pages/look.css
+tools/pages/report.html.c: $(srcdir)/tools/pages/report.html
+tools/pages/themes.js.c: $(srcdir)/tools/pages/themes.js
 
 # One file a command, and what several of them share; schedule/ has one file a
 # subcommand.
@@ -41,9 +57,13 @@ stagecoach_SOURCES = tools/main.c tools/commands.h \
 	tools/cmd_plan.c \
 	tools/cmd_prepare.c \
 	tools/cmd_rank.c \
+	tools/cmd_report.c \
 	tools/cmd_train.c \
 	tools/hosts_options.c tools/hosts_options.h \
 	tools/job_options.c tools/job_options.h \
+	tools/machine_options.c tools/machine_options.h \
+	tools/plan_suggest.c tools/plan_suggest.h \
+	tools/table.c tools/table.h \
 	tools/schedule/common.h tools/schedule/common.c \
 	tools/schedule/predict.h tools/schedule/predict.c \
 	tools/schedule/cmd_schedule.c \

@@ -30,6 +30,7 @@ static const struct command commands[] = {
 	{"schedule", "prove, predict, rehearse, compare, search schedules",
 	 cmd_schedule},
 	{"inspect", "describe a model, a checkpoint or a corpus", cmd_inspect},
+	{"report", "one page about a run: curves, time, memory", cmd_report},
 	{"bench", "measure the transports beside yardsticks", cmd_bench},
 	{"key", "make a job key, for ranks on several hosts", cmd_key},
 	{"rank", NULL, cmd_rank},

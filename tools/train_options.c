@@ -16,6 +16,30 @@
 
 /* ---- the model ---- */
 
+/* What a family has its own idea of. */
+static void new_model_shape(const struct options *o,
+			    struct model_config *config)
+{
+	const struct {
+		const char *name;
+		unsigned *field;
+	} sizes[] = {
+		{"kv-heads", &config->kv_heads},
+		{"head-size", &config->head_size},
+		{"inner", &config->inner},
+		{"window", &config->window},
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(sizes); i++)
+		if (options_is_set(o, sizes[i].name))
+			*sizes[i].field =
+				(unsigned)options_integer(o, sizes[i].name);
+	if (options_is_set(o, "rope-theta"))
+		config->rope.theta = options_real(o, "rope-theta");
+	if (options_is_set(o, "tied"))
+		config->tied = strcmp(options_string(o, "tied"), "yes") == 0;
+}
+
 static int new_model(const struct options *o, size_t vocab_size,
 		     const char *source, struct model_config *config)
 {
@@ -37,17 +61,18 @@ static int new_model(const struct options *o, size_t vocab_size,
 	config->context = 256;
 	if (options_is_set(o, "context"))
 		config->context = (unsigned)options_integer(o, "context");
-	config->embedding_dropout = 0;
-	config->residual_dropout = 0;
-	config->attention_dropout = 0;
+	model_config_set_dropout(config, 0);
+	new_model_shape(o, config);
 	return 0;
 }
 
 static int old_model(const struct options *options, const char *folder,
 		     struct job *job)
 {
-	static const char *const new_only[] = {"layers", "width", "heads",
-					       "vocab-size", "arch"};
+	static const char *const new_only[] = {
+		"layers", "width",      "heads", "vocab-size",
+		"arch",   "kv-heads",   "inner", "head-size",
+		"window", "rope-theta", "tied"};
 	int rc;
 
 	for (size_t i = 0; i < ARRAY_SIZE(new_only); i++)
@@ -72,33 +97,18 @@ int train_options_model(const struct options *options, size_t vocab_size,
 void train_options_dropout(const struct options *options,
 			   struct model_config *config)
 {
-	if (!options_is_set(options, "dropout"))
-		return;
-	config->embedding_dropout = options_real(options, "dropout");
-	config->residual_dropout = config->embedding_dropout;
-	config->attention_dropout = config->embedding_dropout;
+	if (options_is_set(options, "dropout"))
+		model_config_set_dropout(config,
+					 options_real(options, "dropout"));
 }
 
 /* ---- the grid, the batch, the optimizer, the schedule ---- */
 
 int train_options_grid(const struct options *o, struct job *job)
 {
-	unsigned size = job->ranks, pipelines;
-
 	job->replicas = (unsigned)options_integer(o, "replicas");
-	job->slices = (unsigned)options_integer(o, "tensor");
 	job->shard_optimizer = options_flag(o, "shard-optimizer");
-	pipelines = job->replicas * job->slices;
-	if (!hosts_options_current())
-		return 0;
-	/* Who started the ranks has decided how many there are in all. */
-	if (size % pipelines)
-		return fail(
-			-EINVAL,
-			"%u ranks were started: they make no %u replicas of %u slices; start a multiple of %u",
-			size, job->replicas, job->slices, pipelines);
-	job->ranks = size / pipelines;
-	return 0;
+	return job_options_slices(o, job);
 }
 
 int train_options_batch(const struct options *o, struct job *job)
@@ -178,7 +188,7 @@ void train_options_place(const struct options *options, const struct job *job,
 		.context = job->context,
 		.recompute = job->recompute,
 	};
-	calibration_place(out, hosts_options_neighbours(job->ranks),
+	calibration_place(out, hosts_options_neighbours(job_ranks(job)),
 			  (unsigned)options_integer(options, "threads"),
 			  !options_flag(options, "no-pin"));
 }
@@ -235,7 +245,7 @@ static int read_costs(struct splitting *s, const char *text)
 static const char *link_to_measure(const struct splitting *s)
 {
 	const char *transport =
-		job_options_transport(s->options, s->job->ranks);
+		job_options_transport(s->options, job_ranks(s->job));
 
 	if (strcmp(transport, "auto") != 0)
 		return transport;
@@ -325,7 +335,7 @@ static int balance_under(const struct options *options,
 
 static int open_placement(const struct job *job, struct schedule **out)
 {
-	return schedule_open(job->schedule, job->ranks, job->micro_batches,
+	return schedule_open(job->schedule, job->ranks, job_share(job),
 			     job->chunks, SCHEDULE_DIALECT_AUTO, out);
 }
 
@@ -360,8 +370,8 @@ static bool go_way(enum way way, const struct splitting *s, struct job *job,
 		return kind && job->ranks <= 1024 &&
 		       job->ranks * job->chunks <=
 			       model_layer_count(s->model) &&
-		       kind->check(job->ranks, job->micro_batches, job->chunks,
-				   why, sizeof(why)) == 0;
+		       kind->check(job->ranks, job_share(job), job->chunks, why,
+				   sizeof(why)) == 0;
 	case WAY_BATCH:
 		job->micro_batch_size /= 2;
 		snprintf(text, size, "--micro-batch-size %u",
@@ -498,7 +508,7 @@ static void explain(struct splitting *s, unsigned stages, double cap)
 		sum += s->layers[i];
 	snprintf(out->reason, sizeof(out->reason), "balanced by %s",
 		 !s->measured ? "operations"
-		 : strcmp(options_string(s->options, "costs"), "measure") == 0
+		 : strcmp(out->costs.origin, "measured") == 0
 			 ? "measured cost"
 			 : out->costs.origin);
 	if (cap > 0)
@@ -627,6 +637,7 @@ static void warn_of_memory(const struct plan *plan)
 
 	for (unsigned r = 0; r < plan->ranks; r++)
 		all += plan->rank[r].total;
+	all *= (uint64_t)plan->grid.replicas * plan->grid.slices;
 	if (available == 0 || all <= available)
 		return;
 	log_warning(
@@ -677,7 +688,8 @@ int train_options_plan(const struct options *options, const struct job *job,
 		plan_destroy(plan);
 		return rc;
 	}
-	warn_of_memory(plan);
+	if (!split->elsewhere)
+		warn_of_memory(plan);
 	*out = plan;
 	return 0;
 }

@@ -30,79 +30,113 @@
 		.help = "keep layer inputs only and run forward again for the backward: less memory, about a third more time"                  \
 	}
 
-#define TRAIN_OPTIONS_MODEL                                                             \
-	{.name = "arch",                                                                \
-	 .kind = OPTION_CHOICE,                                                         \
-	 .argument = "NAME",                                                            \
-	 .choices = "gpt2",                                                             \
-	 .fallback = "gpt2",                                                            \
-	 .group = "New model",                                                          \
-	 .help = "family of a model with random weights"},                              \
-		{.name = "layers",                                                      \
-		 .letter = 'L',                                                         \
-		 .kind = OPTION_INTEGER,                                                \
-		 .argument = "L",                                                       \
-		 .fallback = "4",                                                       \
-		 .minimum = 1,                                                          \
-		 .maximum = 10000,                                                      \
-		 .help = "blocks"},                                                     \
-		{.name = "width",                                                       \
-		 .letter = 'C',                                                         \
-		 .kind = OPTION_INTEGER,                                                \
-		 .argument = "C",                                                       \
-		 .fallback = "256",                                                     \
-		 .minimum = 1,                                                          \
-		 .maximum = 1 << 20,                                                    \
-		 .help = "channels"},                                                   \
-		{.name = "heads",                                                       \
-		 .letter = 'H',                                                         \
-		 .kind = OPTION_INTEGER,                                                \
-		 .argument = "H",                                                       \
-		 .fallback = "4",                                                       \
-		 .minimum = 1,                                                          \
-		 .maximum = 4096,                                                       \
-		 .help = "attention heads; must divide the width"},                     \
-		{.name = "vocab-size",                                                  \
-		 .kind = OPTION_INTEGER,                                                \
-		 .argument = "V",                                                       \
-		 .minimum = 2,                                                          \
-		 .maximum = 1 << 24,                                                    \
-		 .help = "tokens the model knows (default: what the data says)"},       \
-	{                                                                               \
-		.name = "dropout", .kind = OPTION_REAL, .argument = "P",                \
-		.minimum = 0, .maximum = 0.99,                                          \
-		.help = "probability, at all sites (default: 0, or the model folder's)" \
+#define TRAIN_OPTIONS_MODEL                                                                                             \
+	{.name = "arch",                                                                                                \
+	 .kind = OPTION_CHOICE,                                                                                         \
+	 .argument = "NAME",                                                                                            \
+	 .choices = "gpt2|llama|mistral|qwen2|qwen3",                                                                   \
+	 .fallback = "gpt2",                                                                                            \
+	 .group = "New model",                                                                                          \
+	 .help = "family of a model with random weights"},                                                              \
+		{.name = "layers",                                                                                      \
+		 .letter = 'L',                                                                                         \
+		 .kind = OPTION_INTEGER,                                                                                \
+		 .argument = "L",                                                                                       \
+		 .fallback = "4",                                                                                       \
+		 .minimum = 1,                                                                                          \
+		 .maximum = 10000,                                                                                      \
+		 .help = "blocks"},                                                                                     \
+		{.name = "width",                                                                                       \
+		 .letter = 'C',                                                                                         \
+		 .kind = OPTION_INTEGER,                                                                                \
+		 .argument = "C",                                                                                       \
+		 .fallback = "256",                                                                                     \
+		 .minimum = 1,                                                                                          \
+		 .maximum = 1 << 20,                                                                                    \
+		 .help = "channels"},                                                                                   \
+		{.name = "heads",                                                                                       \
+		 .letter = 'H',                                                                                         \
+		 .kind = OPTION_INTEGER,                                                                                \
+		 .argument = "H",                                                                                       \
+		 .fallback = "4",                                                                                       \
+		 .minimum = 1,                                                                                          \
+		 .maximum = 4096,                                                                                       \
+		 .help = "attention heads; must divide the width, or have --head-size"},                                \
+		{.name = "kv-heads",                                                                                    \
+		 .kind = OPTION_INTEGER,                                                                                \
+		 .argument = "K",                                                                                       \
+		 .minimum = 1,                                                                                          \
+		 .maximum = 4096,                                                                                       \
+		 .help = "heads of keys and values, which groups of heads share; divides H (default: H)"},              \
+		{.name = "head-size",                                                                                   \
+		 .kind = OPTION_INTEGER,                                                                                \
+		 .argument = "D",                                                                                       \
+		 .minimum = 1,                                                                                          \
+		 .maximum = 4096,                                                                                       \
+		 .help = "channels of a head (default: C / H)"},                                                        \
+		{.name = "inner",                                                                                       \
+		 .kind = OPTION_INTEGER,                                                                                \
+		 .argument = "F",                                                                                       \
+		 .minimum = 1,                                                                                          \
+		 .maximum = 1 << 22,                                                                                    \
+		 .help = "inner width of the MLP (default: 4 C for gpt2, else 8/3 C in steps of 64)"},                  \
+		{.name = "window",                                                                                      \
+		 .kind = OPTION_INTEGER,                                                                                \
+		 .argument = "W",                                                                                       \
+		 .minimum = 1,                                                                                          \
+		 .maximum = 1 << 24,                                                                                    \
+		 .help = "mistral, qwen2, qwen3: positions attention looks back on (default: mistral 4096, else all)"}, \
+		{.name = "rope-theta",                                                                                  \
+		 .kind = OPTION_REAL,                                                                                   \
+		 .argument = "X",                                                                                       \
+		 .minimum = 1,                                                                                          \
+		 .maximum = 1e12,                                                                                       \
+		 .help = "base of the rotary positions (default: 10000, qwen 1000000)"},                                \
+		{.name = "tied",                                                                                        \
+		 .kind = OPTION_CHOICE,                                                                                 \
+		 .argument = "yes|no",                                                                                  \
+		 .choices = "yes|no",                                                                                   \
+		 .help = "the head shares the token embedding (default: yes for gpt2, else no)"},                       \
+		{.name = "vocab-size",                                                                                  \
+		 .kind = OPTION_INTEGER,                                                                                \
+		 .argument = "V",                                                                                       \
+		 .minimum = 2,                                                                                          \
+		 .maximum = 1 << 24,                                                                                    \
+		 .help = "tokens the model knows (default: what the data says)"},                                       \
+	{                                                                                                               \
+		.name = "dropout", .kind = OPTION_REAL, .argument = "P",                                                \
+		.minimum = 0, .maximum = 0.99,                                                                          \
+		.help = "probability, at all sites (default: 0, or the model folder's)"                                 \
 	}
 
-#define TRAIN_OPTIONS_BATCH                                                                                                \
-	{.name = "context",                                                                                                \
-	 .letter = 'T',                                                                                                    \
-	 .kind = OPTION_INTEGER,                                                                                           \
-	 .argument = "T",                                                                                                  \
-	 .minimum = 1,                                                                                                     \
-	 .maximum = 1 << 24,                                                                                               \
-	 .group = "Batch",                                                                                                 \
-	 .help = "tokens a sequence (default: 256, or the model's if less)"},                                              \
-		{.name = "micro-batches",                                                                                  \
-		 .letter = 'M',                                                                                            \
-		 .kind = OPTION_INTEGER,                                                                                   \
-		 .argument = "M",                                                                                          \
-		 .fallback = "8",                                                                                          \
-		 .minimum = 1,                                                                                             \
-		 .maximum = 65535,                                                                                         \
-		 .help = "micro-batches a step, all in all"},                                                              \
-		{.name = "micro-batch-size",                                                                               \
-		 .letter = 'B',                                                                                            \
-		 .kind = OPTION_INTEGER,                                                                                   \
-		 .argument = "B",                                                                                          \
-		 .fallback = "2",                                                                                          \
-		 .minimum = 1,                                                                                             \
-		 .maximum = 65535,                                                                                         \
-		 .help = "sequences a micro-batch"},                                                                       \
-	{                                                                                                                  \
-		.name = "gradient-groups", .kind = OPTION_INTEGER,                                                         \
-		.argument = "G", .minimum = 1,                                                                             \
-		.maximum = 65536,                                                                                          \
+#define TRAIN_OPTIONS_BATCH                                                                                                             \
+	{.name = "context",                                                                                                             \
+	 .letter = 'T',                                                                                                                 \
+	 .kind = OPTION_INTEGER,                                                                                                        \
+	 .argument = "T",                                                                                                               \
+	 .minimum = 1,                                                                                                                  \
+	 .maximum = 1 << 24,                                                                                                            \
+	 .group = "Batch",                                                                                                              \
+	 .help = "tokens a sequence (default: 256, or the model's if less)"},                                                           \
+		{.name = "micro-batches",                                                                                               \
+		 .letter = 'M',                                                                                                         \
+		 .kind = OPTION_INTEGER,                                                                                                \
+		 .argument = "M",                                                                                                       \
+		 .fallback = "8",                                                                                                       \
+		 .minimum = 1,                                                                                                          \
+		 .maximum = 65535,                                                                                                      \
+		 .help = "micro-batches a step, all in all"},                                                                           \
+		{.name = "micro-batch-size",                                                                                            \
+		 .letter = 'B',                                                                                                         \
+		 .kind = OPTION_INTEGER,                                                                                                \
+		 .argument = "B",                                                                                                       \
+		 .fallback = "2",                                                                                                       \
+		 .minimum = 1,                                                                                                          \
+		 .maximum = 65535,                                                                                                      \
+		 .help = "sequences a micro-batch"},                                                                                    \
+	{                                                                                                                               \
+		.name = "gradient-groups", .kind = OPTION_INTEGER,                                                                      \
+		.argument = "G", .minimum = 1, .maximum = 65536,                                                                        \
 		.help = "sum micro-batches in G groups, and those as a binary tree; a power of two; changes the last bits (default: D)" \
 	}
 
@@ -121,14 +155,7 @@
 	{.name = "shard-optimizer",                                            \
 	 .kind = OPTION_FLAG,                                                  \
 	 .help = "each replica keeps and updates 1/D of the optimizer state"}, \
-	{.name = "tensor",                                                     \
-	 .kind = OPTION_INTEGER,                                               \
-	 .argument = "T",                                                      \
-	 .fallback = "1",                                                      \
-	 .minimum = 1,                                                         \
-	 .maximum = 256,                                                       \
-	 .help = "ranks that share each layer (attention heads, inner width, " \
-		 "vocabulary); changes the last bits"}
+	JOB_OPTION_TENSOR
 /* clang-format on */
 
 #define TRAIN_OPTION_OPTIMIZER                                                 \
@@ -205,6 +232,7 @@ struct train_split {
 	struct calibration_rates rates;
 	struct partition_result result; /* of a balance */
 	char reason[256]; /* "balanced by measured costs: slowest stage ..." */
+	bool elsewhere;   /* planned for another machine than this one */
 };
 
 /*

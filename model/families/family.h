@@ -28,18 +28,32 @@ struct family_ops {
 	const char *optional_prefix;
 	/* Everything but the sizes, as the family's own defaults have it. */
 	void (*config_default)(struct model_config *config);
+	/* One probability for all its dropouts. NULL: it has none. */
+	void (*set_dropout)(struct model_config *config, double probability);
+	/* The MLP's inner width where none is given. NULL: 4 * width. */
+	unsigned (*inner)(const struct model_config *config);
+	/* Positions are rows of a parameter: their number is not free. */
+	bool learns_positions;
+	/* Its layers are divided among slices; false: each slice has them
+	 * whole. Then widths and heads of a description are a slice's. */
+	bool divides;
 	/* What only this family asks of a configuration whose derived fields
 	 * are filled in; -EINVAL, logged. */
 	int (*config_check)(const struct model_config *config);
 	unsigned (*layer_count)(const struct model_config *config);
-	/* *out is all zeros. */
-	void (*layer)(const struct model_config *config, unsigned index,
+	/* *out is all zeros. `rope`: the model's, NULL: it has none. */
+	void (*layer)(const struct model_config *config,
+		      const struct rope *rope, unsigned index,
 		      struct layer_description *out);
 	/* See model_tensor_is_ignored(); the name without optional prefix. */
 	bool (*tensor_is_ignored)(const char *name);
 };
 
 extern const struct family_ops gpt2_family_ops;
+extern const struct family_ops llama_family_ops;
+extern const struct family_ops mistral_family_ops;
+extern const struct family_ops qwen2_family_ops;
+extern const struct family_ops qwen3_family_ops;
 extern const struct family_ops rehearsal_family_ops;
 
 #endif

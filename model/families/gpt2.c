@@ -93,6 +93,13 @@ static void gpt2_config_default(struct model_config *config)
 	config->initializer_range = 0.02;
 }
 
+static void gpt2_set_dropout(struct model_config *config, double probability)
+{
+	config->embedding_dropout = probability;
+	config->residual_dropout = probability;
+	config->attention_dropout = probability;
+}
+
 static int gpt2_config_check(const struct model_config *config)
 {
 	if (config->kv_heads != config->heads)
@@ -103,6 +110,10 @@ static int gpt2_config_check(const struct model_config *config)
 	if ((uint64_t)config->head_size * config->heads != config->width)
 		return fail(-EINVAL, "%u heads of size %u do not make width %u",
 			    config->heads, config->head_size, config->width);
+	if (config->rope.kind != ROPE_NONE || config->rope.theta > 0)
+		return fail(-EINVAL, "gpt2 has no rotary positions");
+	if (config->window > 0)
+		return fail(-EINVAL, "gpt2 has no window (mistral has)");
 	return 0;
 }
 
@@ -129,8 +140,8 @@ static void gpt2_rows(const struct model_config *config,
 		row->layout = LINEAR_IN_OUT;
 		row->bias = row->ops == &linear_ops;
 		row->epsilon = config->norm_epsilon;
-		row->heads = config->heads;
-		row->kv_heads = config->kv_heads;
+		row->heads = config->heads / config->slices;
+		row->kv_heads = config->kv_heads / config->slices;
 		row->head_size = config->head_size;
 		row->context = config->context;
 		row->vocab_size = config->vocab_size;
@@ -162,10 +173,11 @@ static void gpt2_embedding(const struct model_config *config,
 static void gpt2_block(const struct model_config *config, unsigned block,
 		       struct layer_description *out)
 {
-	size_t width = config->width, inner = config->inner;
+	size_t width = config->width, mine = width / config->slices;
+	size_t inner = config->inner / config->slices;
 	const size_t widths[BLOCK_VALUES] = {
-		[X] = width,      [NORM_1] = width,   [QKV] = 3 * width,
-		[MIXED] = width,  [ATTENDED] = width, [MIDDLE] = width,
+		[X] = width,      [NORM_1] = width,   [QKV] = 3 * mine,
+		[MIXED] = mine,   [ATTENDED] = width, [MIDDLE] = width,
 		[NORM_2] = width, [INNER] = inner,    [ACTIVE] = inner,
 		[MLP] = width,    [Y] = width,
 	};
@@ -188,7 +200,8 @@ static void gpt2_head(const struct model_config *config,
 	out->columns = COLUMN_BIT(COLUMN_LABELS);
 }
 
-static void gpt2_layer(const struct model_config *config, unsigned index,
+static void gpt2_layer(const struct model_config *config,
+		       const struct rope *rope, unsigned index,
 		       struct layer_description *out)
 {
 	struct edge hidden = {
@@ -199,6 +212,7 @@ static void gpt2_layer(const struct model_config *config, unsigned index,
 			   .needs_gradient = true}},
 	};
 
+	(void)rope;
 	if (index > 0)
 		out->input = hidden;
 	if (index <= config->layers)
@@ -226,7 +240,10 @@ static bool gpt2_tensor_is_ignored(const char *name)
 const struct family_ops gpt2_family_ops = {
 	.name = "gpt2",
 	.optional_prefix = PREFIX,
+	.divides = true,
 	.config_default = gpt2_config_default,
+	.set_dropout = gpt2_set_dropout,
+	.learns_positions = true,
 	.config_check = gpt2_config_check,
 	.layer_count = gpt2_layer_count,
 	.layer = gpt2_layer,

@@ -6,7 +6,9 @@
  * whose input needs no gradient); every stage is REHEARSAL_PIECES layers that
  * share its time, since messages move between the layers of a real stage too.
  * The source and the last layer hold the two ends of a tied parameter, if one
- * is to be exchanged.
+ * is to be exchanged; the others of a stage have parameters as large as the
+ * real ones all in all, for replicas to sum. Slices are all alike: the times are
+ * those of one rank.
  */
 #include "base/log.h"
 #include "model/families/family.h"
@@ -35,6 +37,12 @@ static int rehearsal_config_check(const struct model_config *config)
 		return fail(-EINVAL,
 			    "a rehearsal's messages and tied parameter may "
 			    "have 16 GB at most");
+	for (unsigned s = 0; given->gradients && s < given->stages; s++)
+		if (!(given->gradients[s] >= 0 && given->gradients[s] < 1e12))
+			return fail(-EINVAL,
+				    "a rehearsal's stage may have gradients of "
+				    "1 TB at most, not %g bytes",
+				    given->gradients[s]);
 	return 0;
 }
 
@@ -75,6 +83,21 @@ static void rehearsal_source(const struct model_config *config,
 	};
 }
 
+/* Floats of a piece's parameter: its part of what the stage has to sum. */
+static size_t rehearsal_floats(const struct model_rehearsal *given,
+			       unsigned stage, bool last)
+{
+	bool tied = stage + 1 == given->stages && given->tied_bytes > 0;
+	double pieces = tied ? REHEARSAL_PIECES - 1 : REHEARSAL_PIECES;
+
+	if (last && tied)
+		return given->tied_bytes / sizeof(float);
+	if (!given->gradients)
+		return 1;
+	return MAX((size_t)(given->gradients[stage] / pieces / sizeof(float)),
+		   1);
+}
+
 static void rehearsal_piece(const struct model_config *config, unsigned index,
 			    struct layer_description *out)
 {
@@ -101,7 +124,7 @@ static void rehearsal_piece(const struct model_config *config, unsigned index,
 		.input = {0},
 		.output = last ? VALUE_NONE : 1,
 		.name = "sleep",
-		.vocab_size = tied ? given->tied_bytes / sizeof(float) : 1,
+		.vocab_size = rehearsal_floats(given, stage, last),
 		.tied_to = tied ? "source.weight" : NULL,
 	};
 	for (unsigned pass = 0; pass < 3; pass++)
@@ -109,9 +132,11 @@ static void rehearsal_piece(const struct model_config *config, unsigned index,
 			given->seconds[pass][stage] / REHEARSAL_PIECES;
 }
 
-static void rehearsal_layer(const struct model_config *config, unsigned index,
+static void rehearsal_layer(const struct model_config *config,
+			    const struct rope *rope, unsigned index,
 			    struct layer_description *out)
 {
+	(void)rope;
 	if (index == 0)
 		rehearsal_source(config, out);
 	else

@@ -13,7 +13,8 @@
 #define CONFIG_BYTES_MAX (1 << 20)
 
 static const struct hf_family *const families[] = {
-	&hf_config_gpt2,
+	&hf_config_gpt2,  &hf_config_llama, &hf_config_mistral,
+	&hf_config_qwen2, &hf_config_qwen3,
 };
 
 /* ---- reading ---- */
@@ -207,6 +208,11 @@ static int read_root(const json_t *root, const char *path,
 			return code;
 	}
 	drop_default_ids(family, root, config);
+	if (family->read != NULL) {
+		code = family->read(root, path, config);
+		if (code != 0)
+			return code;
+	}
 	return family->check != NULL ? family->check(config, path) : 0;
 }
 
@@ -272,6 +278,8 @@ static bool fill_root(json_t *root, const struct hf_family *family,
 				root, fixed->name,
 				json_loads(fixed->accepted[0], JSON_DECODE_ANY,
 					   NULL));
+	if (family->write != NULL && !family->write(root, config))
+		return false;
 	/* transformers 5 reads the first, 4 the second. */
 	failed |= json_object_set_new(root, "dtype", json_string(dtype));
 	failed |= json_object_set_new(root, "torch_dtype", json_string(dtype));

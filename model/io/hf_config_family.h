@@ -1,11 +1,12 @@
 /*
  * How one family spells its configuration in config.json: a table, which
- * reading and writing both follow. A new family is one file with one such
- * table, entered in hf_config.c. Internal to model/io.
+ * reading and writing both follow, and functions for what no table says. A new
+ * family is one file with one such table, entered in hf_config.c. Internal to model/io.
  */
 #ifndef STAGECOACH_MODEL_IO_HF_CONFIG_FAMILY_H
 #define STAGECOACH_MODEL_IO_HF_CONFIG_FAMILY_H
 
+#include "base/json.h"
 #include "model/model.h"
 
 /* What stands in struct model_config at `offset`. */
@@ -44,6 +45,11 @@ struct hf_family {
 	const struct hf_key *keys;    /* ends with a NULL name */
 	const struct hf_fixed *fixed; /* ends with a NULL name */
 
+	/* What no table says, after the keys. NULL: nothing. */
+	int (*read)(const json_t *root, const char *path,
+		    struct model_config *config);
+	bool (*write)(json_t *root, const struct model_config *config);
+
 	/*
 	 * After reading and before writing: -EINVAL, logged with `path`, when
 	 * the family's config.json cannot express this. May be NULL.
@@ -52,5 +58,9 @@ struct hf_family {
 };
 
 extern const struct hf_family hf_config_gpt2;
+extern const struct hf_family hf_config_llama;
+extern const struct hf_family hf_config_mistral;
+extern const struct hf_family hf_config_qwen2;
+extern const struct hf_family hf_config_qwen3;
 
 #endif

@@ -449,14 +449,19 @@ err_files:
 struct safetensors_writer {
 	const struct safetensors_layout *layout;
 	char folder[FILES_PATH_BYTES];
-	int fds[]; /* one per file, -1 until something is written to it */
+	/* One per file; -1 and NULL until something is written to it. */
+	struct written_file {
+		int fd;
+		char *path;
+	} files[];
 };
 
 int safetensors_writer_open(const struct safetensors_layout *layout,
 			    const char *folder, struct safetensors_writer **out)
 {
 	struct safetensors_writer *writer =
-		calloc(1, sizeof(*writer) + layout->file_count * sizeof(int));
+		calloc(1, sizeof(*writer) + layout->file_count *
+						    sizeof(writer->files[0]));
 
 	if (writer == NULL)
 		return fail(-ENOMEM, "%s: no memory to write tensors", folder);
@@ -466,20 +471,30 @@ int safetensors_writer_open(const struct safetensors_layout *layout,
 	}
 	writer->layout = layout;
 	for (size_t i = 0; i < layout->file_count; i++)
-		writer->fds[i] = -1;
+		writer->files[i].fd = -1;
 	*out = writer;
 	return 0;
 }
 
-static int writer_file(struct safetensors_writer *writer, size_t file,
-		       const char *path)
+static int open_written(struct safetensors_writer *writer, size_t file)
 {
-	if (writer->fds[file] >= 0)
+	struct written_file *written = &writer->files[file];
+	char path[FILES_PATH_BYTES];
+	int code = files_join(path, sizeof(path), writer->folder,
+			      writer->layout->files[file].name);
+
+	if (code != 0)
+		return code;
+	written->path = strdup(path);
+	if (written->path == NULL)
+		return fail(-ENOMEM, "%s: no memory to open it", path);
+	written->fd = open(path, O_WRONLY | O_CLOEXEC);
+	if (written->fd >= 0)
 		return 0;
-	writer->fds[file] = open(path, O_WRONLY | O_CLOEXEC);
-	if (writer->fds[file] < 0)
-		return fail(-errno, "%s: open: %s", path, strerror(errno));
-	return 0;
+	code = fail(-errno, "%s: open: %s", path, strerror(errno));
+	free(written->path);
+	written->path = NULL;
+	return code;
 }
 
 int safetensors_writer_write(struct safetensors_writer *writer, size_t entry,
@@ -487,20 +502,20 @@ int safetensors_writer_write(struct safetensors_writer *writer, size_t entry,
 {
 	const struct safetensors_layout *layout = writer->layout;
 	const struct placed_entry *placed;
-	char path[FILES_PATH_BYTES];
-	int code;
+	struct written_file *written;
 
 	ASSERT(entry < layout->count);
 	placed = &layout->entries[entry];
 	ASSERT(first <= placed->bytes && bytes <= placed->bytes - first);
-	code = files_join(path, sizeof(path), writer->folder,
-			  layout->files[placed->file].name);
-	if (code == 0)
-		code = writer_file(writer, placed->file, path);
-	if (code != 0)
-		return code;
-	return files_write_at(writer->fds[placed->file], data, bytes,
-			      placed->offset + first, path);
+	written = &writer->files[placed->file];
+	if (written->fd < 0) {
+		int code = open_written(writer, placed->file);
+
+		if (code != 0)
+			return code;
+	}
+	return files_write_at(written->fd, data, bytes, placed->offset + first,
+			      written->path);
 }
 
 int safetensors_writer_close(struct safetensors_writer *writer)
@@ -508,11 +523,10 @@ int safetensors_writer_close(struct safetensors_writer *writer)
 	int code = 0;
 
 	for (size_t i = 0; i < writer->layout->file_count; i++) {
-		if (writer->fds[i] < 0)
-			continue;
-		if (fsync(writer->fds[i]) != 0 && code == 0)
-			code = fail(-errno, "%s/%s: fsync: %s", writer->folder,
-				    writer->layout->files[i].name,
+		const struct written_file *written = &writer->files[i];
+
+		if (written->fd >= 0 && fsync(written->fd) != 0 && code == 0)
+			code = fail(-errno, "%s: fsync: %s", written->path,
 				    strerror(errno));
 	}
 	safetensors_writer_abandon(writer);
@@ -523,8 +537,10 @@ void safetensors_writer_abandon(struct safetensors_writer *writer)
 {
 	if (writer == NULL)
 		return;
-	for (size_t i = 0; i < writer->layout->file_count; i++)
-		if (writer->fds[i] >= 0)
-			close(writer->fds[i]);
+	for (size_t i = 0; i < writer->layout->file_count; i++) {
+		if (writer->files[i].fd >= 0)
+			close(writer->files[i].fd);
+		free(writer->files[i].path);
+	}
 	free(writer);
 }

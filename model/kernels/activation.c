@@ -128,3 +128,75 @@ void silu_backward(struct threads *threads, size_t count, const float *dy,
 
 	activation_run(threads, &work);
 }
+
+/* ---- gates ---- */
+
+/* Rows of one task. */
+#define GATE_ROWS 16
+
+struct gate_work {
+	size_t rows;
+	size_t width;
+	const float *dy; /* NULL: forward */
+	const float *x;
+	float *out;
+};
+
+KERNEL_CLONES static void swiglu_row(size_t width, const float *restrict x,
+				     float *restrict y)
+{
+	for (size_t i = 0; i < width; i++)
+		y[i] = x[i] * vector_logistic(x[i]) * x[width + i];
+}
+
+KERNEL_CLONES static void swiglu_gradient_row(size_t width,
+					      const float *restrict dy,
+					      const float *restrict x,
+					      float *restrict dx)
+{
+	for (size_t i = 0; i < width; i++) {
+		float gate = x[i];
+		float s = vector_logistic(gate);
+
+		dx[i] = dy[i] * x[width + i] * (s + gate * (s * (1.0f - s)));
+		dx[width + i] = dy[i] * (gate * s);
+	}
+}
+
+static void gate_task(void *argument, size_t index, unsigned thread)
+{
+	const struct gate_work *work = argument;
+	size_t width = work->width;
+	size_t end = MIN(work->rows, (index + 1) * GATE_ROWS);
+
+	(void)thread;
+	for (size_t row = index * GATE_ROWS; row < end; row++) {
+		const float *x = work->x + row * 2 * width;
+
+		if (work->dy != NULL)
+			swiglu_gradient_row(width, work->dy + row * width, x,
+					    work->out + row * 2 * width);
+		else
+			swiglu_row(width, x, work->out + row * width);
+	}
+}
+
+void swiglu_forward(struct threads *threads, size_t rows, size_t width,
+		    const float *x, float *y)
+{
+	struct gate_work work = {
+		.rows = rows, .width = width, .x = x, .out = y};
+
+	threads_run(threads, (rows + GATE_ROWS - 1) / GATE_ROWS, gate_task,
+		    &work);
+}
+
+void swiglu_backward(struct threads *threads, size_t rows, size_t width,
+		     const float *dy, const float *x, float *dx)
+{
+	struct gate_work work = {
+		.rows = rows, .width = width, .dy = dy, .x = x, .out = dx};
+
+	threads_run(threads, (rows + GATE_ROWS - 1) / GATE_ROWS, gate_task,
+		    &work);
+}

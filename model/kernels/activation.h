@@ -24,4 +24,13 @@ void silu_forward(struct threads *threads, size_t count, const float *x,
 void silu_backward(struct threads *threads, size_t count, const float *dy,
 		   const float *x, float *dx);
 
+/*
+ * SwiGLU (Shazeer 2020): a row of x is [gate | up], `width` floats each, and
+ * y[rows, width] = silu(gate) * up. Here y does not overlap x, nor dx dy.
+ */
+void swiglu_forward(struct threads *threads, size_t rows, size_t width,
+		    const float *x, float *y);
+void swiglu_backward(struct threads *threads, size_t rows, size_t width,
+		     const float *dy, const float *x, float *dx);
+
 #endif

@@ -117,6 +117,25 @@ static size_t keys_seen(const struct attention_shape *shape, size_t query,
 	return end <= first ? 0 : MIN(end - first, count);
 }
 
+/* The first key that a query sees: others lie before its window. */
+static size_t first_seen(const struct attention_shape *shape, size_t query)
+{
+	size_t end = shape->position_offset + query + 1;
+
+	if (!shape->causal || shape->window == 0 || end <= shape->window)
+		return 0;
+	return end - shape->window;
+}
+
+/* How many of the keys first .. first + count - 1 lie before it. */
+static size_t keys_before(const struct attention_shape *shape, size_t query,
+			  size_t first, size_t count)
+{
+	size_t seen = first_seen(shape, query);
+
+	return seen <= first ? 0 : MIN(seen - first, count);
+}
+
 static void words_of(const struct attention_work *work, size_t sample,
 		     size_t head, size_t query, size_t key, size_t count,
 		     uint32_t *words)
@@ -124,8 +143,9 @@ static void words_of(const struct attention_work *work, size_t sample,
 	size_t position = work->shape->position_offset + query;
 
 	dropout_words(work->dropout->key, work->dropout->sample_ids[sample],
-		      dropout_attention_coordinate(head, position), key, count,
-		      words);
+		      dropout_attention_coordinate(
+			      work->shape->first_head + head, position),
+		      key, count, words);
 }
 
 /* ---- loops over one row ---- */
@@ -199,6 +219,7 @@ struct forward_block {
 	size_t sample, head, kv_head;
 	size_t query, queries;
 	size_t key, keys;
+	size_t begin; /* the first key of the first block */
 };
 
 /*
@@ -212,6 +233,7 @@ static void forward_row(const struct attention_work *work,
 	const struct attention_shape *shape = work->shape;
 	size_t query = block->query + row;
 	size_t seen = keys_seen(shape, query, block->key, block->keys);
+	size_t before = keys_before(shape, query, block->key, block->keys);
 	float *scores = scratch->scores + row * block->keys;
 	float *out = work->out + offset_of(shape->out, shape->head_size,
 					   block->sample, query, block->head);
@@ -220,11 +242,15 @@ static void forward_row(const struct attention_work *work,
 	memset(scores + seen, 0, (block->keys - seen) * sizeof(*scores));
 	if (seen == 0)
 		return;
+	/* Of the first block, which is longer than NARROW, some are seen. */
+	memset(scores, 0, before * sizeof(*scores));
+	scores += before;
+	seen -= before;
 	maximum = row_maximum(seen, scores);
-	if (block->key != 0 && maximum <= scratch->maximum[row])
+	if (block->key != block->begin && maximum <= scratch->maximum[row])
 		maximum = scratch->maximum[row];
 	sum = row_exp(seen, maximum, scores);
-	if (block->key != 0) {
+	if (block->key != block->begin) {
 		factor = vector_exp(scratch->maximum[row] - maximum);
 		sum = scratch->sum[row] * factor + sum;
 		row_scale(shape->head_size, factor, out);
@@ -233,8 +259,8 @@ static void forward_row(const struct attention_work *work,
 	scratch->sum[row] = sum;
 	if (work->dropout == NULL)
 		return;
-	words_of(work, block->sample, block->head, query, block->key, seen,
-		 scratch->words);
+	words_of(work, block->sample, block->head, query, block->key + before,
+		 seen, scratch->words);
 	row_drop(seen, dropout_threshold(work->dropout->probability),
 		 dropout_scale(work->dropout->probability), scratch->words,
 		 scores);
@@ -262,7 +288,8 @@ static void forward_keys(const struct attention_work *work,
 		forward_row(work, scratch, block, row);
 	gemm_block(GEMM_NORMAL, GEMM_NORMAL, block->queries, size, block->keys,
 		   1.0f, scratch->scores, block->keys, v, shape->v.row_stride,
-		   block->key == 0 ? 0.0f : 1.0f, out, shape->out.row_stride);
+		   block->key == block->begin ? 0.0f : 1.0f, out,
+		   shape->out.row_stride);
 }
 
 static void forward_finish(const struct attention_work *work,
@@ -305,7 +332,9 @@ static void forward_task(void *argument, size_t index, unsigned thread)
 	block.queries = MIN((size_t)NARROW, shape->time_q - block.query);
 	end = keys_seen(shape, block.query + block.queries - 1, 0,
 			shape->time_k);
-	for (block.key = 0; block.key < end; block.key += block.keys) {
+	block.begin = first_seen(shape, block.query);
+	for (block.key = block.begin; block.key < end;
+	     block.key += block.keys) {
 		block.keys = MIN((size_t)LONG, end - block.key);
 		forward_keys(work, &scratch, &block);
 	}
@@ -365,17 +394,25 @@ static void backward_row(const struct attention_work *work,
 	size_t query = block->query + row;
 	size_t head = block->sample * shape->heads + block->head;
 	size_t seen = keys_seen(shape, query, block->key, block->keys);
-	size_t hidden_bytes = (block->keys - seen) * sizeof(float);
+	size_t before = keys_before(shape, query, block->key, block->keys);
 	float *scores = scratch->scores + row * block->keys;
 	float *gradients = scratch->gradients + row * block->keys;
 	uint32_t threshold = 0;
 	float scale = 1.0f;
 
+	before = MIN(before, seen);
+	memset(scores, 0, before * sizeof(float));
+	memset(gradients, 0, before * sizeof(float));
+	memset(scores + seen, 0, (block->keys - seen) * sizeof(float));
+	memset(gradients + seen, 0, (block->keys - seen) * sizeof(float));
+	scores += before;
+	gradients += before;
+	seen -= before;
 	if (work->dropout != NULL) {
 		threshold = dropout_threshold(work->dropout->probability);
 		scale = dropout_scale(work->dropout->probability);
-		words_of(work, block->sample, block->head, query, block->key,
-			 seen, scratch->words);
+		words_of(work, block->sample, block->head, query,
+			 block->key + before, seen, scratch->words);
 		row_drop(seen, threshold, scale, scratch->words, gradients);
 	}
 	row_softmax_backward(seen, work->lse[head * shape->time_q + query],
@@ -383,8 +420,6 @@ static void backward_row(const struct attention_work *work,
 			     gradients);
 	if (work->dropout != NULL)
 		row_drop(seen, threshold, scale, scratch->words, scores);
-	memset(scores + seen, 0, hidden_bytes);
-	memset(gradients + seen, 0, hidden_bytes);
 }
 
 /* The five products of a block (algorithm 4, lines 11 to 22). */
@@ -424,7 +459,8 @@ static void backward_queries(const struct attention_work *work,
 		   work->dk + k, k_stride);
 	gemm_block(GEMM_NORMAL, GEMM_NORMAL, queries, size, keys, 1.0f,
 		   scratch->gradients, keys, work->k + k, k_stride,
-		   block->key == 0 ? 0.0f : 1.0f, work->dq + q, q_stride);
+		   block->key == 0 && shape->window == 0 ? 0.0f : 1.0f,
+		   work->dq + q, q_stride);
 }
 
 static void backward_delta(const struct attention_work *work,
@@ -442,7 +478,19 @@ static void backward_delta(const struct attention_work *work,
 	}
 }
 
-/* Keys behind the last query's position get no gradient. */
+/* With a window not every query meets the first keys: dq begins as zeros. */
+static void clear_queries(const struct attention_work *work, size_t sample,
+			  size_t head)
+{
+	const struct attention_shape *shape = work->shape;
+
+	for (size_t query = 0; query < shape->time_q; query++)
+		memset(work->dq + offset_of(shape->q, shape->head_size, sample,
+					    query, head),
+		       0, shape->head_size * sizeof(float));
+}
+
+/* Keys that no query sees get no gradient. */
 static void clear_keys(const struct attention_work *work,
 		       const struct backward_block *block)
 {
@@ -466,16 +514,22 @@ static void backward_keys(const struct attention_work *work,
 			  struct backward_block *block)
 {
 	const struct attention_shape *shape = work->shape;
-	size_t query = 0;
+	size_t query = 0, end = shape->time_q;
 
 	/* The first query that sees the block's first key. */
 	if (shape->causal && block->key > shape->position_offset)
 		query = block->key - shape->position_offset;
-	if (query >= shape->time_q && block->first)
+	/* The last whose window has the block's last key. */
+	if (shape->causal && shape->window > 0) {
+		size_t last = block->key + block->keys + shape->window - 1;
+
+		end = MIN(end, last - MIN(last, shape->position_offset));
+	}
+	if (query >= end && block->first)
 		clear_keys(work, block);
-	for (; query < shape->time_q; query += block->queries) {
+	for (; query < end; query += block->queries) {
 		block->query = query;
-		block->queries = MIN((size_t)LONG, shape->time_q - query);
+		block->queries = MIN((size_t)LONG, end - query);
 		backward_queries(work, scratch, block);
 		block->first = false;
 	}
@@ -500,6 +554,8 @@ static void backward_task(void *argument, size_t index, unsigned thread)
 	for (size_t member = 0; member < group; member++) {
 		block.head = block.kv_head * group + member;
 		backward_delta(work, &scratch, block.sample, block.head);
+		if (shape->window > 0)
+			clear_queries(work, block.sample, block.head);
 		for (block.key = 0; block.key < shape->time_k;
 		     block.key += block.keys) {
 			block.keys =

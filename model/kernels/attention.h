@@ -26,13 +26,15 @@ struct attention_layout {
 };
 
 struct attention_shape {
-	size_t batch;     /* B */
-	size_t time_q;    /* queries of each sample */
-	size_t time_k;    /* keys and values of each sample */
-	size_t heads;     /* H, of the queries and the output */
-	size_t kv_heads;  /* divides H; head h uses h / (H / kv_heads) */
-	size_t head_size; /* D */
-	bool causal;      /* query i sees keys 0 .. position_offset + i */
+	size_t batch;      /* B */
+	size_t time_q;     /* queries of each sample */
+	size_t time_k;     /* keys and values of each sample */
+	size_t heads;      /* H, of the queries and the output */
+	size_t first_head; /* number of head 0 in the dropout's coordinates */
+	size_t kv_heads;   /* divides H; head h uses h / (H / kv_heads) */
+	size_t head_size;  /* D */
+	bool causal;       /* query i sees keys 0 .. position_offset + i */
+	size_t window;     /* causal: only the last so many of them; 0: all */
 	/* Position of query 0: 0 in training, keys cached before it when
 	 * decoding. causal: position_offset + time_q <= time_k. */
 	size_t position_offset;
@@ -60,8 +62,8 @@ size_t attention_scratch_bytes(const struct attention_shape *shape,
  * out = dropout(softmax(scale q k^T)) v, and lse[B, H, time_q] = the logarithm
  * of each row's sum of exponentials (NULL: not wanted). `dropout`: key,
  * probability and sample_ids are used; NULL or probability 0: none. The mask
- * is of (key, sample, head, position of the query, position of the key),
- * see dropout.h; the backward makes it again.
+ * is of (key, sample, first_head + head, position of the query, position of
+ * the key), see dropout.h; the backward makes it again.
  */
 void attention_forward(struct threads *threads,
 		       const struct attention_shape *shape, const float *q,

@@ -15,7 +15,8 @@ struct row {
 	const struct attention_shape *shape;
 	const struct dropout *dropout;
 	size_t sample, head, kv_head, query;
-	size_t seen;
+	size_t first; /* key that is seen */
+	size_t seen;  /* up to here */
 	double *p;    /* probabilities */
 	double *mask; /* what dropout multiplies them with */
 	double *dp;
@@ -46,10 +47,11 @@ static void add_scaled(size_t count, double factor, const double *x, double *y)
 static void row_mask(const struct row *row)
 {
 	size_t position = row->shape->position_offset + row->query;
-	uint64_t coordinate = dropout_attention_coordinate(row->head, position);
+	uint64_t coordinate = dropout_attention_coordinate(
+		row->shape->first_head + row->head, position);
 	const struct dropout *dropout = row->dropout;
 
-	for (size_t key = 0; key < row->seen; key++) {
+	for (size_t key = row->first; key < row->seen; key++) {
 		uint32_t block[4];
 
 		row->mask[key] = 1.0;
@@ -73,19 +75,19 @@ static double row_softmax(const struct row *row, const double *q,
 	const struct attention_shape *shape = row->shape;
 	double maximum = 0.0, sum = 0.0;
 
-	for (size_t key = 0; key < row->seen; key++) {
+	for (size_t key = row->first; key < row->seen; key++) {
 		row->p[key] = (double)shape->scale *
 			      dot(shape->head_size,
 				  q + at(shape->q, row, row->query, row->head),
 				  k + at(shape->k, row, key, row->kv_head));
-		if (key == 0 || row->p[key] > maximum)
+		if (key == row->first || row->p[key] > maximum)
 			maximum = row->p[key];
 	}
-	for (size_t key = 0; key < row->seen; key++) {
+	for (size_t key = row->first; key < row->seen; key++) {
 		row->p[key] = math_exp(row->p[key] - maximum);
 		sum += row->p[key];
 	}
-	for (size_t key = 0; key < row->seen; key++)
+	for (size_t key = row->first; key < row->seen; key++)
 		row->p[key] /= sum;
 	row_mask(row);
 	return maximum + math_log(sum);
@@ -102,6 +104,9 @@ static void row_place(struct row *row, size_t index)
 	row->kv_head = row->head / (shape->heads / shape->kv_heads);
 	row->seen = shape->causal ? shape->position_offset + row->query + 1
 				  : shape->time_k;
+	row->first = 0;
+	if (shape->causal && shape->window > 0 && row->seen > shape->window)
+		row->first = row->seen - shape->window;
 }
 
 static int row_init(struct row *row, const struct attention_shape *shape,
@@ -140,7 +145,7 @@ int attention_forward_reference(const struct attention_shape *shape,
 		lse[index] = row_softmax(&row, q, k);
 		y = out + at(shape->out, &row, row.query, row.head);
 		memset(y, 0, shape->head_size * sizeof(*y));
-		for (size_t key = 0; key < row.seen; key++)
+		for (size_t key = row.first; key < row.seen; key++)
 			add_scaled(shape->head_size, row.p[key] * row.mask[key],
 				   v + at(shape->v, &row, key, row.kv_head), y);
 	}
@@ -170,14 +175,14 @@ static void backward_row(const struct row *row, const double *q,
 	double mean = 0.0;
 
 	row_softmax(row, q, k);
-	for (size_t key = 0; key < row->seen; key++) {
+	for (size_t key = row->first; key < row->seen; key++) {
 		size_t value = at(shape->v, row, key, row->kv_head);
 
 		add_scaled(size, row->p[key] * row->mask[key], dy, dv + value);
 		row->dp[key] = row->mask[key] * dot(size, dy, v + value);
 		mean += row->p[key] * row->dp[key];
 	}
-	for (size_t key = 0; key < row->seen; key++) {
+	for (size_t key = row->first; key < row->seen; key++) {
 		size_t place = at(shape->k, row, key, row->kv_head);
 		double ds = row->p[key] * (row->dp[key] - mean) *
 			    (double)shape->scale;

@@ -127,3 +127,104 @@ void cross_entropy_forward(struct threads *threads, size_t rows,
 
 	threads_run(threads, rows, cross_entropy_task, &work);
 }
+
+/* ---- in parts ---- */
+
+struct part_work {
+	const struct cross_entropy_part *part;
+	double *losses;
+};
+
+static float *part_row(const struct cross_entropy_part *part, size_t row)
+{
+	return part->logits + row * part->stride;
+}
+
+/* The label's column in this part, or V: it is in another. */
+static size_t part_label(const struct cross_entropy_part *part, size_t row)
+{
+	size_t column = (size_t)part->labels[row] - part->first;
+
+	return MIN(column, part->vocabulary);
+}
+
+static void part_maximum_task(void *argument, size_t row, unsigned thread)
+{
+	const struct part_work *work = argument;
+	const struct cross_entropy_part *part = work->part;
+
+	(void)thread;
+	part->maxima[row] =
+		part->labels[row] < 0
+			? 0.0f
+			: row_maximum(part->vocabulary, part_row(part, row));
+}
+
+static void part_sum_task(void *argument, size_t row, unsigned thread)
+{
+	const struct part_work *work = argument;
+	const struct cross_entropy_part *part = work->part;
+	float *logits = part_row(part, row);
+	size_t label = part_label(part, row);
+
+	(void)thread;
+	part->sums[row] = 0.0f;
+	part->targets[row] = -0.0f;
+	if (part->labels[row] < 0)
+		return;
+	if (label < part->vocabulary)
+		part->targets[row] = logits[label];
+	part->sums[row] =
+		(float)row_sum(part->vocabulary, part->maxima[row], logits,
+			       part->backward ? logits : NULL);
+}
+
+static void part_finish_task(void *argument, size_t row, unsigned thread)
+{
+	const struct part_work *work = argument;
+	const struct cross_entropy_part *part = work->part;
+	double sum = (double)part->sums[row];
+	float *gradients = part_row(part, row);
+	size_t label = part_label(part, row);
+
+	(void)thread;
+	if (part->labels[row] < 0) {
+		work->losses[row] = 0.0;
+		if (part->backward)
+			memset(gradients, 0, part->vocabulary * sizeof(float));
+		return;
+	}
+	work->losses[row] = math_log(sum) + ((double)part->maxima[row] -
+					     (double)part->targets[row]);
+	if (!part->backward)
+		return;
+	scale_row(part->vocabulary, (float)((double)part->scale / sum),
+		  gradients);
+	if (label < part->vocabulary)
+		gradients[label] -= part->scale;
+}
+
+void cross_entropy_part_maxima(struct threads *threads,
+			       const struct cross_entropy_part *part)
+{
+	struct part_work work = {.part = part};
+
+	threads_run(threads, part->rows, part_maximum_task, &work);
+}
+
+void cross_entropy_part_sums(struct threads *threads,
+			     const struct cross_entropy_part *part)
+{
+	struct part_work work = {.part = part};
+
+	threads_run(threads, part->rows, part_sum_task, &work);
+}
+
+void cross_entropy_part_finish(struct threads *threads,
+			       const struct cross_entropy_part *part,
+			       double *losses)
+{
+	struct part_work work = {.part = part, .losses = losses};
+
+	threads_run(threads, part->rows, part_finish_task, &work);
+}

@@ -26,4 +26,34 @@ void cross_entropy_forward(struct threads *threads, size_t rows,
 			   const int32_t *labels, const float *logits,
 			   double *losses);
 
+/*
+ * The same with the vocabulary cut into parts: columns [first, first + V) of
+ * the logits are here. Between the three calls the parts exchange floats, by
+ * row: the largest of the maxima; then the sums of sums and of targets.
+ */
+struct cross_entropy_part {
+	size_t rows;
+	size_t vocabulary; /* V: of this part */
+	size_t stride;
+	size_t first;
+	const int32_t *labels; /* [rows], in the whole vocabulary */
+	float *logits;         /* [rows, stride] */
+	bool backward;         /* logits become exponentials, then gradients */
+	float scale;           /* of the gradients */
+	float *maxima;         /* [rows] */
+	float *sums;           /* [rows] of exp(logit - maximum) */
+	float *targets;        /* [rows] the label's logit; -0.0: not here */
+};
+
+/* Writes maxima; of rows that are not supervised 0. */
+void cross_entropy_part_maxima(struct threads *threads,
+			       const struct cross_entropy_part *part);
+/* Reads maxima; writes sums and targets. */
+void cross_entropy_part_sums(struct threads *threads,
+			     const struct cross_entropy_part *part);
+/* Reads maxima, sums and targets; losses[rows] of the whole vocabulary. */
+void cross_entropy_part_finish(struct threads *threads,
+			       const struct cross_entropy_part *part,
+			       double *losses);
+
 #endif

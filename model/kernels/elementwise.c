@@ -58,6 +58,21 @@ static void add_block(const struct elementwise_work *work, size_t first,
 	add_floats(count, work->a + first, work->b + first, work->out + first);
 }
 
+KERNEL_CLONES static void maximum_floats(size_t count, const float *a,
+					 const float *b, float *out)
+{
+	VECTOR_LOOP
+	for (size_t i = 0; i < count; i++)
+		out[i] = a[i] > b[i] ? a[i] : b[i];
+}
+
+static void maximum_block(const struct elementwise_work *work, size_t first,
+			  size_t count)
+{
+	maximum_floats(count, work->a + first, work->b + first,
+		       work->out + first);
+}
+
 KERNEL_CLONES static void multiply_floats(size_t count, const float *a,
 					  const float *b, float *out)
 {
@@ -154,6 +169,18 @@ void elementwise_multiply(struct threads *threads, size_t count, const float *a,
 					.b = b,
 					.out = out,
 					.block = multiply_block};
+
+	elementwise_run(threads, &work);
+}
+
+void elementwise_maximum(struct threads *threads, size_t count, const float *a,
+			 const float *b, float *out)
+{
+	struct elementwise_work work = {.count = count,
+					.a = a,
+					.b = b,
+					.out = out,
+					.block = maximum_block};
 
 	elementwise_run(threads, &work);
 }

@@ -26,6 +26,10 @@ void elementwise_multiply(struct threads *threads, size_t count, const float *a,
 void elementwise_scale(struct threads *threads, size_t count, float factor,
 		       const float *a, float *out);
 
+/* out = the larger of both, and b where they are equal or one is not a number. */
+void elementwise_maximum(struct threads *threads, size_t count, const float *a,
+			 const float *b, float *out);
+
 /* No NaN and no infinity among the values? */
 bool elementwise_all_finite(struct threads *threads, size_t count,
 			    const float *values);

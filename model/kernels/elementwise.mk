@@ -8,8 +8,10 @@ model_libkernels_a_SOURCES += \
 	model/kernels/dropout.c model/kernels/dropout.h \
 	model/kernels/elementwise.c model/kernels/elementwise.h \
 	model/kernels/embedding.c model/kernels/embedding.h \
+	model/kernels/headnorm.c model/kernels/headnorm.h \
 	model/kernels/lanes.h \
 	model/kernels/layernorm.c model/kernels/layernorm.h \
 	model/kernels/optimizer.c model/kernels/optimizer.h \
 	model/kernels/reference.c model/kernels/reference.h \
+	model/kernels/rope.c model/kernels/rope.h \
 	model/kernels/vector_math.h

@@ -19,6 +19,8 @@ struct embedding_work {
 	size_t channels;
 	size_t offset;
 	const int32_t *tokens; /* [samples, T] */
+	size_t first;          /* the token of row 0 of the table */
+	size_t count;          /* its rows */
 	const float *wte;
 	const float *wpe;
 	const float *dx;
@@ -113,9 +115,10 @@ static void token_gradient_task(void *argument, size_t index, unsigned thread)
 	for (size_t row = 0; row < rows; row++) {
 		size_t token = (size_t)work->tokens[row];
 
-		if (token % OWNERS == index)
+		if (token % OWNERS == index &&
+		    token - work->first < work->count)
 			add_row(channels, work->dx + row * channels,
-				work->out + token * channels);
+				work->out + (token - work->first) * channels);
 	}
 }
 
@@ -146,6 +149,7 @@ void embedding_backward_weight(struct threads *threads, size_t samples,
 		.channels = channels,
 		.offset = position_offset,
 		.tokens = tokens,
+		.count = SIZE_MAX,
 		.dx = dx,
 	};
 
@@ -158,4 +162,93 @@ void embedding_backward_weight(struct threads *threads, size_t samples,
 		threads_run(threads, (length + ROWS - 1) / ROWS,
 			    position_gradient_task, &work);
 	}
+}
+
+static void forward_part_task(void *argument, size_t index, unsigned thread)
+{
+	const struct embedding_work *work = argument;
+	size_t channels = work->channels;
+	size_t end = MIN(work->length, (index + 1) * ROWS);
+
+	(void)thread;
+	for (size_t row = index * ROWS; row < end; row++) {
+		size_t here = (size_t)work->tokens[row] - work->first;
+		float *x = work->out + row * channels;
+
+		if (here < work->count)
+			memcpy(x, work->wte + here * channels,
+			       channels * sizeof(float));
+		else
+			for (size_t i = 0; i < channels; i++)
+				x[i] = -0.0f;
+	}
+}
+
+void embedding_forward_part(struct threads *threads, size_t tokens_count,
+			    size_t channels, const int32_t *tokens,
+			    size_t first, size_t count, const float *wte,
+			    float *x)
+{
+	struct embedding_work work = {
+		.length = tokens_count,
+		.channels = channels,
+		.tokens = tokens,
+		.first = first,
+		.count = count,
+		.wte = wte,
+		.out = x,
+	};
+
+	threads_run(threads, (tokens_count + ROWS - 1) / ROWS,
+		    forward_part_task, &work);
+}
+
+static void add_positions_task(void *argument, size_t index, unsigned thread)
+{
+	const struct embedding_work *work = argument;
+	size_t channels = work->channels;
+	size_t end = MIN(work->samples * work->length, (index + 1) * ROWS);
+
+	(void)thread;
+	for (size_t row = index * ROWS; row < end; row++)
+		add_row(channels,
+			work->wpe +
+				(work->offset + row % work->length) * channels,
+			work->out + row * channels);
+}
+
+void embedding_add_positions(struct threads *threads, size_t samples,
+			     size_t length, size_t channels,
+			     size_t position_offset, const float *wpe, float *x)
+{
+	struct embedding_work work = {
+		.samples = samples,
+		.length = length,
+		.channels = channels,
+		.offset = position_offset,
+		.wpe = wpe,
+		.out = x,
+	};
+
+	threads_run(threads, (samples * length + ROWS - 1) / ROWS,
+		    add_positions_task, &work);
+}
+
+void embedding_backward_weight_part(struct threads *threads,
+				    size_t tokens_count, size_t channels,
+				    const int32_t *tokens, size_t first,
+				    size_t count, const float *dx, float *dwte)
+{
+	struct embedding_work work = {
+		.samples = 1,
+		.length = tokens_count,
+		.channels = channels,
+		.tokens = tokens,
+		.first = first,
+		.count = count,
+		.dx = dx,
+		.out = dwte,
+	};
+
+	threads_run(threads, OWNERS, token_gradient_task, &work);
 }

@@ -32,4 +32,27 @@ void embedding_backward_weight(struct threads *threads, size_t samples,
 			       const int32_t *tokens, size_t position_offset,
 			       const float *dx, float *dwte, float *dwpe);
 
+/*
+ * Of a table cut by vocabulary, whose rows [first, first + count) are here:
+ * x[tokens, C] = the row of each token that is among them, and -0.0 for the
+ * others, which changes no bit of what is added to it. Positions come after the
+ * sum over the parts.
+ */
+void embedding_forward_part(struct threads *threads, size_t tokens_count,
+			    size_t channels, const int32_t *tokens,
+			    size_t first, size_t count, const float *wte,
+			    float *x);
+
+/* x[samples, T, C] += wpe[position_offset + t]. */
+void embedding_add_positions(struct threads *threads, size_t samples,
+			     size_t length, size_t channels,
+			     size_t position_offset, const float *wpe,
+			     float *x);
+
+/* dwte[count, C] += as above, of tokens in [first, first + count) alone. */
+void embedding_backward_weight_part(struct threads *threads,
+				    size_t tokens_count, size_t channels,
+				    const int32_t *tokens, size_t first,
+				    size_t count, const float *dx, float *dwte);
+
 #endif

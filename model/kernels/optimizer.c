@@ -209,14 +209,22 @@ size_t square_sum_scratch_bytes(size_t count)
 	return block_count(count) * sizeof(double);
 }
 
+void square_partials(struct threads *threads, size_t count, const float *values,
+		     double *partials)
+{
+	struct square_work work = {count, values, partials};
+
+	threads_run(threads, block_count(count), square_task, &work);
+}
+
 double square_sum(struct threads *threads, size_t count, const float *values,
 		  void *scratch)
 {
-	struct square_work work = {count, values, scratch};
+	const double *partials = scratch;
 	double sum = 0.0;
 
-	threads_run(threads, block_count(count), square_task, &work);
+	square_partials(threads, count, values, scratch);
 	for (size_t block = 0; block < block_count(count); block++)
-		sum += work.partials[block];
+		sum += partials[block];
 	return sum;
 }

@@ -61,4 +61,12 @@ size_t square_sum_scratch_bytes(size_t count);
 double square_sum(struct threads *threads, size_t count, const float *values,
 		  void *scratch);
 
+/*
+ * The partials alone: partials[ceil(count / OPTIMIZER_BLOCK)]. Those of pieces
+ * that begin at multiples of OPTIMIZER_BLOCK, added one after the other to
+ * 0, are square_sum() of the whole.
+ */
+void square_partials(struct threads *threads, size_t count, const float *values,
+		     double *partials);
+
 #endif

@@ -33,3 +33,32 @@ const struct primitive_ops gelu_ops = {
 	.forward = gelu_node_forward,
 	.backward_input = gelu_node_backward_input,
 };
+
+/* ---- gates: the input is [gate | up], twice as wide as the output ---- */
+
+static void swiglu_node_forward(const struct node *node,
+				const struct layer_context *context,
+				const struct operands *operands)
+{
+	swiglu_forward(context->threads, context_tokens(context),
+		       node->output_width, operands->input[0],
+		       operands->output);
+}
+
+static void swiglu_node_backward_input(const struct node *node,
+				       const struct layer_context *context,
+				       const struct operands *operands)
+{
+	swiglu_backward(context->threads, context_tokens(context),
+			node->output_width, operands->output_gradient,
+			operands->input[0], operands->input_gradient[0]);
+}
+
+const struct primitive_ops swiglu_ops = {
+	.name = "swiglu",
+	.inputs = 1,
+	.backward_input_reads = READS_INPUT(0),
+	.cheap = true,
+	.forward = swiglu_node_forward,
+	.backward_input = swiglu_node_backward_input,
+};

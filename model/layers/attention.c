@@ -5,6 +5,8 @@
  *
  * Decoding keeps keys and values of all positions so far in the cache: [B,
  * context, K D] of keys, then the same of values.
+ *
+ * A slice has heads of its own, and nothing to exchange.
  */
 #include "model/kernels/attention.h"
 #include "base/math.h"
@@ -38,9 +40,11 @@ static struct attention_shape node_shape(const struct node *node, size_t batch,
 		.time_q = time,
 		.time_k = time,
 		.heads = node->row.heads,
+		.first_head = (size_t)node->slice * node->row.heads,
 		.kv_heads = node->row.kv_heads,
 		.head_size = node->row.head_size,
 		.causal = true,
+		.window = node->row.window < time ? node->row.window : 0,
 		.scale = (float)(1.0 / math_sqrt(head_size)),
 		.q = packed,
 		.k = packed,
@@ -58,6 +62,7 @@ static struct attention_shape node_cached_shape(const struct node *node,
 	size_t width = node_packing(node).key_width;
 
 	shape.time_k = position_offset + time;
+	shape.window = node->row.window < shape.time_k ? node->row.window : 0;
 	shape.position_offset = position_offset;
 	shape.k = (struct attention_layout){width, width * node->row.context};
 	shape.v = shape.k;
@@ -94,11 +99,17 @@ static size_t attention_cache_bytes(const struct node *node, size_t batch)
 	       sizeof(float);
 }
 
-/* Query i meets i + 1 keys, twice (scores, values); backward five products. */
+/*
+ * Query i meets i + 1 keys, or a window of them, twice (scores, values);
+ * backward five products.
+ */
 static void attention_cost(const struct node *node, size_t batch, size_t time,
 			   struct layer_cost *cost)
 {
-	double pairs = (double)time * (double)(time + 1) / 2.0;
+	size_t window = node->row.window;
+	size_t far = window > 0 && window < time ? time - window : 0;
+	double pairs = (double)time * (double)(time + 1) / 2.0 -
+		       (double)far * (double)(far + 1) / 2.0;
 	double product = 2.0 * (double)batch * pairs *
 			 (double)node_packing(node).query_width;
 

@@ -1,6 +1,9 @@
 /*
  * out = dropout(tokens' rows of one table + positions' rows of another).
  * There is no I; W needs the tokens and the output's gradient.
+ *
+ * A slice has the rows of a part of the vocabulary: it leaves other tokens to
+ * the others, and the sum is what one alone would have looked up, bit by bit.
  */
 #include "model/kernels/embedding.h"
 #include "model/kernels/dropout.h"
@@ -19,6 +22,7 @@ static unsigned embedding_declare(const struct node *node,
 	parameter_matrix(&rows[TOKENS], row->name, "weight", row->vocab_size,
 			 node->output_width, row->deviation);
 	rows[TOKENS].split_axis = 0;
+	rows[TOKENS].split_uneven = true;
 	if (!row->second_name)
 		return 1;
 	parameter_matrix(&rows[POSITIONS], row->second_name, "weight",
@@ -39,6 +43,41 @@ static size_t embedding_scratch_bytes(const struct node *node,
 	return batch * time * node->output_width * sizeof(float);
 }
 
+static void embedding_exchange(const struct node *node,
+			       enum primitive_pass pass, size_t batch,
+			       size_t time, enum layer_mode mode,
+			       struct layer_exchange *exchange)
+{
+	(void)mode;
+	if (pass == PASS_FORWARD)
+		exchange_add(exchange, batch * time * node->output_width);
+}
+
+/* The rows of the table that are here. */
+static struct parameter_share node_share(const struct node *node)
+{
+	return parameter_share(node->row.vocab_size, node->slices, node->slice);
+}
+
+static void embedding_forward_shared(const struct node *node,
+				     const struct layer_context *context,
+				     const struct operands *operands,
+				     const int32_t *tokens)
+{
+	struct parameter_share share = node_share(node);
+	size_t count = context_tokens(context), width = node->output_width;
+
+	embedding_forward_part(context->threads, count, width, tokens,
+			       share.first, share.count,
+			       operands->weights[TOKENS], operands->output);
+	node_sum(node, context, operands->output, count * width);
+	if (node->row.second_name)
+		embedding_add_positions(
+			context->threads, context->batch, context->time, width,
+			context->position_offset, operands->weights[POSITIONS],
+			operands->output);
+}
+
 static void embedding_node_forward(const struct node *node,
 				   const struct layer_context *context,
 				   const struct operands *operands)
@@ -49,12 +88,16 @@ static void embedding_node_forward(const struct node *node,
 
 	ASSERT(!node->row.second_name ||
 	       context->position_offset + context->time <= node->row.context);
-	embedding_forward(context->threads, context->batch, context->time,
-			  node->output_width, tokens, context->position_offset,
-			  operands->weights[TOKENS],
-			  node->row.second_name ? operands->weights[POSITIONS]
-						: NULL,
-			  operands->output);
+	if (node->slices > 1)
+		embedding_forward_shared(node, context, operands, tokens);
+	else
+		embedding_forward(
+			context->threads, context->batch, context->time,
+			node->output_width, tokens, context->position_offset,
+			operands->weights[TOKENS],
+			node->row.second_name ? operands->weights[POSITIONS]
+					      : NULL,
+			operands->output);
 	if (dropout.probability > 0)
 		dropout_apply(context->threads, &dropout,
 			      context_tokens(context), node->output_width,
@@ -69,6 +112,7 @@ static void embedding_node_backward_weight(const struct node *node,
 		micro_batch_i32(context->micro_batch, COLUMN_TOKENS);
 	struct dropout dropout = node_dropout(node, context);
 	const float *dx = operands->output_gradient;
+	float *dtokens = operands->gradients[TOKENS];
 
 	if (dropout.probability > 0) {
 		dropout_apply(context->threads, &dropout,
@@ -76,10 +120,19 @@ static void embedding_node_backward_weight(const struct node *node,
 			      operands->scratch);
 		dx = operands->scratch;
 	}
+	if (node->slices > 1 && dtokens) {
+		struct parameter_share share = node_share(node);
+
+		embedding_backward_weight_part(
+			context->threads, context_tokens(context),
+			node->output_width, tokens, share.first, share.count,
+			dx, dtokens);
+		dtokens = NULL;
+	}
 	embedding_backward_weight(
 		context->threads, context->batch, context->time,
 		node->output_width, tokens, context->position_offset, dx,
-		operands->gradients[TOKENS],
+		dtokens,
 		node->row.second_name ? operands->gradients[POSITIONS] : NULL);
 }
 
@@ -87,6 +140,7 @@ const struct primitive_ops embedding_ops = {
 	.name = "embedding",
 	.declare = embedding_declare,
 	.scratch_bytes = embedding_scratch_bytes,
+	.exchange = embedding_exchange,
 	.forward = embedding_node_forward,
 	.backward_weight = embedding_node_backward_weight,
 };

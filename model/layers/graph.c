@@ -64,6 +64,33 @@ struct dropout node_dropout(const struct node *node,
 	};
 }
 
+static const struct layer_collectives *
+node_collectives(const struct node *node, const struct layer_context *context)
+{
+	ASSERT(context->collectives);
+	ASSERT(context->collectives->slices == node->slices &&
+	       context->collectives->slice == node->slice);
+	return context->collectives;
+}
+
+void node_sum(const struct node *node, const struct layer_context *context,
+	      float *values, size_t count)
+{
+	const struct layer_collectives *collectives =
+		node_collectives(node, context);
+
+	collectives->sum(collectives->argument, values, count);
+}
+
+void node_maximum(const struct node *node, const struct layer_context *context,
+		  float *values, size_t count)
+{
+	const struct layer_collectives *collectives =
+		node_collectives(node, context);
+
+	collectives->maximum(collectives->argument, values, count);
+}
+
 /* The row of this name among the first `count`, or -1. */
 static int parameter_named(const struct parameter *parameters, unsigned count,
 			   const char *name)
@@ -102,6 +129,9 @@ static int node_declare(struct node *node,
 						       node->row.tied_to);
 			ASSERT(row->tied_to >= 0);
 		}
+		if (!parameter_cut(row, node->slices, node->slice))
+			return fail(-EINVAL, "%s cannot be divided among %u",
+				    row->name, node->slices);
 		(*count)++;
 	}
 	return 0;
@@ -113,6 +143,8 @@ static void node_init(struct node *node, const struct graph_row *row,
 {
 	node->row = *row;
 	node->layer = layer;
+	node->slices = MAX(description->slices, 1);
+	node->slice = description->slice;
 	node->inputs = row->ops->inputs;
 	for (unsigned k = 0; k < node->inputs; k++) {
 		ASSERT(row->input[k] < description->value_count);
@@ -124,6 +156,8 @@ static void node_init(struct node *node, const struct graph_row *row,
 	}
 	if (row->ops->statistics_width)
 		node->statistics_width = row->ops->statistics_width(node);
+	if (row->ops->pending_floats)
+		node->pending_floats = row->ops->pending_floats(node);
 }
 
 /* Every value is made before it is read, and made once. */

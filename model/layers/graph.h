@@ -14,6 +14,11 @@
  *
  * All values are floats, [B, T, width]. Only sizes depend on B and T, never
  * the plan.
+ *
+ * Slice t of T (tensor parallelism) has a graph of its own, whose widths and
+ * heads are what it computes. Operations with a split parameter know what that
+ * means for them (primitive.h), and exchange within F and I by
+ * context->collectives; W never exchanges.
  */
 #ifndef STAGECOACH_MODEL_LAYERS_GRAPH_H
 #define STAGECOACH_MODEL_LAYERS_GRAPH_H
@@ -25,7 +30,8 @@
 #define GRAPH_NODES_MAX  32
 #define GRAPH_VALUES_MAX 40
 #define NODE_INPUTS_MAX  3
-#define NODE_WEIGHTS_MAX 2
+#define NODE_WEIGHTS_MAX 6
+#define NODE_MAPS_MAX    3
 #define VALUE_NONE       255
 
 enum linear_layout {
@@ -34,6 +40,7 @@ enum linear_layout {
 };
 
 struct primitive_ops;
+struct rope; /* model/kernels/rope.h */
 
 /*
  * One operation as a family writes it down. Value 0 is the layer's input (if
@@ -47,6 +54,7 @@ struct graph_row {
 	unsigned char output;                 /* VALUE_NONE: the loss */
 	const char *name; /* of its parameters: "attn.c_attn"; or NULL */
 	const char *second_name;
+	const char *third_name;
 	bool bias;
 	enum linear_layout layout;
 	unsigned split_parts; /* q|k|v in one matrix: 3; 0 means 1 */
@@ -57,8 +65,11 @@ struct graph_row {
 	double dropout;       /* probability */
 	unsigned site;        /* tells the dropouts of one layer apart */
 	unsigned heads, kv_heads, head_size;
+	size_t map_widths[NODE_MAPS_MAX]; /* linears: of each map's output */
+	const struct rope *rope;          /* the model's */
+	size_t window;       /* attention: positions seen, 0: all before */
 	size_t context;      /* positions: of the embedding, of the cache */
-	size_t vocab_size;   /* embedding, loss */
+	size_t vocab_size;   /* embedding, loss: of all slices */
 	const char *tied_to; /* full name of the parameter it shares */
 	double seconds[3];   /* sleep: F, I, W */
 };
@@ -72,7 +83,9 @@ struct node {
 	unsigned first_weight; /* the layer's local number */
 	unsigned weights;
 	size_t statistics_width; /* floats per token kept beside the output */
+	size_t pending_floats;   /* that I leaves for W beside gradients */
 	unsigned layer;          /* global index, keys dropout */
+	unsigned slices, slice;  /* 1 and 0: it is whole */
 };
 
 /*
@@ -87,13 +100,16 @@ struct graph_description {
 	bool has_input; /* value 0 comes over the edge */
 	bool input_needs_gradient;
 	const char *prefix; /* of parameter names: "transformer.h.0." */
+	unsigned slices;    /* that compute the layer together; 0: as 1 */
+	unsigned slice;
 };
 
 /*
  * Makes a layer's graph and appends its parameters' rows to parameters[]
- * (room for NODE_WEIGHTS_MAX a row): name, shape, decay, split, initialiser
- * and, by name, tied_to among the *count rows that stand there already.
- * -ENOMEM, or -ENAMETOOLONG for a parameter's name.
+ * (room for NODE_WEIGHTS_MAX a row): name, shape (the slice's), decay, split,
+ * initialiser and, by name, tied_to among the *count rows that stand there
+ * already. -ENOMEM, -ENAMETOOLONG for a parameter's name, -EINVAL for one that
+ * cannot be divided.
  */
 int graph_create(const struct graph_description *description, unsigned layer,
 		 struct parameter *parameters, unsigned *count,

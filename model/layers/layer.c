@@ -52,6 +52,24 @@ bool edge_equal(const struct edge *a, const struct edge *b)
 	return true;
 }
 
+static void leave_values(void *argument, float *values, size_t count)
+{
+	(void)argument;
+	(void)values;
+	(void)count;
+}
+
+struct layer_collectives layer_collectives_alone(unsigned slices,
+						 unsigned slice)
+{
+	return (struct layer_collectives){
+		.slices = slices,
+		.slice = slice,
+		.sum = leave_values,
+		.maximum = leave_values,
+	};
+}
+
 /* ---- sizes ---- */
 
 static size_t graph_operation_scratch(const struct graph *graph,
@@ -140,6 +158,32 @@ void layer_cost(const struct layer *layer, size_t batch, size_t time,
 	}
 }
 
+void layer_exchanges(const struct layer *layer, size_t batch, size_t time,
+		     enum layer_mode mode, struct layer_exchanges *out)
+{
+	const struct graph *graph = layer->graph;
+
+	*out = (struct layer_exchanges){0};
+	for (unsigned i = 0; i < graph->nodes; i++) {
+		const struct node *node = &graph->node[i];
+
+		if (node->slices == 1 || !node->row.ops->exchange)
+			continue;
+		node->row.ops->exchange(node, PASS_FORWARD, batch, time, mode,
+					&out->forward);
+		if (mode == LAYER_TRAIN)
+			node->row.ops->exchange(node, PASS_INPUT, batch, time,
+						mode, &out->backward_input);
+	}
+}
+
+void exchange_add(struct layer_exchange *exchange, size_t floats)
+{
+	exchange->calls++;
+	exchange->floats += floats;
+	exchange->largest = MAX(exchange->largest, floats);
+}
+
 static bool node_is_alike(const struct node *a, const struct node *b)
 {
 	const struct graph_row *x = &a->row, *y = &b->row;
@@ -150,11 +194,14 @@ static bool node_is_alike(const struct node *a, const struct node *b)
 		       0 &&
 	       x->output == y->output && a->output_width == b->output_width &&
 	       a->statistics_width == b->statistics_width &&
-	       a->weights == b->weights && x->bias == y->bias &&
-	       x->layout == y->layout && x->split_parts == y->split_parts &&
+	       a->slices == b->slices && a->weights == b->weights &&
+	       x->bias == y->bias && x->layout == y->layout &&
+	       x->split_parts == y->split_parts &&
 	       (x->dropout > 0) == (y->dropout > 0) && x->heads == y->heads &&
 	       x->kv_heads == y->kv_heads && x->head_size == y->head_size &&
-	       x->context == y->context;
+	       memcmp(x->map_widths, y->map_widths, sizeof(x->map_widths)) ==
+		       0 &&
+	       x->context == y->context && x->window == y->window;
 }
 
 /* Where values live follows from the operations. */
@@ -295,6 +342,7 @@ void layer_forward(const struct layer *layer, float *const *weights,
 				node, context->batch));
 		}
 		node->row.ops->forward(node, context, &operands);
+		layer_breathe(context);
 	}
 }
 
@@ -381,8 +429,11 @@ void layer_backward_input(const struct layer *layer, float *const *weights,
 			place_pointer(&frame, graph->train.statistics[i]);
 		operands.output_gradient =
 			place_pointer(&frame, graph->gradients[i].output);
+		operands.pending =
+			place_pointer(&frame, graph->gradients[i].pending);
 		ops->backward_input(node, context, &operands);
 		frame_end_gradients(&frame, i);
+		layer_breathe(context);
 	}
 }
 
@@ -451,6 +502,9 @@ void layer_backward_weight(const struct layer *layer, float *const *weights,
 			place_pointer(&frame, graph->train.statistics[i]);
 		operands.output_gradient =
 			place_pointer(&frame, graph->gradients[i].output);
+		operands.pending =
+			place_pointer(&frame, graph->gradients[i].pending);
 		ops->backward_weight(node, context, &operands);
+		layer_breathe(context);
 	}
 }

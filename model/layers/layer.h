@@ -96,6 +96,13 @@ struct layer_collectives {
 	void *argument;
 };
 
+/*
+ * Collectives of a slice that is alone, which leave every value as it is: to
+ * measure what it computes.
+ */
+struct layer_collectives layer_collectives_alone(unsigned slices,
+						 unsigned slice);
+
 struct layer_context {
 	enum layer_mode mode;
 	uint64_t seed;
@@ -112,7 +119,17 @@ struct layer_context {
 	struct threads *threads;
 	void *scratch; /* scratch_bytes; contents mean nothing between calls*/
 	const struct layer_collectives *collectives;
+	/* Called now and then by the thread that called the layer, between two
+	 * pieces of its work: to keep messages moving. May be NULL. */
+	void (*breathe)(void *argument);
+	void *breathe_argument;
 };
+
+static inline void layer_breathe(const struct layer_context *context)
+{
+	if (context->breathe)
+		context->breathe(context->breathe_argument);
+}
 
 struct layer_memory {
 	size_t saved_bytes;   /* forward leaves for I and W; train only */
@@ -140,6 +157,25 @@ struct layer_cost {
 };
 void layer_cost(const struct layer *layer, size_t batch, size_t time,
 		struct layer_cost *out);
+
+/*
+ * What a layer passes to its collectives for one micro-batch: nothing where it
+ * is whole. Decoding and evaluation have no I. The loss leaves out chunks
+ * without a supervised token, so that its forward may exchange less.
+ */
+struct layer_exchange {
+	size_t calls;
+	size_t floats;  /* of all calls */
+	size_t largest; /* floats of one call */
+};
+
+struct layer_exchanges {
+	struct layer_exchange forward;
+	struct layer_exchange backward_input;
+};
+
+void layer_exchanges(const struct layer *layer, size_t batch, size_t time,
+		     enum layer_mode mode, struct layer_exchanges *out);
 
 /*
  * The same operations on the same sizes, so that both take the same time and

@@ -5,16 +5,20 @@ model_libmodel_a_SOURCES += \
 	model/parameter.c model/parameter.h \
 	model/families/family.h \
 	model/families/gpt2.c \
+	model/families/llama.c \
 	model/families/rehearsal.c \
 	model/layers/activation.c \
 	model/layers/attention.c \
 	model/layers/embedding.c \
 	model/layers/graph.c model/layers/graph.h \
+	model/layers/headnorm.c \
 	model/layers/layer.c model/layers/layer.h \
 	model/layers/linear.c \
+	model/layers/linears.c \
 	model/layers/loss.c \
 	model/layers/norm.c \
 	model/layers/plan.c model/layers/plan.h \
 	model/layers/primitive.h \
 	model/layers/residual.c \
+	model/layers/rope.c \
 	model/layers/sleep.c

@@ -14,7 +14,8 @@ size_t pieces_offset(const struct pieces *pieces, unsigned piece, size_t tokens)
 	size_t bytes = 0;
 
 	for (unsigned p = 0; p < piece; p++) {
-		size_t exact = pieces->width[p] * tokens * sizeof(float);
+		size_t exact = (pieces->width[p] * tokens + pieces->fixed[p]) *
+			       sizeof(float);
 
 		bytes += (exact + 63) / 64 * 64;
 	}
@@ -358,12 +359,28 @@ static void plan_parts(struct graph *graph)
 			const struct node *node = &graph->node[i];
 
 			if (gradients->sum[k].region == REGION_NONE ||
-			    node->row.ops->adds)
+			    (node->row.ops->adds && node->row.ops->adds(node)))
 				continue;
 			*width = MAX(*width, node->input_width[k]);
 			gradients->part[k] =
 				(struct place){REGION_SCRATCH, piece};
 		}
+	}
+}
+
+/* What nodes leave for their own W. */
+static void plan_pending(struct graph *graph)
+{
+	for (unsigned i = 0; i < graph->nodes; i++) {
+		size_t floats = graph->node[i].pending_floats;
+		unsigned piece;
+
+		if (floats == 0)
+			continue;
+		piece = pieces_add(&graph->pending, 0);
+		graph->pending.fixed[piece] = floats;
+		graph->gradients[i].pending =
+			(struct place){REGION_PENDING, piece};
 	}
 }
 
@@ -387,6 +404,7 @@ void plan_backward_input(struct graph *graph)
 		}
 	}
 	plan_parts(graph);
+	plan_pending(graph);
 }
 
 void plan_backward_weight(struct graph *graph)

@@ -25,13 +25,14 @@ struct place {
 
 /*
  * A region is pieces one after the other; piece p takes width[p] floats for
- * each token, rounded up to 64 bytes.
+ * each token and fixed[p] more, rounded up to 64 bytes.
  */
 #define PIECES_MAX (GRAPH_VALUES_MAX + GRAPH_NODES_MAX)
 
 struct pieces {
 	unsigned count;
 	size_t width[PIECES_MAX];
+	size_t fixed[PIECES_MAX];
 };
 
 /* Where forward finds and puts things. */
@@ -50,6 +51,8 @@ struct node_gradients {
 	struct place sum[NODE_INPUTS_MAX];
 	/* Where an operation that cannot add writes its part, none: direct. */
 	struct place part[NODE_INPUTS_MAX];
+	/* pending_floats of the node, none: it has none. */
+	struct place pending;
 };
 
 struct graph {

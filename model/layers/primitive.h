@@ -20,6 +20,7 @@ struct operands {
 	float *const *weights; /* the node's own, from 0 */
 	float *const *gradients; /* NULL entries: frozen */
 	const float *output_gradient;
+	float *pending; /* [pending_floats], left by I for W */
 	/*
 	 * I: this node's part is written to input_gradient[i], or added to it
 	 * where add[i], which only operations that can are asked to. NULL: not
@@ -49,7 +50,8 @@ struct primitive_ops {
 	/* Forward may run again in W, rather than its output be saved; it
 	 * needs no scratch. */
 	bool cheap;
-	bool adds; /* I can add to what is in its input_gradient */
+	/* Can I add to what is in its input_gradient? NULL: no. */
+	bool (*adds)(const struct node *node);
 	/*
 	 * The loss: forward leaves the gradient of input 0 in statistics, and
 	 * there is no I.
@@ -62,6 +64,8 @@ struct primitive_ops {
 	unsigned (*declare)(const struct node *node,
 			    struct parameter rows[NODE_WEIGHTS_MAX]);
 	size_t (*statistics_width)(const struct node *node);
+	/* What I leaves for W beside gradients. NULL: nothing. */
+	size_t (*pending_floats)(const struct node *node);
 	size_t (*scratch_bytes)(const struct node *node,
 				enum primitive_pass pass, size_t batch,
 				size_t time, enum layer_mode mode,
@@ -69,6 +73,10 @@ struct primitive_ops {
 	size_t (*cache_bytes)(const struct node *node, size_t batch);
 	void (*cost)(const struct node *node, size_t batch, size_t time,
 		     struct layer_cost *cost); /* adds */
+	/* Adds what a slice exchanges in F or in I. NULL: nothing. */
+	void (*exchange)(const struct node *node, enum primitive_pass pass,
+			 size_t batch, size_t time, enum layer_mode mode,
+			 struct layer_exchange *exchange);
 	void (*forward)(const struct node *node,
 			const struct layer_context *context,
 			const struct operands *operands);
@@ -81,20 +89,50 @@ struct primitive_ops {
 				const struct operands *operands);
 };
 
-/* y = x W + b. Fields: name, bias, layout, split_*, deviation. */
+/*
+ * y = x W + b. Fields: name, bias, layout, split_*, deviation. Split over
+ * outputs: a slice has their columns; over inputs: theirs, and the whole of y.
+ */
 extern const struct primitive_ops linear_ops;
+
+/*
+ * Two or three linear maps of one input, side by side in the output. Fields:
+ * name, second_name, third_name (NULL: two), map_widths (a slice's), bias,
+ * deviation. Weights are [out, in]; a slice has their outputs' columns.
+ */
+extern const struct primitive_ops linears_ops;
 
 /* LayerNorm. Fields: name, epsilon. */
 extern const struct primitive_ops layernorm_ops;
 
+/* RMSNorm. Fields: name, epsilon. */
+extern const struct primitive_ops rmsnorm_ops;
+
+/*
+ * RMSNorm of each head of q and k of a packed value [q | k | v]. Fields: name
+ * (of q's gain), second_name (of k's), epsilon, heads, kv_heads (a slice's),
+ * head_size. The gains are whole on each slice.
+ */
+extern const struct primitive_ops headnorm_ops;
+
+/*
+ * Rotary positions of q and k of a packed value [q | k | v]. Fields: rope,
+ * heads, kv_heads (a slice's), head_size.
+ */
+extern const struct primitive_ops rope_ops;
+
 /*
  * Causal self-attention over a packed value [q | k | v]. Fields: heads,
- * kv_heads, head_size, dropout, site, context.
+ * kv_heads (a slice's), head_size, window, dropout, site, context. A slice has
+ * its own heads' columns of everything.
  */
 extern const struct primitive_ops attention_ops;
 
 /* GELU in its tanh form. */
 extern const struct primitive_ops gelu_ops;
+
+/* silu(gate) * up of an input [gate | up], twice the output's width. */
+extern const struct primitive_ops swiglu_ops;
 
 /* out = input 0 + dropout(input 1). Fields: dropout, site. */
 extern const struct primitive_ops residual_ops;
@@ -102,13 +140,16 @@ extern const struct primitive_ops residual_ops;
 /*
  * Rows of a table by token, plus rows of a second one by position, then
  * dropout. Fields: name, second_name (NULL: no positions), vocab_size, context,
- * deviation, dropout, site. No inputs: it reads COLUMN_TOKENS.
+ * deviation, dropout, site. No inputs: it reads COLUMN_TOKENS. The table is
+ * split over the vocabulary; each slice has the whole output.
  */
 extern const struct primitive_ops embedding_ops;
 
 /*
  * Linear head, softmax and cross-entropy in one, in chunks of tokens. Fields:
- * name, bias, vocab_size, tied_to, deviation. Reads COLUMN_LABELS.
+ * name, bias, vocab_size, tied_to, deviation. Reads COLUMN_LABELS. The head is
+ * split over the vocabulary; each slice has the whole loss and the whole
+ * gradient of the input.
  */
 extern const struct primitive_ops loss_ops;
 
@@ -130,6 +171,15 @@ static inline size_t context_tokens(const struct layer_context *context)
 /* The dropout of a node for one call; probability 0 outside training. */
 struct dropout node_dropout(const struct node *node,
 			    const struct layer_context *context);
+
+/* Sum and maximum over the slices, in place; all end with the same bits. */
+void node_sum(const struct node *node, const struct layer_context *context,
+	      float *values, size_t count);
+void node_maximum(const struct node *node, const struct layer_context *context,
+		  float *values, size_t count);
+
+/* Counts one of these calls. */
+void exchange_add(struct layer_exchange *exchange, size_t floats);
 
 /*
  * Parameter rows with what most have in common: a vector (no decay, zeros),

@@ -5,12 +5,18 @@
 #include "base/clock.h"
 #include "model/layers/primitive.h"
 
-static void sleep_for(double seconds)
+/* About as often as real work is made of pieces. */
+#define SLEEP_PIECE_NS NS_PER_MS
+
+static void sleep_for(double seconds, const struct layer_context *context)
 {
-	if (seconds > 0)
-		clock_sleep_until_ns(
-			clock_now_ns() +
-			(int64_t)(seconds * (double)NS_PER_SECOND));
+	int64_t now_ns = clock_now_ns();
+	int64_t until_ns = now_ns + (int64_t)(seconds * (double)NS_PER_SECOND);
+
+	for (; now_ns < until_ns; now_ns = clock_now_ns()) {
+		clock_sleep_until_ns(MIN(until_ns, now_ns + SLEEP_PIECE_NS));
+		layer_breathe(context);
+	}
 }
 
 /* Something for W to belong to; a larger one where a tie is rehearsed. */
@@ -26,27 +32,24 @@ static void sleep_forward(const struct node *node,
 			  const struct layer_context *context,
 			  const struct operands *operands)
 {
-	(void)context;
 	(void)operands;
-	sleep_for(node->row.seconds[PASS_FORWARD]);
+	sleep_for(node->row.seconds[PASS_FORWARD], context);
 }
 
 static void sleep_backward_input(const struct node *node,
 				 const struct layer_context *context,
 				 const struct operands *operands)
 {
-	(void)context;
 	(void)operands;
-	sleep_for(node->row.seconds[PASS_INPUT]);
+	sleep_for(node->row.seconds[PASS_INPUT], context);
 }
 
 static void sleep_backward_weight(const struct node *node,
 				  const struct layer_context *context,
 				  const struct operands *operands)
 {
-	(void)context;
 	(void)operands;
-	sleep_for(node->row.seconds[PASS_WEIGHT]);
+	sleep_for(node->row.seconds[PASS_WEIGHT], context);
 }
 
 const struct primitive_ops sleep_source_ops = {

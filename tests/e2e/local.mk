@@ -6,15 +6,19 @@ E2E_TESTS = \
 	tests/e2e/test-large-shape.sh \
 	tests/e2e/test-failures.sh \
 	tests/e2e/test-hostile.sh \
+	tests/e2e/test-hybrid.sh \
 	tests/e2e/test-liveness.sh \
 	tests/e2e/test-plan.sh \
 	tests/e2e/test-stores.sh \
+	tests/e2e/test-tensor.sh \
 	tests/e2e/test-learning.sh \
+	tests/e2e/test-llama.sh \
 	tests/e2e/test-rehearse.sh
 E2E_SHORT_TESTS = \
 	tests/e2e/test-bench.sh \
 	tests/e2e/test-faults.sh \
 	tests/e2e/test-misuse.sh \
+	tests/e2e/test-resume.sh \
 	tests/e2e/test-trace.sh \
 	tests/e2e/test-short-run.sh
 dist_check_SCRIPTS += $(E2E_SHORT_TESTS) $(E2E_TESTS)
@@ -31,6 +35,7 @@ tests_e2e_make_compare_page_LDADD = $(TOOLS_LIBS) $(ENGINE_TEST_LIBS)
 tests_e2e_count_colours_SOURCES = tests/e2e/count-colours.c
 tests_e2e_count_colours_CPPFLAGS = $(AM_CPPFLAGS) $(ISAL_CFLAGS)
 tests_e2e_count_colours_LDADD = $(BASE_LIBS)
-dist_check_SCRIPTS += tests/e2e/test-compare-page.sh
-TESTS += tests/e2e/test-compare-page.sh
+dist_check_SCRIPTS += tests/e2e/test-compare-page.sh tests/e2e/test-report.sh
+TESTS += tests/e2e/test-compare-page.sh tests/e2e/test-report.sh
+EXTRA_DIST += tests/e2e/browser.sh tests/e2e/report-page-probe.js
 EXTRA_DIST += tests/e2e/compare-page-probe.js tests/e2e/make-picture.sh

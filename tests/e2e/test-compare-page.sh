@@ -7,6 +7,7 @@
 make_page=$builddir/tests/e2e/make-compare-page
 count_colours=$builddir/tests/e2e/count-colours
 template=$source_folder/tools/pages/compare.html
+look=$source_folder/tools/pages/look.css
 
 "$make_page" -p 4 -m 8 -c 1.2e9 -o "$scratch/page.html" \
 	-t "$scratch/trace.json" -j "$scratch/document.json" ||
@@ -39,38 +40,7 @@ same "every arrow of the trace has its end" \
 
 # ---- the page, seen ----
 
-chromium=$(command -v chromium || command -v chromium-browser ||
-	command -v google-chrome)
-
-# browse FILE OPTIONS...: prints what the browser does; $scratch/browser.log is
-# its log.
-browse() {
-	local page=$1
-	shift
-	timeout 100 "$chromium" --headless --no-sandbox --disable-gpu \
-		--hide-scrollbars --no-first-run --disable-extensions \
-		--user-data-dir="$scratch/browser" --virtual-time-budget=60000 \
-		--enable-logging=stderr "$@" "file://$page" \
-		2>"$scratch/browser.log"
-}
-
-skip_rest() {
-	cases=$((cases + 1))
-	echo "ok $cases - the page, seen # SKIP $*"
-	echo "1..$cases"
-	finish
-	exit
-}
-
-[ -n "$chromium" ] ||
-	skip_rest "no Chromium here (Debian: apt-get install chromium)"
-echo '<p id="starts">yes' >"$scratch/starts.html"
-browse "$scratch/starts.html" --dump-dom | grep -q 'id="starts"' ||
-	skip_rest "$chromium does not start: $(tail -1 "$scratch/browser.log")"
-
-errors() {
-	grep -E 'CONSOLE|Uncaught' "$scratch/browser.log"
-}
+. "$source_folder/tests/e2e/browser.sh"
 
 # with_probe PAGE: a copy that reports on itself. Its frames are timers: of
 # virtual time the browser gives as much as is asked for, but no frames.
@@ -113,7 +83,7 @@ probe "narrow" "$scratch/page.html" --window-size=500,900
 # The colours of F, I, W and B in a theme, as the page has them.
 colours() { # light|dark
 	sed -n "$([ "$1" = light ] && echo '/^:root {/,/^}/p' ||
-		echo '/^:root\[data-theme=dark\]/,/^}/p')" "$template" |
+		echo '/^:root\[data-theme=dark\]/,/^}/p')" "$look" |
 		sed -n 's/^\t--[fiwb]: #\([0-9a-f]\{6\}\);/\1/p'
 }
 

@@ -166,6 +166,64 @@ planned $model --stages 2 --costs "$scratch/skew.json" --json --memory-cap $cap
 check "with one: another split" [ "$(value split)" != 0,4 ]
 check "which keeps it" [ "$(value largest_bytes)" -le $cap ]
 
+# ---- replicas and slices ----
+
+planned $model --stages 2 --replicas 2 --micro-batches 8 --costs 1,1,1 --json
+same "two replicas: each computes half the micro-batches" 12.0 \
+	"$(value compute)"
+same "four ranks" 4 "$(value world)"
+planned $model --stages 2 --replicas 2 --tensor 2
+says "the grid is told" '^grid +2 replicas x 2 positions x 2 slices: 8 ranks'
+says "and what passes between ranks" '^rank +sends to stages +to replicas'
+refuse "micro-batches that do not divide" "replicas" plan $model --replicas 3
+
+# ---- suggestions ----
+
+cluster="--hosts 8 --memory 1G --batch 64 --flops 1G --network 100M --threads 1"
+planned $model --suggest $cluster
+same "a suggestion" 0 $?
+says "the best one" '^best +[0-9]+ x [0-9]+ x 1, .*tokens/s predicted'
+says "why" '^why +[0-9.]+ % of the step is compute; what limits it most: '
+says "the others, and why not" '^instead +[0-9]+ x [0-9]+ x 1, .* slower, by '
+says "a command line" '^run +stagecoach train .*--micro-batches [0-9]+'
+planned $model --suggest $cluster --json
+same "the same in JSON" 0 $?
+step=$(value step)
+command=$(value command)
+planned $shape --vocab-size 300 --flops 1G --network 100M --json \
+	${command#*--vocab-size 300 }
+same "plan comes to the same step" "$step" "$(value step)"
+planned $model --suggest --hosts 4 --memory 1G --batch 8 --stages 2 \
+	--replicas 2 --json
+same "measured here, a suggestion too" 0 $?
+command=$(value command)
+check "which train takes as it stands" "$stagecoach" train \
+	--data "$scratch/data" --out "$scratch/proposed" ${command#*--out RUN} \
+	--steps 1 --eval-samples 0 --threads 1
+planned $model --suggest $cluster --stages 2 --schedule gpipe --json
+same "what is given is kept" "2 gpipe" \
+	"$(value stages) $(value schedule)"
+refuse "nothing fits: what would" \
+	"nothing fits into --memory 1.0 MiB on 2 hosts: .*what would fit: --memory [0-9.]+ MiB" \
+	plan $model --suggest $cluster --memory 1M --hosts 2
+refuse "no batch" "needs --batch" plan $model --suggest --hosts 2 --memory 1G
+refuse "no memory" "needs --hosts and --memory" plan $model --suggest \
+	--batch 8 --hosts 2
+refuse "no network" "give --network" plan $model --suggest --hosts 2 \
+	--memory 1G --batch 8 --flops 1G
+refuse "a batch in tokens that is none" "no multiple of --context 32" \
+	plan $model --suggest --hosts 2 --memory 1G --batch-tokens 33
+refuse "micro-batches are to be found" "chooses --micro-batches" plan $model \
+	--suggest $cluster --micro-batches 4
+refuse "costs that are no times" "needs the time that each layer takes" \
+	plan $model --suggest --hosts 2 --memory 1G --batch 8 --network 1G \
+	--costs operations
+refuse "a rate that is none" "expected a rate such as 2T" plan $model --flops 2X
+refuse "two sayings of one thing" "choose one" plan $model --flops 2T \
+	--costs measure
+refuse "a grid that cannot be" "no grid of 8 ranks divides a batch of 64" \
+	plan $model --suggest $cluster --replicas 3
+
 # ---- the bits ----
 
 train() { # RUN OPTIONS...

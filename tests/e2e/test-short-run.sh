@@ -64,6 +64,7 @@ for transport in inproc tcp; do
 		--transport $transport
 done
 run "inspect, a run" inspect "$scratch/tcp"
+run "report" report "$scratch/tcp"
 run "inspect, a model" inspect --tensors "$scratch/tcp/model"
 run "inspect, a checkpoint" inspect --verify "$scratch/tcp/checkpoints/$(cat "$scratch/tcp/checkpoints/latest")"
 run "inspect, a corpus" inspect --verify --json "$scratch/data"

@@ -23,7 +23,7 @@ train() { # RUN OPTIONS...
 # Name and SHA-256 of every file but those that tell options and times.
 files() {
 	(cd "$scratch/$1" && find . -type f ! -name run.json \
-		! -name metrics.jsonl -print0 | sort -z | xargs -0 sha256sum)
+		! -name metrics.jsonl ! -name history.jsonl -print0 | sort -z | xargs -0 sha256sum)
 }
 
 train one --stages 1

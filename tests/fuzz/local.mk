@@ -1,11 +1,11 @@
 # Fuzz targets, a name each: tests/fuzz/fuzz-NAME.c, its seeds in
 # tests/fuzz/corpus/NAME/, its words in tests/fuzz/NAME.dict.
-FUZZ_TARGETS = schedule-text frames handshake control tokenizer
+FUZZ_TARGETS = schedule-text frames handshake control report tokenizer
 FUZZERS = tests/fuzz/fuzz-schedule-text tests/fuzz/fuzz-frames \
 	tests/fuzz/fuzz-handshake tests/fuzz/fuzz-control \
-	tests/fuzz/fuzz-tokenizer
+	tests/fuzz/fuzz-report tests/fuzz/fuzz-tokenizer
 EXTRA_DIST += tests/fuzz/corpus tests/fuzz/schedule-text.dict \
-	tests/fuzz/tokenizer.dict
+	tests/fuzz/report.dict tests/fuzz/tokenizer.dict
 
 tests_fuzz_fuzz_schedule_text_SOURCES = \
 	tests/fuzz/fuzz-schedule-text.c $(FUZZ_MAIN) \
@@ -24,6 +24,10 @@ tests_fuzz_fuzz_handshake_LDFLAGS = $(FUZZ_LINK)
 tests_fuzz_fuzz_control_SOURCES = tests/fuzz/fuzz-control.c $(FUZZ_MAIN)
 tests_fuzz_fuzz_control_LDADD = $(ENGINE_TEST_LIBS)
 tests_fuzz_fuzz_control_LDFLAGS = $(FUZZ_LINK)
+
+tests_fuzz_fuzz_report_SOURCES = tests/fuzz/fuzz-report.c $(FUZZ_MAIN)
+tests_fuzz_fuzz_report_LDADD = $(TOOLS_LIBS) $(ENGINE_TEST_LIBS)
+tests_fuzz_fuzz_report_LDFLAGS = $(FUZZ_LINK)
 
 tests_fuzz_fuzz_tokenizer_SOURCES = tests/fuzz/fuzz-tokenizer.c $(FUZZ_MAIN)
 tests_fuzz_fuzz_tokenizer_LDADD = $(DATA_LIBS) $(BASE_LIBS)

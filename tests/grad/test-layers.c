@@ -1,6 +1,6 @@
 /*
- * Every layer of GPT-2: its gradients against differences of the reference,
- * and the promises of model/layers/layer.h.
+ * Every layer of GPT-2: its gradients against differences of the reference; and
+ * the promises of model/layers/layer.h, for GPT-2 and Qwen 3.
  */
 #include "base/random.h"
 #include "tests/grad/check.h"
@@ -23,21 +23,33 @@ enum {
 	VOCAB = 61,
 };
 
+/* The reference computes GPT-2; the promises are every family's. */
+static const char *family = "gpt2";
+
 static struct model *make_model(double dropout)
 {
 	struct model_config config;
 	struct model *model;
 
-	assert_int_equal(model_config_default("gpt2", &config), 0);
+	assert_int_equal(model_config_default(family, &config), 0);
 	config.vocab_size = VOCAB;
 	config.context = 160;
 	config.width = 24;
 	config.heads = 3;
 	config.layers = 2;
 	config.inner = 52;
-	config.embedding_dropout = dropout;
-	config.attention_dropout = dropout * 1.5;
-	config.residual_dropout = dropout * 2.0;
+	if (strcmp(family, "gpt2") == 0) {
+		config.embedding_dropout = dropout;
+		config.attention_dropout = dropout * 1.5;
+		config.residual_dropout = dropout * 2.0;
+	} else {
+		/* All that a block may have, over GPT-2's. */
+		config.heads = 6;
+		config.kv_heads = 2;
+		config.attention_dropout = dropout;
+		config.qkv_bias = config.output_bias = true;
+		config.window = 5;
+	}
 	assert_int_equal(model_create(&config, &model), 0);
 	return model;
 }
@@ -579,6 +591,19 @@ static void memory_grows_with_time(void **state)
 	model_destroy(model);
 }
 
+static int choose_family(void **state)
+{
+	family = *state;
+	return 0;
+}
+
+/* clang-format off */
+#define OF_BOTH(test)                                                          \
+	{#test, test, choose_family, NULL, (void *)(uintptr_t)"gpt2"},         \
+	{#test " (qwen3)", test, choose_family, NULL,                          \
+	 (void *)(uintptr_t)"qwen3"}
+/* clang-format on */
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -586,14 +611,14 @@ int main(void)
 		cmocka_unit_test(gradients_with_dropout_are_right),
 		cmocka_unit_test(loss_in_chunks_is_right),
 		cmocka_unit_test(checker_sees_wrong_gradients),
-		cmocka_unit_test(input_pass_touches_no_accumulator),
-		cmocka_unit_test(delayed_weight_pass_gives_same_bits),
-		cmocka_unit_test(recomputation_gives_same_bits),
-		cmocka_unit_test(threads_give_same_bits),
-		cmocka_unit_test(micro_batches_add_up),
-		cmocka_unit_test(frozen_parameters_stay_out),
-		cmocka_unit_test(unsupervised_chunk_has_no_gradient),
-		cmocka_unit_test(memory_grows_with_time),
+		OF_BOTH(input_pass_touches_no_accumulator),
+		OF_BOTH(delayed_weight_pass_gives_same_bits),
+		OF_BOTH(recomputation_gives_same_bits),
+		OF_BOTH(threads_give_same_bits),
+		OF_BOTH(micro_batches_add_up),
+		OF_BOTH(frozen_parameters_stay_out),
+		OF_BOTH(unsupervised_chunk_has_no_gradient),
+		OF_BOTH(memory_grows_with_time),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);

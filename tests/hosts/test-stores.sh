@@ -26,6 +26,7 @@ log=$scratch/log
 # Name and SHA-256 of every file but those that tell options and times.
 files() {
 	(cd "$1" && find . -type f ! -name run.json ! -name metrics.jsonl \
+		! -name history.jsonl \
 		! -name schedule.csv -print0 | sort -z | xargs -0 sha256sum)
 }
 
@@ -79,6 +80,32 @@ same_files "train from a model" tuned tuned-one
 several hostb,hostc train "${model[@]}" --out elsewhere
 same "rank 0 on another host: status 1" 1 $?
 in_log "and why" "start rank 0 on the host of this command" "$log"
+
+# The model's folder is another one on hostb, though --store shared says that it
+# is not: one byte differs, and that where a sample of the file finds it, or where
+# only what both ranks hold tells (the embedding, which the head has, too).
+"$stagecoach" train --data data --out wide --layers 2 --width 128 --heads 2 \
+	--context 32 --steps 1 --eval-samples 0 >"$log" 2>&1
+export STAGECOACH_HIDDEN=$scratch/wide/model
+export STAGECOACH_INSTEAD=$scratch/theirs
+size=$(stat -c %s wide/model/model.safetensors)
+differ() { # NAME WORDS OFFSET
+	rm -rf theirs mixed
+	cp -r wide/model theirs
+	printf '\177' | dd of=theirs/model.safetensors bs=1 seek="$3" \
+		conv=notrunc 2>/dev/null
+	several hosta,hostb train --model wide/model --data data --out mixed \
+		--context 32 --steps 1 --store shared
+	same "$1: status 1" 1 $?
+	in_log "$1: who, and where" "$2" "$log"
+	check "$1: nothing is left behind" test ! -e mixed
+}
+differ "other weights, in the sample" \
+	"rank 1 on hostb has other weights in .*/wide/model than rank 0 on hosta" \
+	$((size - 20))
+differ "other weights, beside it" \
+	"rank 1 .position 1, on hostb. has other weights than rank 0 .*first in transformer.wte.weight" \
+	$((size - 65536 - 1000))
 
 echo "1..$cases"
 finish

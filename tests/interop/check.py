@@ -18,7 +18,8 @@ import tokenizers
 import torch
 import transformers
 from transformers import (AutoModelForCausalLM, AutoTokenizer, GPT2Config,
-                          GPT2LMHeadModel)
+                          GPT2LMHeadModel, LlamaConfig, MistralConfig,
+                          Qwen2Config, Qwen3Config)
 
 STAGECOACH, SCRATCH = os.path.abspath(sys.argv[1]), sys.argv[2]
 TOLERANCE = 1e-5
@@ -27,6 +28,12 @@ CONFIGURATION = ("model_type", "vocab_size", "n_positions", "n_embd",
                  "n_layer", "n_head", "n_inner", "activation_function",
                  "layer_norm_epsilon", "tie_word_embeddings", "bos_token_id",
                  "eos_token_id")
+LLAMA_CONFIGURATION = (
+    "model_type", "vocab_size", "hidden_size", "intermediate_size",
+    "num_hidden_layers", "num_attention_heads", "num_key_value_heads",
+    "max_position_embeddings", "rms_norm_eps", "tie_word_embeddings",
+    "rope_parameters", "sliding_window", "layer_types", "attention_bias",
+    "mlp_bias", "bos_token_id", "eos_token_id")
 cases = failures = 0
 
 
@@ -113,8 +120,13 @@ def loss_of(model, tokens, context):
     return total / (windows * context), windows * context
 
 
+def positions(model):
+    return getattr(model.config, "n_positions", None) or \
+        model.config.max_position_embeddings
+
+
 def compare_loss(name, folder, model, *arguments):
-    context = model.config.n_positions
+    context = positions(model)
     theirs, count = loss_of(model, shard(path("data", "val_000000.bin")),
                             context)
     ours = json.loads(stagecoach(
@@ -130,7 +142,7 @@ def compare_loss(name, folder, model, *arguments):
 def compare_greedy(name, folder, model, *arguments):
     tokenizer = AutoTokenizer.from_pretrained(folder)
     ids = tokenizer(PROMPT, return_tensors="pt").input_ids
-    count = model.config.n_positions - ids.shape[1]
+    count = positions(model) - ids.shape[1]
     out = model.generate(ids, attention_mask=torch.ones_like(ids),
                          do_sample=False, max_new_tokens=count,
                          pad_token_id=tokenizer.eos_token_id or 0)
@@ -218,8 +230,34 @@ def random_model(**settings):
     return model.eval()
 
 
+def random_relative(kind, **settings):
+    """The same of the Llama family."""
+    torch.manual_seed(6)
+    tokenizer = tokenizers.Tokenizer.from_file(path("data", "tokenizer.json"))
+    end = tokenizer.token_to_id("<|endoftext|>")
+    settings = {"max_position_embeddings": 41, "hidden_size": 36,
+                "num_attention_heads": 6, "num_key_value_heads": 2,
+                "head_dim": 10, "num_hidden_layers": 3,
+                "intermediate_size": 77, **settings}
+    model = AutoModelForCausalLM.from_config(kind(
+        vocab_size=tokenizer.get_vocab_size(), bos_token_id=end,
+        eos_token_id=end, **settings))
+    with torch.no_grad():
+        for name, value in model.named_parameters():
+            norm = "norm" in name and name.endswith("weight")
+            value.normal_(1.0 if norm else 0.0, 0.2)
+    return model.eval()
+
+
+def configuration(model):
+    return CONFIGURATION if model.config.model_type == "gpt2" \
+        else LLAMA_CONFIGURATION
+
+
 def setting(model, key):
-    value = getattr(model.config, key)
+    value = getattr(model.config, key, None)
+    if key == "rope_parameters":  # of two spellings of the kind, one counts
+        value = {k: v for k, v in value.items() if k != "type"}
     # Nothing said of the inner width means four times the width.
     if key == "n_inner" and value is None:
         value = 4 * model.config.n_embd
@@ -237,7 +275,7 @@ def check_round_trip(name, folder, model):
     wrong = [key for key in set(before) | set(after)
              if key not in before or key not in after or
              not torch.equal(before[key].float(), after[key].float())]
-    wrong += [key for key in CONFIGURATION
+    wrong += [key for key in configuration(model)
               if setting(model, key) != setting(trained, key)]
     report(not wrong and not complaints,
            "%s: through train and back, every weight to the bit" % name,
@@ -269,6 +307,36 @@ def check_loading():
     check_saved("of one head", random_model(n_head=1, n_inner=None))
 
 
+def check_relatives():
+    linear = {"rope_type": "linear", "factor": 2.0}
+    llama3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0,
+              "high_freq_factor": 4.0, "original_max_position_embeddings": 20}
+    yarn = {"rope_type": "yarn", "factor": 2.0,
+            "original_max_position_embeddings": 20}
+    for name, kind, settings in (
+            ("llama", LlamaConfig, {}),
+            ("llama with biases", LlamaConfig, {
+                "attention_bias": True, "mlp_bias": True,
+                "rope_scaling": linear}),
+            ("llama 3", LlamaConfig, {"tie_word_embeddings": True,
+                                      "rope_scaling": llama3,
+                                      "rope_theta": 5e5}),
+            ("llama with yarn", LlamaConfig, {"rope_scaling": yarn}),
+            ("mistral", MistralConfig, {"sliding_window": 7}),
+            ("mistral without a window", MistralConfig,
+             {"sliding_window": None}),
+            ("qwen2", Qwen2Config, {"tie_word_embeddings": True,
+                                    "rope_theta": 1e6}),
+            ("qwen2 with windows", Qwen2Config, {
+                "use_sliding_window": True, "sliding_window": 7,
+                "max_window_layers": 2}),
+            ("qwen3", Qwen3Config, {"tie_word_embeddings": True}),
+            ("qwen3 with biases", Qwen3Config, {"attention_bias": True})):
+        check_saved(name, random_relative(kind, **settings))
+    check_saved("qwen3 in bf16, in shards",
+                random_relative(Qwen3Config).bfloat16(), max_shard_size="40KB")
+
+
 def check_refusals():
     """What would be computed otherwise than transformers does."""
     for settings, word in (
@@ -296,7 +364,7 @@ def main():
     transformers.logging.disable_progress_bar()
     print("# torch %s, transformers %s" % (torch.__version__,
                                            transformers.__version__))
-    for part in check_run, check_loading, check_refusals:
+    for part in check_run, check_loading, check_relatives, check_refusals:
         try:
             part()
         except Exception as error:  # the next parts may still be told

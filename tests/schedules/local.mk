@@ -7,7 +7,8 @@ SCHEDULES_TESTS = \
 	tests/schedules/test-oracle tests/schedules/test-validate \
 	tests/schedules/test-properties tests/schedules/test-text \
 	tests/schedules/test-simulate tests/schedules/test-simulate-links \
-	tests/schedules/test-simulate-size tests/schedules/test-search
+	tests/schedules/test-simulate-size \
+	tests/schedules/test-simulate-replicas tests/schedules/test-search
 check_PROGRAMS += $(SCHEDULES_TESTS)
 TESTS += $(SCHEDULES_TESTS)
 SCHEDULES_TEST_SUPPORT = \
@@ -44,6 +45,11 @@ tests_schedules_test_simulate_links_SOURCES = \
 	tests/schedules/test-simulate-links.c $(SCHEDULES_TEST_SUPPORT)
 tests_schedules_test_simulate_links_CPPFLAGS = $(TEST_CPPFLAGS)
 tests_schedules_test_simulate_links_LDADD = $(SCHEDULES_TEST_LIBS)
+
+tests_schedules_test_simulate_replicas_SOURCES = \
+	tests/schedules/test-simulate-replicas.c $(SCHEDULES_TEST_SUPPORT)
+tests_schedules_test_simulate_replicas_CPPFLAGS = $(TEST_CPPFLAGS)
+tests_schedules_test_simulate_replicas_LDADD = $(SCHEDULES_TEST_LIBS)
 
 tests_schedules_test_search_SOURCES = \
 	tests/schedules/test-search.c $(SCHEDULES_TEST_SUPPORT)

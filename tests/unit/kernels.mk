@@ -1,7 +1,8 @@
 # Kernels, each against its plain reference.
 if HAVE_CMOCKA
 KERNEL_TESTS = tests/unit/test-vector-math tests/unit/test-kernels \
-	tests/unit/test-dropout tests/unit/test-optimizer-kernels
+	tests/unit/test-dropout tests/unit/test-optimizer-kernels \
+	tests/unit/test-rope
 check_PROGRAMS += $(KERNEL_TESTS)
 TESTS += $(KERNEL_TESTS)
 
@@ -25,4 +26,8 @@ tests_unit_test_optimizer_kernels_SOURCES = \
 tests_unit_test_optimizer_kernels_CPPFLAGS = $(TEST_CPPFLAGS)
 tests_unit_test_optimizer_kernels_LDADD = $(MODEL_LIBS) $(BASE_LIBS) \
 	$(CMOCKA_LIBS)
+
+tests_unit_test_rope_SOURCES = tests/unit/test-rope.c
+tests_unit_test_rope_CPPFLAGS = $(TEST_CPPFLAGS)
+tests_unit_test_rope_LDADD = $(MODEL_LIBS) $(BASE_LIBS) $(CMOCKA_LIBS)
 endif

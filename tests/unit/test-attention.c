@@ -76,6 +76,13 @@ static struct attention_shape shape_of(size_t batch, size_t time_q,
 	};
 }
 
+static struct attention_shape windowed(struct attention_shape shape,
+				       size_t window)
+{
+	shape.window = window;
+	return shape;
+}
+
 static void case_init(struct attention_case *test, struct attention_shape shape,
 		      float probability)
 {
@@ -218,6 +225,10 @@ static void test_reference(void **state)
 	check_differences(shape_of(1, 6, 6, 4, 2, 3, true, 0), 0.3f);
 	check_differences(shape_of(1, 3, 7, 2, 1, 4, false, 0), 0.0f);
 	check_differences(shape_of(2, 3, 5, 2, 1, 2, true, 0), 0.2f);
+	check_differences(windowed(shape_of(1, 7, 7, 2, 1, 3, true, 0), 3),
+			  0.0f);
+	check_differences(windowed(shape_of(1, 3, 7, 2, 1, 3, true, 0), 2),
+			  0.2f);
 }
 
 /* ---- the fast one against the reference ---- */
@@ -255,10 +266,10 @@ static void compare(const struct attention_case *test, enum tensor t,
 	}
 	if (!(worst <= 4e-6 * (1.0 + largest)))
 		fail_msg("%s off by %g of %g (B %zu Tq %zu Tk %zu H %zu/%zu D "
-			 "%zu causal %d)",
+			 "%zu causal %d window %zu)",
 			 name, worst, largest, shape->batch, shape->time_q,
 			 shape->time_k, shape->heads, shape->kv_heads,
-			 shape->head_size, shape->causal);
+			 shape->head_size, shape->causal, shape->window);
 }
 
 static void check_case(struct attention_case *test, struct threads *teams[TEAM])
@@ -303,6 +314,16 @@ static void test_fast(void **state)
 		shape_of(1, 37, 333, 4, 4, 24, true, 0),
 		shape_of(2, 1, 300, 4, 2, 64, true, 0),
 		attention_shape_packed(2, 130, 3, 64),
+		/* Windows of one key, within a block, of blocks, of nearly all;
+		 * with keys before all queries, of which the first are unseen. */
+		windowed(shape_of(1, 70, 70, 2, 1, 8, true, 0), 1),
+		windowed(shape_of(2, 300, 300, 2, 1, 32, true, 1), 40),
+		windowed(shape_of(1, 530, 530, 2, 2, 16, true, 0), 257),
+		windowed(shape_of(1, 700, 700, 2, 1, 16, true, 0), 64),
+		windowed(shape_of(1, 131, 131, 2, 2, 16, true, 0), 130),
+		windowed(shape_of(1, 131, 131, 2, 2, 16, true, 0), 200),
+		windowed(shape_of(1, 37, 333, 4, 2, 24, true, 0), 29),
+		windowed(shape_of(2, 1, 300, 4, 2, 64, true, 0), 77),
 	};
 	struct threads *teams[TEAM];
 
@@ -380,7 +401,7 @@ static void test_packed(void **state)
 }
 
 /* Token by token against a cache longer than what it holds. */
-static void test_decode(void **state)
+static void check_decode(size_t window)
 {
 	enum {
 		TIME = 90,
@@ -389,13 +410,12 @@ static void test_decode(void **state)
 		SIZE = 16,
 		WIDTH = 48
 	};
-	struct attention_shape whole =
-		shape_of(1, TIME, TIME, HEADS, HEADS, SIZE, true, 0);
+	struct attention_shape whole = windowed(
+		shape_of(1, TIME, TIME, HEADS, HEADS, SIZE, true, 0), window);
 	struct threads *threads = team_create(2);
 	struct attention_case test;
 	float one[WIDTH];
 
-	(void)state;
 	case_init(&test, whole, 0.0f);
 	run_fast(&test, threads);
 	for (size_t token = 0; token < TIME; token++) {
@@ -416,6 +436,13 @@ static void test_decode(void **state)
 	}
 	case_fini(&test);
 	threads_destroy(threads);
+}
+
+static void test_decode(void **state)
+{
+	(void)state;
+	check_decode(0);
+	check_decode(7);
 }
 
 /* The mask follows the sample's global id and the position, not the batch. */

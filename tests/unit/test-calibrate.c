@@ -26,8 +26,9 @@ static void ignore_line(void *argument, enum log_level level, const char *line)
 	(void)line;
 }
 
-static struct model *make_model(unsigned layers, unsigned vocab,
-				unsigned context)
+static struct model *make_slice(unsigned layers, unsigned vocab,
+				unsigned context, unsigned slices,
+				unsigned slice)
 {
 	struct model_config config;
 	struct model *model;
@@ -38,8 +39,16 @@ static struct model *make_model(unsigned layers, unsigned vocab,
 	config.width = 32;
 	config.heads = 2;
 	config.layers = layers;
+	config.slices = slices;
+	config.slice = slice;
 	assert_int_equal(model_create(&config, &model), 0);
 	return model;
+}
+
+static struct model *make_model(unsigned layers, unsigned vocab,
+				unsigned context)
+{
+	return make_slice(layers, vocab, context, 1, 0);
 }
 
 static struct calibration small(void)
@@ -121,6 +130,30 @@ static void what_is_large_is_scaled(void **state)
 	assert_true(costs.tied_bytes == 60000.0 * 32 * 4);
 	costs_fini(&costs);
 	model_destroy(model);
+}
+
+/* What one slice computes; it meets nobody, and holds its part of the tie. */
+static void a_slice_is_measured_alone(void **state)
+{
+	static const unsigned vocabularies[] = {67, 30001};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(vocabularies); i++) {
+		unsigned vocab = vocabularies[i];
+		struct model *model = make_slice(3, vocab, 24, 2, 1);
+		struct calibration calibration = small();
+		struct costs costs;
+
+		assert_int_equal(
+			calibrate_layers(model, &calibration, &costs, NULL), 0);
+		assert_int_equal(costs_check_model(&costs, model), 0);
+		check_times(&costs);
+		check_blocks(&costs);
+		assert_true(costs.message_bytes == 2 * 24 * 32 * 4);
+		assert_true(costs.tied_bytes == vocab / 2 * 32.0 * 4);
+		costs_fini(&costs);
+		model_destroy(model);
+	}
 }
 
 static void several_teams_and_threads(void **state)
@@ -353,6 +386,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(every_layer_has_its_cost),
 		cmocka_unit_test(what_is_large_is_scaled),
+		cmocka_unit_test(a_slice_is_measured_alone),
 		cmocka_unit_test(several_teams_and_threads),
 		cmocka_unit_test(the_caller_is_left_alone),
 		cmocka_unit_test(bytes_add_up_to_a_stage),

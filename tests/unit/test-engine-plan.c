@@ -429,6 +429,7 @@ static void configure(const struct schedule *s, struct route_config *config)
 	ends = (struct schedule_tie){0, (uint16_t)(s->stages - 1)};
 	*config = (struct route_config){
 		.schedule = s,
+		.grid = {1, s->ranks, 1},
 		.needs_batch = needs,
 		.votes = !s->forward_only,
 		.result = s->forward_only,

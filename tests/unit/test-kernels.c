@@ -492,6 +492,9 @@ static void test_elementwise(void **state)
 	elementwise_multiply(teams[2], count, a, b, out);
 	for (size_t i = 0; i < count; i++)
 		assert_true(out[i] == a[i] * b[i]);
+	elementwise_maximum(teams[2], count, a, b, out);
+	for (size_t i = 0; i < count; i++)
+		assert_true(out[i] == fmaxf(a[i], b[i]));
 	elementwise_scale(teams[3], count, 0.3f, a, out);
 	for (size_t i = 0; i < count; i++)
 		assert_true(out[i] == a[i] * 0.3f);

@@ -40,19 +40,27 @@ struct variant {
 	unsigned groups;
 	enum optimizer_kind optimizer;
 	bool tied;
+	unsigned replicas;
+	bool sharded;
+	unsigned slices;
 };
 
 static const struct variant variants[] = {
-	{"1f1b", 1, 1, false, 1, OPTIMIZER_ADAMW, true},
-	{"1f1b", 2, 1, false, 1, OPTIMIZER_ADAMW, true},
-	{"1f1b", 3, 1, true, 2, OPTIMIZER_ADAMW, true},
-	{"gpipe", 4, 1, false, 1, OPTIMIZER_SGD, true},
-	{"gpipe", 2, 1, true, 4, OPTIMIZER_ADAMW, false},
-	{"interleaved", 2, 2, false, 1, OPTIMIZER_ADAMW, true},
-	{"interleaved", 2, 3, true, 1, OPTIMIZER_ADAMW, true},
-	{"zb-v", 2, 2, false, 1, OPTIMIZER_ADAMW, true},
-	{"zb-v", 2, 2, true, 2, OPTIMIZER_SGD, true},
-	{"dualpipe-v", 3, 2, true, 1, OPTIMIZER_ADAMW, false},
+	{"1f1b", 1, 1, false, 1, OPTIMIZER_ADAMW, true, 1, false, 1},
+	{"1f1b", 2, 1, false, 1, OPTIMIZER_ADAMW, true, 1, false, 1},
+	{"1f1b", 3, 1, true, 2, OPTIMIZER_ADAMW, true, 1, false, 1},
+	{"gpipe", 4, 1, false, 1, OPTIMIZER_SGD, true, 1, false, 1},
+	{"gpipe", 2, 1, true, 4, OPTIMIZER_ADAMW, false, 1, false, 1},
+	{"interleaved", 2, 2, false, 1, OPTIMIZER_ADAMW, true, 1, false, 1},
+	{"interleaved", 2, 3, true, 1, OPTIMIZER_ADAMW, true, 1, false, 1},
+	{"zb-v", 2, 2, false, 1, OPTIMIZER_ADAMW, true, 1, false, 1},
+	{"zb-v", 2, 2, true, 2, OPTIMIZER_SGD, true, 1, false, 1},
+	{"dualpipe-v", 3, 2, true, 1, OPTIMIZER_ADAMW, false, 1, false, 1},
+	{"1f1b", 2, 1, false, 2, OPTIMIZER_ADAMW, true, 2, false, 1},
+	{"1f1b", 2, 1, false, 4, OPTIMIZER_ADAMW, true, 2, true, 1},
+	{"gpipe", 1, 1, false, 4, OPTIMIZER_ADAMW, true, 4, true, 1},
+	{"zb-v", 2, 2, false, 2, OPTIMIZER_SGD, true, 2, true, 1},
+	{"1f1b", 2, 1, true, 2, OPTIMIZER_ADAMW, true, 2, true, 2},
 };
 
 static void describe(struct job *job, const struct variant *v,
@@ -71,6 +79,9 @@ static void describe(struct job *job, const struct variant *v,
 	job->config.bos_id = job->config.eos_id = -1;
 	snprintf(job->schedule, sizeof(job->schedule), "%s", v->schedule);
 	job->ranks = v->ranks;
+	job->replicas = v->replicas;
+	job->slices = v->slices;
+	job->shard_optimizer = v->sharded;
 	job->chunks = v->chunks;
 	job->micro_batches = 8;
 	job->micro_batch_size = 2;
@@ -106,12 +117,15 @@ static int check_pipeline(const struct pipeline *p,
 			private_bytes +=
 				stage_get_sizes(p->stages[s])->private_bytes;
 	for (unsigned i = 0; i < p->store->count; i++)
-		scratch = MAX(scratch,
-			      square_sum_scratch_bytes(
-				      p->store->rows[i].parameter->count));
-	if (p->store->weight_arena.size_bytes != rank->weights ||
-	    p->store->gradient_arena.size_bytes != rank->gradients ||
-	    p->store->moment_arena.size_bytes != rank->optimizer ||
+		scratch += square_sum_scratch_bytes(
+			p->store->rows[i].parameter->count);
+	/* Of slices the first has most; a replica's part of the state is that
+	 * of the first one, more or less. */
+	if ((p->place.slice == 0 &&
+	     (p->store->weight_arena.size_bytes != rank->weights ||
+	      p->store->gradient_arena.size_bytes != rank->gradients)) ||
+	    (p->place.slice == 0 && p->place.replica == 0 &&
+	     p->store->moment_arena.size_bytes != rank->optimizer) ||
 	    private_bytes + arena_piece_bytes(scratch) !=
 		    rank->activations + rank->scratch)
 		return -EDOM;
@@ -125,12 +139,17 @@ static int build_and_check(struct world *world)
 	struct pipeline *p;
 	int rc = job ? job_from_json(world->job, job) : -ENOMEM;
 
-	if (!rc)
+	if (!rc) {
+		struct grid grid = job_grid(job);
+
+		job->config.slices = grid.slices;
+		job->config.slice = grid_place(&grid, world->rank).slice;
 		rc = model_create(&job->config, &model);
+	}
 	if (!rc)
 		rc = pipeline_create(world, job, model, &p);
 	if (!rc) {
-		rc = check_pipeline(p, &expected->rank[world->rank]);
+		rc = check_pipeline(p, &expected->rank[p->place.position]);
 		pipeline_destroy(p);
 	}
 	model_destroy(model);
@@ -142,7 +161,7 @@ static void launch_and_check(const struct job *job, unsigned threads)
 {
 	json_t *json = job_to_json(job);
 	struct launch launch = {
-		.ranks = job->ranks,
+		.ranks = job_ranks(job),
 		.threads_per_rank = threads,
 		.transport = "inproc",
 		.io = "auto",
@@ -189,8 +208,10 @@ static void ranks_hold_what_is_planned(void **state)
 				    plan->rank[plan->largest_rank].total);
 		}
 		assert_int_equal(layers, LAYERS);
-		/* A tied parameter on two ranks is on both. */
-		assert_true(parameters == model_parameter_total(model) ||
+		/* A tied parameter on two ranks is on both; a slice has
+		 * less than all. */
+		assert_true(job->slices > 1 ||
+			    parameters == model_parameter_total(model) ||
 			    parameters ==
 				    model_parameter_total(model) + VOCAB * 32);
 		plan_destroy(plan);
@@ -233,9 +254,12 @@ static void check_split(struct plan *known, const struct job *job,
 				bytes += plan_stage_bytes(
 					known, s, plan->stage[s].first_layer,
 					plan->stage[s].end_layer);
-		/* Never less, and more by the vote's sums alone. */
+		/*
+		 * Never less, and more by the vote's sums alone; between
+		 * replicas by what the cuts of buckets may waste, too.
+		 */
 		assert_true(bytes >= really);
-		assert_true(bytes <= really + 4096);
+		assert_true(job->replicas > 1 || bytes <= really + 4096);
 	}
 	plan_destroy(plan);
 }
@@ -346,8 +370,8 @@ static void costs_of_blocks(struct costs *costs, struct costs_row *rows)
 /* Nine equal layers, three a rank: 1F1B's closed form, F = 3, B = 6. */
 static void a_step_by_hand(void **state)
 {
-	const struct variant v = {"1f1b",          3,   1, false, 1,
-				  OPTIMIZER_ADAMW, true};
+	const struct variant v = {"1f1b",          3,    1, false, 1,
+				  OPTIMIZER_ADAMW, true, 1, false, 1};
 	struct job *job = malloc(sizeof(*job));
 	struct costs_row rows[LAYERS];
 	struct costs costs;
@@ -392,11 +416,120 @@ static void a_step_by_hand(void **state)
 	free(job);
 }
 
+/* Bytes of the gradients of one layer. */
+static double gradients_of(const struct model *model, unsigned layer)
+{
+	unsigned count;
+	const struct parameter *all = model_parameters(model, &count);
+	double bytes = 0;
+
+	for (unsigned i = 0; i < count; i++)
+		if (all[i].layer == layer)
+			bytes += (double)all[i].count * sizeof(float);
+	return bytes;
+}
+
+/*
+ * The same, two replicas of it, untied: stage s has its last B 6 s before the
+ * end, layer by layer, 2 each. Each layer's sum follows when it is complete and
+ * the network is free; the step waits for the last.
+ */
+static void sums_by_hand(void **state)
+{
+	const struct variant v = {"1f1b",          3,     1, false, 2,
+				  OPTIMIZER_ADAMW, false, 2, false, 1};
+	struct job *job = malloc(sizeof(*job));
+	struct costs_row rows[LAYERS];
+	struct costs costs;
+	struct model *model;
+
+	(void)state;
+	assert_non_null(job);
+	describe(job, &v, &model);
+	job->partition = (struct partition){3, {0, 3, 6, 9}};
+	costs_of_blocks(&costs, rows);
+	for (double rate = 1e3; rate < 1e7; rate *= 3) {
+		double end = (4 + 2) * 9, done = 0;
+		struct plan_parts parts;
+		struct plan *plan;
+
+		costs.replica_bandwidth = rate;
+		for (unsigned s = 0; s < 3; s++) {
+			double network = 0;
+
+			for (unsigned i = 0; i < 3; i++) {
+				double ready = end - 6 * s - 4 + 2 * i;
+				double bytes =
+					gradients_of(model, 3 * s + 2 - i);
+
+				/* Half of it to the other, and half back. */
+				network = fmax(network, ready) + bytes / rate;
+			}
+			done = fmax(done, network);
+		}
+		assert_int_equal(plan_create(job, model, 1, &plan), 0);
+		assert_int_equal(plan_predict(plan, &costs, NULL, 6), 0);
+		assert_true(fabs(plan->step - fmax(end, done)) < 1e-9 * done);
+		assert_int_equal(plan_explain(plan, &costs, NULL, &parts), 0);
+		assert_true(fabs(parts.replicas - fmax(0, done - end)) <
+			    1e-9 * done);
+		assert_true(fabs(parts.compute - 36) < 1e-9);
+		assert_true(fabs(parts.bubble - 18) < 1e-9);
+		plan_destroy(plan);
+	}
+	model_destroy(model);
+	free(job);
+}
+
+/* What is sent in brief, by the simulator, is what the lists of messages say. */
+static void brief_plans_are_close(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(variants); i++) {
+		struct job *job = malloc(sizeof(*job));
+		struct costs_row rows[LAYERS];
+		struct plan *brief, *full;
+		struct model *model;
+		struct costs costs;
+
+		assert_non_null(job);
+		describe(job, &variants[i], &model);
+		costs_of_blocks(&costs, rows);
+		costs.message_bytes = 2.0 * CONTEXT * 32 * sizeof(float);
+		costs.tied_bytes = job->config.tied ? VOCAB * 32 * 4.0 : 0;
+		assert_int_equal(plan_create(job, model, 1, &full), 0);
+		assert_int_equal(plan_create_brief(job, model, 1, &brief), 0);
+		assert_int_equal(plan_predict(full, &costs, NULL, 0), 0);
+		assert_int_equal(plan_predict(brief, &costs, NULL, 0), 0);
+		assert_true(brief->step == full->step);
+		for (unsigned r = 0; r < full->ranks; r++) {
+			const struct plan_rank *a = &brief->rank[r];
+			const struct plan_rank *b = &full->rank[r];
+
+			assert_int_equal(a->weights, b->weights);
+			assert_int_equal(a->activations, b->activations);
+			assert_true(a->total <= b->total + a->unsure + 65536);
+			assert_true(b->total <= a->total + 65536);
+			/* Squares and the rounding of chunks apart. */
+			assert_true(fabs((double)a->sent.replicas -
+					 (double)b->sent.replicas) <=
+				    0.02 * (double)b->sent.replicas + 1024);
+			assert_true(fabs((double)a->sent.slices -
+					 (double)b->sent.slices) <=
+				    0.02 * (double)b->sent.slices);
+		}
+		plan_destroy(brief);
+		plan_destroy(full);
+		model_destroy(model);
+		free(job);
+	}
+}
+
 /* What costs leave open follows from the rates; what they say stays. */
 static void rates_complete_the_step(void **state)
 {
-	const struct variant v = {"1f1b",          1,   1, false, 1,
-				  OPTIMIZER_ADAMW, true};
+	const struct variant v = {"1f1b",          1,    1, false, 1,
+				  OPTIMIZER_ADAMW, true, 1, false, 1};
 	struct calibration_rates rates = {
 		.update = 1e-3, .square = 2e-3, .add = 4e-3};
 	struct job *job = malloc(sizeof(*job));
@@ -470,6 +603,8 @@ int main(void)
 		cmocka_unit_test(caps_are_kept),
 		cmocka_unit_test(pieces_are_counted),
 		cmocka_unit_test(a_step_by_hand),
+		cmocka_unit_test(sums_by_hand),
+		cmocka_unit_test(brief_plans_are_close),
 		cmocka_unit_test(rates_complete_the_step),
 		cmocka_unit_test(what_no_rank_accepts_is_refused),
 	};

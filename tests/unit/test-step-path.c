@@ -205,18 +205,32 @@ static const struct shape small = {2, 32, 2, 24, 2};
 /* Several tiles, attention blocks and loss blocks, with remainders. */
 static const struct shape large = {2, 144, 3, 530, 2};
 
+/* Heads that two slices share. */
+static const struct shape even = {2, 192, 4, 530, 2};
+
 struct place {
 	const char *name, *transport, *io;
 	unsigned ranks;
+	unsigned slices;   /* of them share the layers; 0: none */
+	unsigned replicas; /* of them sum their gradients; 0: none */
 };
 
 static const struct place places[] = {
-	{"inproc, 1 rank", "inproc", NULL, 1},
-	{"inproc, 2 ranks", "inproc", NULL, 2},
-	{"tcp/uring, 2 ranks", "tcp", "uring", 2},
-	{"tcp/sockets, 2 ranks", "tcp", "sockets", 2},
-	{"shm, 2 ranks", "shm", NULL, 2},
+	{"inproc, 1 rank", "inproc", NULL, 1, 0, 0},
+	{"inproc, 2 ranks", "inproc", NULL, 2, 0, 0},
+	{"tcp/uring, 2 ranks", "tcp", "uring", 2, 0, 0},
+	{"tcp/sockets, 2 ranks", "tcp", "sockets", 2, 0, 0},
+	{"shm, 2 ranks", "shm", NULL, 2, 0, 0},
+	{"shm, 2 slices", "shm", NULL, 2, 2, 0},
+	{"tcp, 2 slices", "tcp", NULL, 2, 2, 0},
+	{"shm, 2 replicas", "shm", NULL, 2, 0, 2},
+	{"tcp, 3 replicas", "tcp", NULL, 3, 0, 3},
+	{"inproc, 2 replicas of 2 slices", "inproc", NULL, 4, 2, 2},
+	{"shm, 2 replicas of 2 stages", "shm", NULL, 4, 0, 2},
 };
+
+#define FIRST_OF_SLICES   5
+#define FIRST_OF_REPLICAS 7
 
 struct step_case {
 	const struct place *place;
@@ -225,6 +239,8 @@ struct step_case {
 	bool recompute;
 	unsigned threads, groups;
 	bool sgd, evaluate, trace;
+	unsigned chunks; /* of each position; 0: one */
+	bool sharded;    /* the optimizer's state, between replicas */
 	const char *plant;
 };
 
@@ -275,10 +291,10 @@ static int fill_training(const struct step_case *c, struct job *job)
 {
 	int rc = 0;
 
-	job->micro_batches = 4;
+	job->micro_batches = 4 * MAX(c->place->replicas, 1);
 	job->micro_batch_size = c->shape->batch;
 	job->context = c->shape->context;
-	job->gradient_groups = c->groups;
+	job->gradient_groups = c->groups * MAX(c->place->replicas, 1);
 	job->recompute = c->recompute;
 	job->seed = 3;
 	job->steps = STEPS;
@@ -305,24 +321,37 @@ static int fill_training(const struct step_case *c, struct job *job)
 	return rc;
 }
 
+/* The layers in pieces, the first of one block where there are several. */
+static int split_layers(const struct step_case *c, struct job *job)
+{
+	unsigned stages = job->ranks * job->chunks;
+	unsigned layers = c->shape->layers;
+	int64_t blocks[4] = {layers};
+
+	if (stages > 1)
+		blocks[0] = 1;
+	if (stages > 1 && layers > 1)
+		blocks[1] = layers - 1;
+	return partition_explicit(blocks, stages, layers + 2, stages,
+				  &job->partition);
+}
+
 static int fill_job(const struct step_case *c, struct job *job)
 {
-	int64_t blocks[2] = {c->shape->layers, 0};
-	unsigned ranks = c->place->ranks;
+	const struct place *place = c->place;
 	int rc = fill_model(c, &job->config);
 
 	job->kind = JOB_TRAIN;
 	snprintf(job->out, sizeof(job->out), "%s/run", folder);
 	snprintf(job->data, sizeof(job->data), "%s/data", folder);
-	job->ranks = ranks;
-	job->chunks = 1;
-	if (ranks == 2 && c->shape->layers > 1) {
-		blocks[0] = 1;
-		blocks[1] = c->shape->layers - 1;
-	}
+	job->slices = place->slices;
+	job->replicas = place->replicas;
+	job->shard_optimizer = c->sharded;
+	job->ranks =
+		place->ranks / MAX(place->slices, 1) / MAX(place->replicas, 1);
+	job->chunks = MAX(c->chunks, 1);
 	if (!rc)
-		rc = partition_explicit(blocks, ranks, c->shape->layers + 2,
-					ranks, &job->partition);
+		rc = split_layers(c, job);
 	return rc ? rc : fill_training(c, job);
 }
 
@@ -437,17 +466,18 @@ static void expect_nothing(const struct step_case *c)
 		print_message("# io_uring is refused here\n");
 		skip();
 	}
-	print_message("# %s, %s, threads %u, groups %u%s%s%s: %u windows in %u "
-		      "processes, %llu allocations, %llu mappings%s "
-		      "(supervisor's thread: %llu)\n",
-		      c->place->name,
-		      strchr(c->schedule, ',') ? "I and W apart" : c->schedule,
-		      c->threads, c->groups, c->recompute ? ", recompute" : "",
-		      c->shape == &large ? ", large" : "",
-		      c->trace ? ", traced" : "", found.windows,
-		      found.processes, found.calls, found.mappings,
-		      found.counting == found.processes ? "" : " (not counted)",
-		      found.left_out);
+	print_message(
+		"# %s, %s, threads %u, groups %u%s%s%s%s: %u windows in %u "
+		"processes, %llu allocations, %llu mappings%s "
+		"(supervisor's thread: %llu)\n",
+		c->place->name,
+		strchr(c->schedule, ',') ? "I and W apart" : c->schedule,
+		c->threads, c->groups, c->recompute ? ", recompute" : "",
+		c->shape == &large ? ", large" : "", c->trace ? ", traced" : "",
+		c->sharded ? ", sharded" : "", found.windows, found.processes,
+		found.calls, found.mappings,
+		found.counting == found.processes ? "" : " (not counted)",
+		found.left_out);
 	assert_int_equal(found.windows, expected_windows(c));
 	assert_int_equal(found.calls, 0);
 	assert_int_equal(found.mappings, 0);
@@ -518,6 +548,50 @@ static void test_shm(void **state)
 	test_place(&places[4]);
 }
 
+/* One schedule is like another to what slices exchange. */
+static void test_slices(void **state)
+{
+	(void)state;
+	for (unsigned i = FIRST_OF_SLICES; i < FIRST_OF_REPLICAS; i++) {
+		struct step_case c = {
+			.place = &places[i],
+			.schedule = "1f1b",
+			.shape = i == FIRST_OF_SLICES ? &small : &even,
+			.threads = 1,
+			.groups = 1,
+			.trace = true,
+		};
+
+		expect_nothing(&c);
+	}
+}
+
+/* Sums as a tree and in turn, kept whole, in shares, and in windows. */
+static void test_replicas(void **state)
+{
+	(void)state;
+	for (unsigned i = FIRST_OF_REPLICAS; i < ARRAY_SIZE(places); i++)
+		for (unsigned sharded = 0; sharded < 2; sharded++) {
+			struct step_case c = {
+				.place = &places[i],
+				.schedule = "1f1b",
+				.shape = sharded ? &even : &small,
+				.threads = 1,
+				.groups = 1 + sharded,
+				.evaluate = !sharded,
+				.trace = !sharded,
+				.recompute = sharded,
+				.sharded = sharded,
+			};
+
+			if (sharded && places[i].ranks == 2) {
+				c.schedule = "looped-bfs";
+				c.chunks = 2;
+			}
+			expect_nothing(&c);
+		}
+}
+
 static void expect_found(const struct place *place, const char *planted)
 {
 	struct step_case c = {
@@ -546,6 +620,8 @@ static void test_planted(void **state)
 {
 	(void)state;
 	for (unsigned i = 0; i < ARRAY_SIZE(places); i++) {
+		if (places[i].slices || places[i].replicas)
+			continue;
 		expect_found(&places[i], "malloc");
 		expect_found(&places[i], "library");
 		expect_found(&places[i], "thread");
@@ -579,6 +655,8 @@ int main(int count, char **arguments)
 		cmocka_unit_test(test_tcp_uring),
 		cmocka_unit_test(test_tcp_sockets),
 		cmocka_unit_test(test_shm),
+		cmocka_unit_test(test_slices),
+		cmocka_unit_test(test_replicas),
 		cmocka_unit_test(test_planted),
 	};
 

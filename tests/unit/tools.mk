@@ -15,6 +15,14 @@ tests_unit_test_compare_page_CPPFLAGS = $(TEST_CPPFLAGS)
 tests_unit_test_compare_page_LDADD = $(TOOLS_LIBS) $(BASE_LIBS) \
 	$(CMOCKA_LIBS)
 
+check_PROGRAMS += tests/unit/test-report
+TESTS += tests/unit/test-report
+tests_unit_test_report_SOURCES = tests/unit/test-report.c \
+	tests/unit/cmocka-tap.h
+tests_unit_test_report_CPPFLAGS = $(TEST_CPPFLAGS)
+tests_unit_test_report_LDADD = $(TOOLS_LIBS) $(ENGINE_TEST_LIBS) \
+	$(CMOCKA_LIBS)
+
 check_PROGRAMS += tests/unit/test-timeline
 TESTS += tests/unit/test-timeline
 tests_unit_test_timeline_SOURCES = tests/unit/test-timeline.c \

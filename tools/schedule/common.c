@@ -35,13 +35,34 @@ const char *schedule_command_operand(const struct options *options,
 	return values[index];
 }
 
-int schedule_command_open(const struct options *options, size_t index,
-			  struct schedule **out)
+/* Under a launcher the ranks are those of all replicas. */
+int schedule_command_share(const struct options *options, unsigned *stages,
+			   unsigned *micro_batches)
+{
+	unsigned replicas = (unsigned)options_integer(options, "replicas");
+	unsigned ranks = schedule_command_size(options, "stages");
+	unsigned all = schedule_command_size(options, "micro-batches");
+
+	if (!options_is_set(options, "stages") && ranks % replicas)
+		return fail(-EINVAL,
+			    "%u ranks are no %u replicas of a pipeline", ranks,
+			    replicas);
+	if (all % replicas)
+		return fail(
+			-EINVAL,
+			"--micro-batches %u cannot be shared evenly by --replicas %u; the nearest that can are %u and %u",
+			all, replicas, MAX(all / replicas, 1u) * replicas,
+			(all / replicas + 1) * replicas);
+	*stages = options_is_set(options, "stages") ? ranks : ranks / replicas;
+	*micro_batches = all / replicas;
+	return 0;
+}
+
+static int open_sized(const struct options *options, size_t index,
+		      unsigned ranks, unsigned micro_batches,
+		      struct schedule **out)
 {
 	const char *name = schedule_command_operand(options, index);
-	unsigned ranks = schedule_command_size(options, "stages");
-	unsigned micro_batches =
-		schedule_command_size(options, "micro-batches");
 	enum schedule_dialect dialect;
 
 	if (schedule_dialect_parse(options_string(options, "dialect"),
@@ -57,6 +78,24 @@ int schedule_command_open(const struct options *options, size_t index,
 			     out)
 		       ? EXIT_FAILURE
 		       : 0;
+}
+
+int schedule_command_open(const struct options *options, size_t index,
+			  struct schedule **out)
+{
+	return open_sized(options, index,
+			  schedule_command_size(options, "stages"),
+			  schedule_command_size(options, "micro-batches"), out);
+}
+
+int schedule_command_open_share(const struct options *options, size_t index,
+				struct schedule **out)
+{
+	unsigned ranks, micro_batches;
+
+	if (schedule_command_share(options, &ranks, &micro_batches))
+		return EXIT_MISUSE;
+	return open_sized(options, index, ranks, micro_batches, out);
 }
 
 const char *schedule_command_number(char *buffer, size_t size, double number)

@@ -56,6 +56,24 @@ extern const struct schedule_subcommand schedule_search_subcommand;
 	 .help = "receives posted ahead per link (default: as many as it "     \
 		 "takes)"}
 
+#define SCHEDULE_REPLICA_OPTIONS                                               \
+	{"replicas", 'D', OPTION_INTEGER, .argument = "D", .fallback = "1",    \
+	 .minimum = 1, .maximum = 1024, .group = "Replicas",                   \
+	 .help = "copies of the pipeline that share the micro-batches and sum "\
+		 "their gradients"},                                           \
+	{"shard-optimizer", 0, OPTION_FLAG,                                    \
+	 .help = "each replica updates 1/D of the weights, which are then "    \
+		 "gathered"},                                                  \
+	{"gradient-bytes", 0, OPTION_REAL, .argument = "N", .minimum = 0,      \
+	 .maximum = 1e15,                                                      \
+	 .help = "gradients of a rank's whole slice (default: what the costs " \
+		 "say)"},                                                      \
+	{"replica-latency", 0, OPTION_REAL, .argument = "S", .minimum = 0,     \
+	 .maximum = 1e30, .help = "as --latency, between replicas"},           \
+	{"replica-bandwidth", 0, OPTION_REAL, .argument = "B",                 \
+	 .minimum = 1e-30, .maximum = 1e30,                                    \
+	 .help = "as --bandwidth, between replicas"}
+
 #define SCHEDULE_JSON_OPTION                                                   \
 	{"json", 0, OPTION_FLAG, .group = "Output",                            \
 	 .help = "write JSON for scripts"}
@@ -69,11 +87,22 @@ const char *schedule_command_operand(const struct options *options,
 				     size_t index);
 
 /*
- * The schedule an operand names, by the size options and --dialect. 0, or the
- * exit status when it could not be had (logged). The caller destroys *out.
+ * Of tables with SCHEDULE_REPLICA_OPTIONS: the stages of one replica, and its
+ * share of --micro-batches (0: not given). -EINVAL, logged, where they do not
+ * divide.
+ */
+int schedule_command_share(const struct options *options, unsigned *stages,
+			   unsigned *micro_batches) MUST_CHECK;
+
+/*
+ * The schedule an operand names, by the size options and --dialect; or, by
+ * schedule_command_open_share(), that of one replica. 0, or the exit status when it could not be had (logged). The caller destroys *out.
  */
 int schedule_command_open(const struct options *options, size_t index,
 			  struct schedule **out) MUST_CHECK;
+
+int schedule_command_open_share(const struct options *options, size_t index,
+				struct schedule **out) MUST_CHECK;
 
 /* schedule_validate(), its reason logged. */
 int schedule_command_check(const struct schedule *schedule,

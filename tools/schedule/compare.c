@@ -24,6 +24,7 @@ static const struct option_spec compare_specs[] = {
 	SCHEDULE_LOSS_OPTION,
 	SCHEDULE_LINK_OPTIONS,
 	SCHEDULE_BUFFERS_OPTION,
+	SCHEDULE_REPLICA_OPTIONS,
 	{"memory-cap", 0, OPTION_BYTES, .argument = "BYTES", .group = "Memory",
 	 .help = "leave out schedules whose activations need more on a rank; "
 		 "with costs that do not tell bytes, micro-batches"},
@@ -185,6 +186,9 @@ static int prepare(struct request *request)
 		rc = read_real(request);
 	if (!rc)
 		rc = read_costs(request);
+	if (!rc)
+		rc = schedule_setting_replicas(options,
+					       &request->comparison.setting);
 	if (!rc && request->run)
 		rc = costs_check_model(&request->comparison.setting.costs,
 				       request->real->model);

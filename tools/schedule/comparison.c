@@ -221,8 +221,15 @@ static void tell_round(unsigned round, const struct comparison_entry *entry)
 		 comparison_step_time(entry), slow);
 }
 
+/* Sums over replicas would be part of the vote that is to be measured. */
+static void leave_gradients_out(struct job *job)
+{
+	for (unsigned s = 0; s < job->rehearsal.stages; s++)
+		job->rehearsal.gradients[s] = 0;
+}
+
 static int measure_entry(const struct measuring *measuring,
-			 const struct comparison_entry *entry,
+			 const struct comparison_entry *entry, bool links_only,
 			 struct schedule_measurement *out)
 {
 	struct job *job = calloc(1, sizeof(*job));
@@ -233,6 +240,8 @@ static int measure_entry(const struct measuring *measuring,
 		return fail(-ENOMEM, "no memory for a job");
 	rc = measuring->fill(measuring->argument, measuring->comparison, entry,
 			     job);
+	if (!rc && links_only)
+		leave_gradients_out(job);
 	if (!rc)
 		rc = schedule_measure(measuring->options, entry->schedule, job,
 				      out);
@@ -284,7 +293,7 @@ static int calibrate(const struct measuring *measuring, unsigned round)
 	int rc = make_calibration(measuring->comparison, &own, &entry);
 
 	if (!rc)
-		rc = measure_entry(measuring, entry, &found);
+		rc = measure_entry(measuring, entry, true, &found);
 	if (!rc) {
 		measuring->found[round] = found.costs;
 		found.costs = (struct costs){0};
@@ -390,7 +399,7 @@ static int measure_round(const struct measuring *measuring, unsigned round)
 
 		if (entry->why[0])
 			continue;
-		rc = measure_entry(measuring, entry, &found);
+		rc = measure_entry(measuring, entry, false, &found);
 		if (!rc)
 			rc = take_round(entry, &found);
 		if (!rc)
@@ -447,8 +456,8 @@ int comparison_rehearse(void *argument, const struct comparison *comparison,
 			const struct comparison_entry *entry, struct job *job)
 {
 	(void)argument;
-	return schedule_rehearsal_job(&entry->prediction,
-				      &comparison->setting.costs, job);
+	return schedule_rehearsal_job(&entry->prediction, &comparison->setting,
+				      job);
 }
 
 /* ---- order, and the end ---- */

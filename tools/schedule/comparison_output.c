@@ -14,9 +14,9 @@ int comparison_check_sizes(const struct options *options,
 	const char *const *names;
 	size_t count = options_operands(options, &names);
 
-	comparison->ranks = schedule_command_size(options, "stages");
-	comparison->micro_batches =
-		schedule_command_size(options, "micro-batches");
+	if (schedule_command_share(options, &comparison->ranks,
+				   &comparison->micro_batches))
+		return -EINVAL;
 	comparison->chunks = schedule_command_size(options, "chunks");
 	if (comparison->ranks && comparison->micro_batches)
 		return 0;

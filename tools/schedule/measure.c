@@ -9,10 +9,25 @@
 #include <string.h>
 #include <unistd.h>
 
-int schedule_rehearsal_job(const struct schedule_prediction *prediction,
-			   const struct costs *costs, struct job *job)
+/* The ends of a tie are told apart from what else their stages sum. */
+static double gradients_of(const struct schedule_prediction *prediction,
+			   const struct schedule_setting *setting,
+			   unsigned stage)
 {
 	const struct schedule *schedule = prediction->lowered;
+	bool end = stage == 0 || stage + 1 == schedule->stages;
+	double bytes = costs_gradients_of_stage(&setting->costs, schedule,
+						prediction->partition, stage);
+
+	return MAX(bytes - (end ? setting->costs.tied_bytes : 0), 0);
+}
+
+int schedule_rehearsal_job(const struct schedule_prediction *prediction,
+			   const struct schedule_setting *setting,
+			   struct job *job)
+{
+	const struct schedule *schedule = prediction->lowered;
+	const struct costs *costs = &setting->costs;
 	unsigned stages = schedule->stages;
 	int rc;
 
@@ -29,6 +44,8 @@ int schedule_rehearsal_job(const struct schedule_prediction *prediction,
 		job->rehearsal.seconds[0][s] = prediction->forward[s];
 		job->rehearsal.seconds[1][s] = prediction->input[s];
 		job->rehearsal.seconds[2][s] = prediction->weight[s];
+		job->rehearsal.gradients[s] =
+			gradients_of(prediction, setting, s);
 		/* The source goes with the first stage. */
 		job->partition.first[s + 1] = 1 + (s + 1) * REHEARSAL_PIECES;
 	}
@@ -36,6 +53,10 @@ int schedule_rehearsal_job(const struct schedule_prediction *prediction,
 	job->partition.stages = stages;
 	job->rehearsal.message_bytes = (size_t)costs->message_bytes;
 	job->rehearsal.tied_bytes = (size_t)costs->tied_bytes;
+	job->replicas = setting->replicas.replicas;
+	job->shard_optimizer = setting->replicas.sharded;
+	/* It is to cost as little as can be: one pass over the weights. */
+	job->optimizer.kind = OPTIMIZER_SGD;
 	job->micro_batch_size = 1;
 	job->context = 1;
 	return 0;
@@ -87,7 +108,9 @@ static int read_seconds(const json_t *done, struct schedule_measurement *out)
 	return 0;
 }
 
-static int read_result(const json_t *done, struct schedule_measurement *out)
+/* All replicas do the same: the first one's ranks are shown. */
+static int read_result(const json_t *done, unsigned ranks,
+		       struct schedule_measurement *out)
 {
 	int rc = read_seconds(done, out);
 
@@ -95,6 +118,8 @@ static int read_result(const json_t *done, struct schedule_measurement *out)
 		rc = timeline_from_json(json_object_get(done, "timeline"),
 					"what the ranks measured",
 					&out->timeline);
+	if (!rc)
+		timeline_keep(&out->timeline, ranks);
 	if (!rc)
 		rc = costs_from_json(json_object_get(done, "costs"), "measured",
 				     &out->costs);
@@ -107,8 +132,9 @@ static void complete_job(const struct options *options,
 	job->kind = JOB_MEASURE;
 	job->ranks = schedule->ranks;
 	job->chunks = schedule->chunks;
-	job->micro_batches = schedule->micro_batches;
-	job->gradient_groups = 1;
+	job->replicas = MAX(job->replicas, 1u);
+	job->micro_batches = schedule->micro_batches * job->replicas;
+	job->gradient_groups = job->replicas;
 	job->trace_steps = (unsigned)options_integer(options, "steps");
 	job->end_token = -1;
 }
@@ -130,7 +156,7 @@ int schedule_measure(const struct options *options,
 	if (!rc && (result.stopped || !result.done))
 		rc = fail(-EINTR, "stopped before it was measured");
 	if (!rc)
-		rc = read_result(result.done, out);
+		rc = read_result(result.done, job->ranks, out);
 	launch_result_fini(&result);
 	return rc;
 }

@@ -40,10 +40,10 @@ struct schedule_measurement {
 
 /*
  * Fills in what a rehearsal's job needs: the stages' times as the prediction
- * has them, and the sizes. job_fini() is the caller's.
+ * has them, the replicas, and the sizes. job_fini() is the caller's.
  */
 int schedule_rehearsal_job(const struct schedule_prediction *prediction,
-			   const struct costs *costs,
+			   const struct schedule_setting *setting,
 			   struct job *job) MUST_CHECK;
 
 /*

@@ -1,6 +1,7 @@
 /* Lower, validate, simulate: see predict.h. */
 #include "tools/schedule/predict.h"
 #include "base/log.h"
+#include "model/model.h"
 #include "tools/schedule/common.h"
 #include <errno.h>
 
@@ -29,6 +30,40 @@ void schedule_setting_take(const struct options *options, struct costs *costs,
 		out->costs.message_bytes > 0 ? out->costs.message_bytes : 1);
 }
 
+/* Of the rows that a rank's whole slice is in each kind of costs. */
+static int set_gradients(struct costs *costs, double bytes)
+{
+	if (costs->kind == COSTS_LAYERS || costs->kind == COSTS_STAGES)
+		return fail(
+			-EINVAL,
+			"--gradient-bytes is of a rank's whole slice; these costs are by %s and say it themselves (gradient_bytes)",
+			costs_rows_name(costs->kind));
+	for (unsigned i = 0; i < costs->count; i++)
+		costs->rows[i].gradient_bytes = bytes;
+	return 0;
+}
+
+int schedule_setting_replicas(const struct options *options,
+			      struct schedule_setting *io)
+{
+	struct costs *costs = &io->costs;
+
+	io->replicas = (struct costs_replicas){
+		.replicas = (unsigned)options_integer(options, "replicas"),
+		.sharded = options_flag(options, "shard-optimizer"),
+	};
+	costs->replica_latency =
+		option_or(options, "replica-latency", costs->replica_latency);
+	costs->replica_bandwidth = option_or(options, "replica-bandwidth",
+					     costs->replica_bandwidth);
+	/* A slice of layers alike: all but the first are summed early. */
+	if (costs->kind != COSTS_LAYERS && costs->replica_early <= 0)
+		costs->replica_early = 1 - 1.0 / REHEARSAL_PIECES;
+	if (!options_is_set(options, "gradient-bytes"))
+		return 0;
+	return set_gradients(costs, options_real(options, "gradient-bytes"));
+}
+
 int schedule_setting_read(const struct options *options,
 			  struct schedule_setting *out)
 {
@@ -53,6 +88,7 @@ void schedule_prediction_fini(struct schedule_prediction *prediction)
 	schedule_destroy(prediction->lowered);
 	free(prediction->partition);
 	free(prediction->forward);
+	free(prediction->between);
 	*prediction = (struct schedule_prediction){0};
 }
 
@@ -99,6 +135,7 @@ static void divide_times(struct schedule_simulation *simulation,
 		simulation->window[rank] /= by;
 		simulation->waiting[rank] /= by;
 		simulation->sending[rank] /= by;
+		simulation->reducing[rank] /= by;
 		for (size_t i = 0;
 		     simulation->times && i < schedule->rows[rank].count; i++) {
 			struct schedule_time *time =
@@ -117,9 +154,15 @@ static void divide_times(struct schedule_simulation *simulation,
  * divided at the end, so that whole numbers stay exact.
  */
 static void stretch(struct schedule_costs *costs, double *values,
-		    const struct schedule *schedule, double by)
+		    double *between, const struct schedule *schedule, double by)
 {
 	size_t stages = schedule->stages;
+
+	/* Own time, lead, tail: see costs_add_replicas(). */
+	for (size_t i = stages; between && i < 4 * stages; i++)
+		between[i] *= by;
+	costs->replica_latency *= by;
+	costs->replica_bandwidth /= by;
 
 	for (size_t i = 0; i < 3 * stages; i++)
 		values[i] *= by;
@@ -144,15 +187,24 @@ static bool knows_bytes(const struct costs *costs)
 int schedule_setting_costs(const struct schedule_setting *setting,
 			   const struct schedule *schedule,
 			   struct partition **partition,
-			   struct schedule_costs *out, double **storage)
+			   struct schedule_costs *out, double **storage,
+			   double **between)
 {
 	int rc = 0;
+
+	*between = NULL;
 
 	if (setting->costs.kind == COSTS_LAYERS && !*partition)
 		rc = split_layers(&setting->costs, schedule, partition);
 	if (!rc)
 		rc = costs_of_stages(&setting->costs, schedule, *partition, out,
 				     storage);
+	if (!rc && setting->replicas.replicas > 1) {
+		rc = costs_add_replicas(&setting->costs, schedule, *partition,
+					&setting->replicas, out, between);
+		if (rc)
+			free(*storage);
+	}
 	if (rc) {
 		free(*partition);
 		*partition = NULL;
@@ -176,8 +228,9 @@ static int simulate(struct schedule_prediction *prediction,
 			    : lowered->chunks;
 	struct schedule_costs costs;
 	double *values;
-	int rc = schedule_setting_costs(
-		setting, lowered, &prediction->partition, &costs, &values);
+	int rc =
+		schedule_setting_costs(setting, lowered, &prediction->partition,
+				       &costs, &values, &prediction->between);
 
 	if (rc)
 		return rc;
@@ -187,7 +240,7 @@ static int simulate(struct schedule_prediction *prediction,
 	prediction->activation_bytes =
 		costs.activation_bytes ? values + 3 * stages : NULL;
 	if (by > 1)
-		stretch(&costs, values, lowered, by);
+		stretch(&costs, values, prediction->between, lowered, by);
 	rc = schedule_simulate(lowered, &costs, times, &prediction->simulation);
 	for (size_t i = 0; by > 1 && i < 3 * stages; i++)
 		values[i] /= by;
@@ -210,7 +263,7 @@ void schedule_setting_lowering(const struct schedule_setting *setting,
 		.ties = tie,
 		.tie_count = costs->tied_bytes > 0,
 		.train = costs->tied_bytes > 0 || costs->vote > 0 ||
-			 costs->step > 0,
+			 costs->step > 0 || setting->replicas.replicas > 1,
 	};
 }
 

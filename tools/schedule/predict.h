@@ -6,6 +6,7 @@
 #define STAGECOACH_TOOLS_SCHEDULE_PREDICT_H
 
 #include "engine/costs.h"
+#include "engine/costs_grid.h"
 #include "engine/partition.h"
 #include "schedules/simulate.h"
 #include "tools/options.h"
@@ -44,6 +45,7 @@ struct schedule_setting {
 	struct costs costs;
 	bool loss_weight_in_forward;
 	unsigned buffers; /* or SCHEDULE_BUFFERS_ANY */
+	struct costs_replicas replicas; /* none where D is 0 or 1 */
 };
 
 /* The options above and --buffers. -EINVAL or -ENOENT, logged: misuse. */
@@ -52,6 +54,9 @@ int schedule_setting_read(const struct options *options,
 /* The same with costs that are at hand already, which *out takes over. */
 void schedule_setting_take(const struct options *options, struct costs *costs,
 			   struct schedule_setting *out);
+/* SCHEDULE_REPLICA_OPTIONS, into a setting that has its costs. -EINVAL. */
+int schedule_setting_replicas(const struct options *options,
+			      struct schedule_setting *io) MUST_CHECK;
 void schedule_setting_fini(struct schedule_setting *setting);
 
 struct schedule_prediction {
@@ -61,6 +66,7 @@ struct schedule_prediction {
 	struct partition *partition;      /* of costs by layer; NULL: none */
 	double *forward, *input, *weight; /* [stages] as simulated */
 	double *activation_bytes;         /* [stages]; NULL: not known */
+	double *between;                  /* what replicas cost; NULL: nothing */
 };
 
 /*
@@ -74,14 +80,15 @@ void schedule_setting_lowering(const struct schedule_setting *setting,
 /*
  * The costs of a schedule's stages, as the simulator takes them; of layers, the
  * split is *partition, or if that is NULL made and left there (the caller frees
- * it). *storage holds the arrays and is the caller's to free. Of the schedule only
- * the shape counts: ranks, chunks, stages, rank_of_stage.
+ * it). *storage and *between, the costs of replicas (NULL: there are none), hold
+ * the arrays and are the caller's to free. Of the schedule only the shape counts:
+ * ranks, chunks, stages, rank_of_stage; and with replicas its rows.
  */
 int schedule_setting_costs(const struct schedule_setting *setting,
 			   const struct schedule *schedule,
 			   struct partition **partition,
 			   struct schedule_costs *out,
-			   double **storage) MUST_CHECK;
+			   double **storage, double **between) MUST_CHECK;
 
 enum {
 	SCHEDULE_PREDICT_TIMES = 1,    /* keep each action's */

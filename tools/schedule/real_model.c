@@ -66,8 +66,9 @@ int real_model_job(void *argument, const struct comparison *comparison,
 {
 	const struct real_model *real = argument;
 
-	(void)comparison;
 	*job = real->job;
+	job->replicas = comparison->setting.replicas.replicas;
+	job->shard_optimizer = comparison->setting.replicas.sharded;
 	if (!entry->prediction.partition)
 		return fail(-EINVAL, "the costs do not tell how the model's "
 				     "layers are to be split: they are not by "

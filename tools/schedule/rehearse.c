@@ -19,6 +19,7 @@ static const struct option_spec rehearse_specs[] = {
 	SCHEDULE_LOSS_OPTION,
 	SCHEDULE_LINK_OPTIONS,
 	SCHEDULE_BUFFERS_OPTION,
+	SCHEDULE_REPLICA_OPTIONS,
 	SCHEDULE_RANK_OPTIONS,
 	COMPARISON_OUTPUT_OPTIONS,
 	HOSTS_OPTIONS,
@@ -66,6 +67,7 @@ static int run_rehearse(const struct options *options)
 		return status;
 	status = EXIT_MISUSE;
 	if (schedule_setting_read(options, &comparison.setting) == 0 &&
+	    schedule_setting_replicas(options, &comparison.setting) == 0 &&
 	    comparison_check_sizes(options, &comparison) == 0 &&
 	    comparison_check_seconds(&comparison) == 0)
 		status = rehearse(options, &comparison)

@@ -60,6 +60,7 @@ static int answer(void *argument, unsigned chunks,
 	struct asked *asked = argument;
 	const struct schedule_setting *setting = asked->search->setting;
 	struct schedule shape;
+	double *between = NULL;
 	int rc;
 
 	forget(asked);
@@ -72,7 +73,9 @@ static int answer(void *argument, unsigned chunks,
 	rc = make_shape(asked, chunks, placement, &shape);
 	if (!rc)
 		rc = schedule_setting_costs(setting, &shape, &asked->partition,
-					    costs, &asked->storage);
+					    costs, &asked->storage, &between);
+	/* The options of a search have no replicas. */
+	ASSERT(!between);
 	if (!rc)
 		schedule_setting_lowering(setting, shape.stages, &asked->tie,
 					  lowering);

@@ -8,6 +8,7 @@ static const struct option_spec simulate_specs[] = {
 	SCHEDULE_DIALECT_OPTION,
 	SCHEDULE_COSTS_OPTIONS,
 	SCHEDULE_BUFFERS_OPTION,
+	SCHEDULE_REPLICA_OPTIONS,
 	SCHEDULE_JSON_OPTION,
 	{0},
 };
@@ -38,6 +39,9 @@ static char *prediction_json(const struct schedule_prediction *prediction)
 						    simulation->bubble));
 	schedule_command_append_numbers(&text, simulation->idle,
 					simulation->ranks, ", ");
+	text_builder_append(&text, "], \"reducing\": [");
+	schedule_command_append_numbers(&text, simulation->reducing,
+					simulation->ranks, ", ");
 	text_builder_append(&text, "], \"peak_activations\": [");
 	schedule_command_append_peaks(&text, simulation->peak_activations,
 				      simulation->ranks,
@@ -50,7 +54,8 @@ static char *prediction_json(const struct schedule_prediction *prediction)
 	return text_builder_finish(&text);
 }
 
-static char *prediction_text(const struct schedule_prediction *prediction)
+static char *prediction_text(const struct schedule_prediction *prediction,
+			     unsigned replicas)
 {
 	const struct schedule_simulation *simulation = &prediction->simulation;
 	const struct schedule *schedule = prediction->lowered;
@@ -76,6 +81,11 @@ static char *prediction_text(const struct schedule_prediction *prediction)
 				    : 0);
 	schedule_command_append_numbers(&text, simulation->idle,
 					simulation->ranks, " ");
+	if (simulation->reducing && replicas > 1) {
+		text_builder_append(&text, "\nsums of replicas  ");
+		schedule_command_append_numbers(&text, simulation->reducing,
+						simulation->ranks, " ");
+	}
 	text_builder_append(&text, "\npeak activations  ");
 	schedule_command_append_peaks(&text, simulation->peak_activations,
 				      simulation->ranks, schedule->chunks, " ");
@@ -95,7 +105,9 @@ static int run_simulate(const struct options *options)
 
 	if (schedule_setting_read(options, &setting))
 		return EXIT_MISUSE;
-	status = schedule_command_open(options, 0, &schedule);
+	status = schedule_setting_replicas(options, &setting)
+			 ? EXIT_MISUSE
+			 : schedule_command_open_share(options, 0, &schedule);
 	if (status) {
 		schedule_setting_fini(&setting);
 		return status;
@@ -106,7 +118,8 @@ static int run_simulate(const struct options *options)
 		status = schedule_command_print(
 			options_flag(options, "json")
 				? prediction_json(&prediction)
-				: prediction_text(&prediction));
+				: prediction_text(&prediction,
+						  setting.replicas.replicas));
 		schedule_prediction_fini(&prediction);
 	}
 	schedule_destroy(schedule);
