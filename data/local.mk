@@ -38,6 +38,7 @@ data_libdata_a_SOURCES = \
 	data/tokenizer/save.c \
 	data/tokenizer/split.c data/tokenizer/split.h \
 	data/tokenizer/tokenizer.c data/tokenizer/tokenizer_impl.h \
+	data/tokenizer/unicode_late.c data/tokenizer/unicode_late.h \
 	data/tokenizer/unigram.c \
 	data/tokenizer/wordpiece.c \
 	data/utf8.c data/utf8.h
