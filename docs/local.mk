@@ -1,6 +1,6 @@
 EXTRA_DIST += docs/ARCHITECTURE.md docs/CLUSTER.md docs/FORMATS.md \
 	docs/MODELS.md docs/PARALLELISM.md docs/SCALING.md \
-	docs/SCHEDULES.md docs/SECURITY.md \
+	docs/SCHEDULES.md docs/SECURITY.md docs/TOKENIZERS.md \
 	docs/TRANSPORTS.md \
 	docs/compare.png docs/compare-dark.png
 
