@@ -205,6 +205,9 @@ static const struct shape small = {2, 32, 2, 24, 2};
 /* Several tiles, attention blocks and loss blocks, with remainders. */
 static const struct shape large = {2, 144, 3, 530, 2};
 
+/* A layer a chunk. */
+static const struct shape deep = {3, 48, 3, 40, 2};
+
 /* Heads that two slices share. */
 static const struct shape even = {2, 192, 4, 530, 2};
 
@@ -212,7 +215,7 @@ struct place {
 	const char *name, *transport, *io;
 	unsigned ranks;
 	unsigned slices;   /* of them share the layers; 0: none */
-	unsigned replicas; /* of them sum their gradients; 0: none */
+	unsigned replicas; /* of them have all layers; 0: none */
 };
 
 static const struct place places[] = {
@@ -223,14 +226,12 @@ static const struct place places[] = {
 	{"shm, 2 ranks", "shm", NULL, 2, 0, 0},
 	{"shm, 2 slices", "shm", NULL, 2, 2, 0},
 	{"tcp, 2 slices", "tcp", NULL, 2, 2, 0},
-	{"shm, 2 replicas", "shm", NULL, 2, 0, 2},
+	{"shm, 4 replicas", "shm", NULL, 4, 0, 4},
+	{"tcp, 2 replicas", "tcp", NULL, 2, 0, 2},
+	{"inproc, 2 replicas", "inproc", NULL, 2, 0, 2},
 	{"tcp, 3 replicas", "tcp", NULL, 3, 0, 3},
-	{"inproc, 2 replicas of 2 slices", "inproc", NULL, 4, 2, 2},
-	{"shm, 2 replicas of 2 stages", "shm", NULL, 4, 0, 2},
+	{"shm, 2 replicas of 2 slices", "shm", NULL, 4, 2, 2},
 };
-
-#define FIRST_OF_SLICES   5
-#define FIRST_OF_REPLICAS 7
 
 struct step_case {
 	const struct place *place;
@@ -239,8 +240,8 @@ struct step_case {
 	bool recompute;
 	unsigned threads, groups;
 	bool sgd, evaluate, trace;
-	unsigned chunks; /* of each position; 0: one */
-	bool sharded;    /* the optimizer's state, between replicas */
+	unsigned chunks; /* 0: one stage a rank */
+	bool shard;
 	const char *plant;
 };
 
@@ -291,10 +292,10 @@ static int fill_training(const struct step_case *c, struct job *job)
 {
 	int rc = 0;
 
-	job->micro_batches = 4 * MAX(c->place->replicas, 1);
+	job->micro_batches = c->place->replicas == 3 ? 6 : 4;
 	job->micro_batch_size = c->shape->batch;
 	job->context = c->shape->context;
-	job->gradient_groups = c->groups * MAX(c->place->replicas, 1);
+	job->gradient_groups = c->groups;
 	job->recompute = c->recompute;
 	job->seed = 3;
 	job->steps = STEPS;
@@ -321,37 +322,27 @@ static int fill_training(const struct step_case *c, struct job *job)
 	return rc;
 }
 
-/* The layers in pieces, the first of one block where there are several. */
-static int split_layers(const struct step_case *c, struct job *job)
-{
-	unsigned stages = job->ranks * job->chunks;
-	unsigned layers = c->shape->layers;
-	int64_t blocks[4] = {layers};
-
-	if (stages > 1)
-		blocks[0] = 1;
-	if (stages > 1 && layers > 1)
-		blocks[1] = layers - 1;
-	return partition_explicit(blocks, stages, layers + 2, stages,
-				  &job->partition);
-}
-
 static int fill_job(const struct step_case *c, struct job *job)
 {
-	const struct place *place = c->place;
+	int64_t blocks[3] = {c->shape->layers, 0, 0};
+	bool shares = c->place->slices || c->place->replicas;
+	unsigned ranks = shares ? 1 : c->place->ranks;
+	unsigned stages = ranks * MAX(c->chunks, 1);
 	int rc = fill_model(c, &job->config);
 
 	job->kind = JOB_TRAIN;
 	snprintf(job->out, sizeof(job->out), "%s/run", folder);
 	snprintf(job->data, sizeof(job->data), "%s/data", folder);
-	job->slices = place->slices;
-	job->replicas = place->replicas;
-	job->shard_optimizer = c->sharded;
-	job->ranks =
-		place->ranks / MAX(place->slices, 1) / MAX(place->replicas, 1);
+	job->ranks = ranks;
+	job->slices = c->place->slices;
+	job->replicas = c->place->replicas;
+	job->shard_optimizer = c->shard;
 	job->chunks = MAX(c->chunks, 1);
+	for (unsigned i = 1; i < stages && blocks[0] > 1; i++, blocks[0]--)
+		blocks[i] = 1;
 	if (!rc)
-		rc = split_layers(c, job);
+		rc = partition_explicit(blocks, stages, c->shape->layers + 2,
+					stages, &job->partition);
 	return rc ? rc : fill_training(c, job);
 }
 
@@ -466,18 +457,17 @@ static void expect_nothing(const struct step_case *c)
 		print_message("# io_uring is refused here\n");
 		skip();
 	}
-	print_message(
-		"# %s, %s, threads %u, groups %u%s%s%s%s: %u windows in %u "
-		"processes, %llu allocations, %llu mappings%s "
-		"(supervisor's thread: %llu)\n",
-		c->place->name,
-		strchr(c->schedule, ',') ? "I and W apart" : c->schedule,
-		c->threads, c->groups, c->recompute ? ", recompute" : "",
-		c->shape == &large ? ", large" : "", c->trace ? ", traced" : "",
-		c->sharded ? ", sharded" : "", found.windows, found.processes,
-		found.calls, found.mappings,
-		found.counting == found.processes ? "" : " (not counted)",
-		found.left_out);
+	print_message("# %s, %s, threads %u, groups %u%s%s%s: %u windows in %u "
+		      "processes, %llu allocations, %llu mappings%s "
+		      "(supervisor's thread: %llu)\n",
+		      c->place->name,
+		      strchr(c->schedule, ',') ? "I and W apart" : c->schedule,
+		      c->threads, c->groups, c->recompute ? ", recompute" : "",
+		      c->shape == &large ? ", large" : "",
+		      c->trace ? ", traced" : "", found.windows,
+		      found.processes, found.calls, found.mappings,
+		      found.counting == found.processes ? "" : " (not counted)",
+		      found.left_out);
 	assert_int_equal(found.windows, expected_windows(c));
 	assert_int_equal(found.calls, 0);
 	assert_int_equal(found.mappings, 0);
@@ -552,11 +542,11 @@ static void test_shm(void **state)
 static void test_slices(void **state)
 {
 	(void)state;
-	for (unsigned i = FIRST_OF_SLICES; i < FIRST_OF_REPLICAS; i++) {
+	for (unsigned i = 5; i < 7; i++) {
 		struct step_case c = {
 			.place = &places[i],
 			.schedule = "1f1b",
-			.shape = i == FIRST_OF_SLICES ? &small : &even,
+			.shape = i == 5 ? &small : &even,
 			.threads = 1,
 			.groups = 1,
 			.trace = true,
@@ -566,30 +556,45 @@ static void test_slices(void **state)
 	}
 }
 
-/* Sums as a tree and in turn, kept whole, in shares, and in windows. */
+/* Sums in turn, and beside those of slices: whole, and in shares. */
+static void test_uneven_replicas(void **state)
+{
+	(void)state;
+	for (unsigned i = 0; i < 4; i++) {
+		unsigned replicas = places[10 + i / 2].replicas;
+		struct step_case c = {
+			.place = &places[10 + i / 2],
+			.schedule = "1f1b",
+			.shape = &small,
+			.threads = 1,
+			.groups = replicas,
+			.shard = i & 1,
+			.recompute = i & 1,
+			.evaluate = true,
+		};
+
+		expect_nothing(&c);
+	}
+}
+
+/* The last with stages that take turns with their accumulators. */
 static void test_replicas(void **state)
 {
 	(void)state;
-	for (unsigned i = FIRST_OF_REPLICAS; i < ARRAY_SIZE(places); i++)
-		for (unsigned sharded = 0; sharded < 2; sharded++) {
-			struct step_case c = {
-				.place = &places[i],
-				.schedule = "1f1b",
-				.shape = sharded ? &even : &small,
-				.threads = 1,
-				.groups = 1 + sharded,
-				.evaluate = !sharded,
-				.trace = !sharded,
-				.recompute = sharded,
-				.sharded = sharded,
-			};
+	for (unsigned i = 0; i < 4; i++) {
+		struct step_case c = {
+			.place = &places[7 + MIN(i, 2)],
+			.schedule = i < 3 ? "1f1b" : "looped-bfs",
+			.shape = i < 3 ? &small : &deep,
+			.chunks = i < 3 ? 1 : 3,
+			.threads = 1,
+			.groups = 4,
+			.shard = i > 0,
+			.trace = true,
+		};
 
-			if (sharded && places[i].ranks == 2) {
-				c.schedule = "looped-bfs";
-				c.chunks = 2;
-			}
-			expect_nothing(&c);
-		}
+		expect_nothing(&c);
+	}
 }
 
 static void expect_found(const struct place *place, const char *planted)
@@ -657,6 +662,7 @@ int main(int count, char **arguments)
 		cmocka_unit_test(test_shm),
 		cmocka_unit_test(test_slices),
 		cmocka_unit_test(test_replicas),
+		cmocka_unit_test(test_uneven_replicas),
 		cmocka_unit_test(test_planted),
 	};
 
