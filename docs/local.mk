@@ -1,5 +1,6 @@
 EXTRA_DIST += docs/ARCHITECTURE.md docs/CLUSTER.md docs/FORMATS.md \
-	docs/PARALLELISM.md docs/SCALING.md docs/SCHEDULES.md docs/SECURITY.md \
+	docs/MODELS.md docs/PARALLELISM.md docs/SCALING.md \
+	docs/SCHEDULES.md docs/SECURITY.md docs/TOKENIZERS.md \
 	docs/TRANSPORTS.md \
 	docs/compare.png docs/compare-dark.png
 
@@ -14,6 +15,8 @@ MANUALS = \
 	docs/stagecoach-inspect.1 \
 	docs/stagecoach-report.1 \
 	docs/stagecoach-key.1 \
+	docs/stagecoach-bench-kernels.1 \
+	docs/stagecoach-bench-step.1 \
 	docs/stagecoach-bench-transport.1 \
 	docs/stagecoach-schedule-list.1 \
 	docs/stagecoach-schedule-show.1 \

@@ -1,6 +1,7 @@
 /*
  * A rig: some layers of a model, with weights, a team of threads and a stage,
- * on which micro-batches run as they run on a rank. Private to calibration.
+ * on which micro-batches run as they run on a rank: for calibration and
+ * benchmarks.
  */
 #ifndef STAGECOACH_ENGINE_CALIBRATE_RIG_H
 #define STAGECOACH_ENGINE_CALIBRATE_RIG_H

@@ -14,7 +14,7 @@ struct choice {
 	const struct job *job;
 	struct random_key key;
 	uint64_t drawn;
-	float *sorted; /* [V] room for top-k */
+	float *heap; /* [V] room for the greatest k, the least first */
 };
 
 static int32_t greatest(const float *logits, size_t vocab_size)
@@ -27,11 +27,22 @@ static int32_t greatest(const float *logits, size_t vocab_size)
 	return (int32_t)best;
 }
 
-static int descending(const void *a, const void *b)
+/* Puts `value` in place of a heap's root, the least of `count`. */
+static void heap_replace(float *heap, size_t count, float value)
 {
-	float x = *(const float *)a, y = *(const float *)b;
+	size_t at = 0;
 
-	return (x < y) - (x > y);
+	for (;;) {
+		size_t child = 2 * at + 1;
+
+		if (child + 1 < count && heap[child + 1] < heap[child])
+			child++;
+		if (child >= count || heap[child] >= value)
+			break;
+		heap[at] = heap[child];
+		at = child;
+	}
+	heap[at] = value;
 }
 
 /* The k-th greatest logit: whatever is below it is out. */
@@ -39,13 +50,16 @@ static float threshold(struct choice *choice, const float *logits,
 		       size_t vocab_size)
 {
 	unsigned k = choice->job->top_k;
+	float *greatest_k = choice->heap;
 
 	if (k == 0 || k >= vocab_size)
 		return -INFINITY;
+	for (size_t i = 0; i < k; i++)
+		greatest_k[i] = -INFINITY;
 	for (size_t i = 0; i < vocab_size; i++)
-		choice->sorted[i] = logits[i];
-	qsort(choice->sorted, vocab_size, sizeof(float), descending);
-	return choice->sorted[k - 1];
+		if (logits[i] > greatest_k[0])
+			heap_replace(greatest_k, k, logits[i]);
+	return greatest_k[0];
 }
 
 static double weight(const float *logits, size_t i, float most,
@@ -111,8 +125,8 @@ int run_generate(struct pipeline *p)
 	int32_t token;
 	int rc = 0;
 
-	choice.sorted = calloc(job->config.vocab_size, sizeof(float));
-	if (!choice.sorted)
+	choice.heap = calloc(job->config.vocab_size, sizeof(float));
+	if (!choice.heap)
 		return fail(-ENOMEM, "no memory to choose tokens");
 	for (unsigned n = 0; n < job->tokens && offset + time <= job->context;
 	     n++) {
@@ -130,6 +144,6 @@ int run_generate(struct pipeline *p)
 		offset += time;
 		time = 1;
 	}
-	free(choice.sorted);
+	free(choice.heap);
 	return rc;
 }

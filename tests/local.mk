@@ -6,8 +6,8 @@ LOG_COMPILER = $(srcdir)/tests/run-tap
 EXTRA_DIST += tests/run-tap
 AM_TESTS_ENVIRONMENT = srcdir='$(srcdir)' builddir='$(builddir)'; export srcdir builddir;
 TEST_CPPFLAGS = $(AM_CPPFLAGS) $(CMOCKA_CFLAGS)
-dist_check_SCRIPTS += tests/check-includes
-TESTS += tests/check-includes
+dist_check_SCRIPTS += tests/check-includes tests/check-arm64
+TESTS += tests/check-includes tests/check-arm64
 
 include tests/unit/base.mk
 include tests/unit/data.mk

@@ -3,38 +3,65 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "tools/bench/kernels.h"
+#include "tools/bench/step.h"
 #include "tools/bench/transport.h"
 #include "tools/commands.h"
 
-static const char usage[] =
-	"Usage: stagecoach bench transport [options]\n\n"
-	"  transport  latency and bandwidth of the transports, beside "
-	"yardsticks\n\n"
-	"'stagecoach bench transport --help' says more.\n";
+struct benchmark {
+	const char *name;
+	const char *help;
+	const struct option_command *command;
+	int (*run)(const struct options *options); /* the exit status */
+};
+
+static const struct benchmark benchmarks[] = {
+	{"transport",
+	 "latency and bandwidth of the transports, beside yardsticks",
+	 &bench_transport_command, bench_transport_run},
+	{"kernels", "each kernel of a step against its limit",
+	 &bench_kernels_command, bench_kernels_run},
+	{"step", "where the time of a training step goes, against the limits",
+	 &bench_step_command, bench_step_run},
+};
+
+static void print_usage(FILE *out)
+{
+	fputs("Usage: stagecoach bench WHAT [options]\n\n", out);
+	for (size_t i = 0; i < ARRAY_SIZE(benchmarks); i++)
+		fprintf(out, "  %-10s %s\n", benchmarks[i].name,
+			benchmarks[i].help);
+	fputs("\n'stagecoach bench WHAT --help' says more.\n", out);
+}
 
 int cmd_bench(int argc, char **argv)
 {
+	const struct benchmark *benchmark = NULL;
 	struct options *options;
 	int status;
 
 	if (argc < 2) {
-		fputs(usage, stderr);
+		print_usage(stderr);
 		return 2;
 	}
 	if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h")) {
-		fputs(usage, stdout);
+		print_usage(stdout);
 		return 0;
 	}
-	if (strcmp(argv[1], "transport")) {
-		log_error("stagecoach bench has no '%s'; it has transport",
+	for (size_t i = 0; i < ARRAY_SIZE(benchmarks); i++)
+		if (!strcmp(argv[1], benchmarks[i].name))
+			benchmark = &benchmarks[i];
+	if (!benchmark) {
+		log_error("stagecoach bench has no '%s'; 'stagecoach bench "
+			  "--help' lists what it has",
 			  argv[1]);
 		return 2;
 	}
-	status = options_parse(&bench_transport_command, argc - 1, argv + 1,
-			       &options);
+	status =
+		options_parse(benchmark->command, argc - 1, argv + 1, &options);
 	if (status)
 		return status > 0 ? 0 : 2;
-	status = bench_transport_run(options);
+	status = benchmark->run(options);
 	options_destroy(options);
 	return status;
 }

@@ -43,11 +43,14 @@ stagecoach_SOURCES = tools/main.c tools/commands.h \
 	tools/auto_schedule.h tools/auto_schedule.c \
 	tools/bench/bench.h \
 	tools/bench/cell.c tools/bench/control.c \
+	tools/bench/kernels.c tools/bench/kernels.h \
+	tools/bench/limits.c tools/bench/limits.h \
 	tools/bench/list.c \
 	tools/bench/memory.c tools/bench/message.c \
 	tools/bench/raw.c tools/bench/raw.h \
 	tools/bench/remote.c \
 	tools/bench/report.c tools/bench/socket.c \
+	tools/bench/step.c tools/bench/step.h \
 	tools/bench/transport.c tools/bench/transport.h \
 	tools/cmd_bench.c \
 	tools/cmd_eval.c \

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# `stagecoach bench transport`: its tables and its JSON hold together. What the
-# numbers are depends on the machine; no test asks for that.
+# `stagecoach bench`: its tables and its JSON hold together. What the numbers are
+# depends on the machine; no test asks for that.
 . "${srcdir:-.}/tests/e2e/lib.sh"
 
-plan 13
+plan 20
 short="--rounds 2 --milliseconds 1 --sizes 8,70001"
 bench() {
 	"$stagecoach" bench transport "$@"
@@ -58,9 +58,12 @@ bench $short --transport tcp/sockets --test produce --waiting adaptive \
 same "what was asked for, and nothing else" \
 	"2 2" "$(grep -c '"io":"sockets","' "$scratch/one") $(grep -c '"transport":"socket"' "$scratch/one")"
 
-refuse() {
-	bench "$@" >"$scratch/out" 2>&1
+refused() { # COMMAND...: with status 2 and one line
+	"$@" >"$scratch/out" 2>&1
 	[ $? -eq 2 ] && [ "$(wc -l <"$scratch/out")" -eq 1 ]
+}
+refuse() {
+	refused bench "$@"
 }
 check "an unknown transport is refused" refuse --transport pigeon
 check "sizes that are none are refused" refuse --sizes 8,,9
@@ -91,4 +94,37 @@ pid=
 bench --listen --bind 0.0.0.0 >"$scratch/out" 2>&1
 check "without a key there is no listening beyond loopback" \
 	grep -q "key" "$scratch/out"
+
+# A step, of a small model.
+step() {
+	"$stagecoach" bench step --layers 2 --width 64 --heads 2 \
+		--vocab-size 300 --context 32 --rounds 1 "$@"
+}
+step --micro-batches 2 --threads 2 --json >"$scratch/step" 2>"$scratch/err"
+same "a step's figures" 0 $?
+check "... in one object, with every kind of layer and action" \
+	test "$(grep -o '"kind":"[a-z]*","action":"[FIW]","seconds":[0-9.e-]*' "$scratch/step" | wc -l)" -eq 9
+# The layers and the step's end take no longer than the step.
+check "... that add up" awk '
+	{ gsub(/[{}\[\],]/, "\n"); n = split($0, field, "\n")
+	  for (i = 1; i <= n; i++) { split(field[i], v, ":")
+		if (v[1] ~ /^"(norm_|update_)?seconds"$/) sum += v[2]
+		if (v[1] == "\"step_seconds\"") whole = v[2] } }
+	END { exit !(sum > 0.3 * whole && sum <= whole) }' "$scratch/step"
+step >"$scratch/table" 2>&1
+check "and a table of at most 100 columns" \
+	awk 'length > 100 { exit 1 } END { exit NR < 14 }' "$scratch/table"
+
+# Kernels, of small sizes.
+kernels() {
+	"$stagecoach" bench kernels --width 64 --heads 2 --vocab-size 300 \
+		--context 32 --micro-batch-size 2 --rounds 1 "$@"
+}
+kernels --threads 2 --json >"$scratch/kernels" 2>"$scratch/err"
+same "kernels' figures" 0 $?
+check "... each an object with its time, its limit's name and its share" \
+	awk '!/^\{"kernel":"[^"]+","seconds":[0-9.e-]+,"gflop":[0-9.e+-]+,"gb":[0-9.e-]+,"bound":"(memory|products)","of_limit":[0-9.e+-]+\}$/ { exit 1 }
+	END { exit NR < 36 }' "$scratch/kernels"
+check "heads that do not divide the width are refused" \
+	refused kernels --heads 3
 finish

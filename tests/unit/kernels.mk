@@ -31,3 +31,10 @@ tests_unit_test_rope_SOURCES = tests/unit/test-rope.c
 tests_unit_test_rope_CPPFLAGS = $(TEST_CPPFLAGS)
 tests_unit_test_rope_LDADD = $(MODEL_LIBS) $(BASE_LIBS) $(CMOCKA_LIBS)
 endif
+
+# Instructions, counted by callgrind.
+check_PROGRAMS += tests/unit/kernel-runs
+dist_check_SCRIPTS += tests/unit/test-kernel-counts.sh
+TESTS += tests/unit/test-kernel-counts.sh
+tests_unit_kernel_runs_SOURCES = tests/unit/kernel-runs.c
+tests_unit_kernel_runs_LDADD = $(MODEL_LIBS) $(BASE_LIBS)

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# bench-step.sh [ROUNDS]: a training step of GPT-2 with 124 M parameters against
+# bench-stages.sh [ROUNDS]: a training step of GPT-2 with 124 M parameters against
 # the rate of matrix products measured in the same minutes: one process on two
 # threads, and two stages of one thread each. All in turn, round by round; the
 # first is run twice a round, as a control. Prints medians and ratios.

@@ -1,0 +1,186 @@
+#include "tools/bench/limits.h"
+
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "model/kernels/elementwise.h"
+#include "model/kernels/gemm.h"
+#include "model/kernels/optimizer.h"
+
+#define M 768
+#define N 768
+#define K 3072
+
+#define RUN_NS (75 * NS_PER_MS)
+#define FLOATS ((size_t)24 << 20) /* of the array that is read */
+
+struct bench_limits_memory {
+	struct threads *team;
+	unsigned threads;
+	float *operands; /* [threads]: A, B, C */
+	float *array;
+	void *scratch;
+	int64_t end_ns;
+	atomic_uint done; /* products */
+	atomic_int error;
+	atomic_ullong sum; /* of what was read */
+};
+
+#define OPERAND_FLOATS ((size_t)M * K + (size_t)K * N + (size_t)M * N)
+
+static int compare_doubles(const void *a, const void *b)
+{
+	double x = *(const double *)a, y = *(const double *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+double bench_median(double *values, size_t count)
+{
+	qsort(values, count, sizeof(*values), compare_doubles);
+	return values[count / 2];
+}
+
+static void prepare_task(void *argument, size_t index, unsigned thread)
+{
+	struct bench_limits_memory *memory = argument;
+	float *mine = memory->operands + thread * OPERAND_FLOATS;
+	int error = gemm_prepare_thread();
+
+	(void)index;
+	if (error)
+		atomic_store(&memory->error, error);
+	for (size_t i = 0; i < OPERAND_FLOATS; i++)
+		mine[i] = (float)(i % 7) - 3.0f;
+}
+
+int bench_limits_create(struct threads *team, struct bench_limits_memory **out)
+{
+	struct bench_limits_memory *memory = calloc(1, sizeof(*memory));
+	int error = -ENOMEM;
+
+	if (!memory)
+		return fail(-ENOMEM, "no memory to measure with");
+	memory->team = team;
+	memory->threads = threads_count(team);
+	memory->operands =
+		aligned_alloc(CACHE_LINE_BYTES,
+			      memory->threads * OPERAND_FLOATS * sizeof(float));
+	memory->array = aligned_alloc(CACHE_LINE_BYTES, FLOATS * sizeof(float));
+	memory->scratch = aligned_alloc(
+		CACHE_LINE_BYTES,
+		(square_sum_scratch_bytes(FLOATS) + CACHE_LINE_BYTES - 1) /
+			CACHE_LINE_BYTES * CACHE_LINE_BYTES);
+	if (memory->operands && memory->array && memory->scratch) {
+		elementwise_zero(team, FLOATS, memory->array);
+		threads_run_each(team, prepare_task, memory);
+		error = atomic_load(&memory->error);
+	}
+	if (error) {
+		bench_limits_destroy(memory);
+		return fail(error, "no memory to measure with");
+	}
+	*out = memory;
+	return 0;
+}
+
+void bench_limits_destroy(struct bench_limits_memory *memory)
+{
+	if (!memory)
+		return;
+	free(memory->operands);
+	free(memory->array);
+	free(memory->scratch);
+	free(memory);
+}
+
+static void product_task(void *argument, size_t index, unsigned thread)
+{
+	struct bench_limits_memory *memory = argument;
+	const float *a = memory->operands + thread * OPERAND_FLOATS;
+	const float *b = a + (size_t)M * K;
+	float *c = memory->operands + thread * OPERAND_FLOATS + (size_t)M * K +
+		   (size_t)K * N;
+
+	(void)index;
+	do {
+		gemm_block(GEMM_NORMAL, GEMM_NORMAL, M, N, K, 1.0f, a, K, b, N,
+			   0.0f, c, N);
+		atomic_fetch_add(&memory->done, 1);
+	} while (clock_now_ns() < memory->end_ns);
+}
+
+static double product_rate(struct bench_limits_memory *memory)
+{
+	int64_t begin = clock_now_ns();
+
+	memory->end_ns = begin + RUN_NS;
+	atomic_store(&memory->done, 0);
+	threads_run_each(memory->team, product_task, memory);
+	return 2.0 * M * N * K * atomic_load(&memory->done) /
+	       (double)(clock_now_ns() - begin);
+}
+
+static double update_rate(struct bench_limits_memory *memory)
+{
+	int64_t begin = clock_now_ns(), now;
+	double bytes = 0;
+
+	do {
+		elementwise_scale(memory->team, FLOATS, 0.5f, memory->array,
+				  memory->array);
+		bytes += 8.0 * (double)FLOATS;
+		now = clock_now_ns();
+	} while (now < begin + RUN_NS);
+	return bytes / (double)(now - begin);
+}
+
+/* Nothing but loads; the sum keeps them alive. */
+static uint64_t read_words(const float *floats, size_t words)
+{
+	uint64_t sum[8] = {0}, word;
+
+	for (size_t i = 0; i + 8 <= words; i += 8)
+		for (size_t lane = 0; lane < 8; lane++) {
+			memcpy(&word, floats + 2 * (i + lane), sizeof(word));
+			sum[lane] += word;
+		}
+	for (size_t lane = 1; lane < 8; lane++)
+		sum[0] += sum[lane];
+	return sum[0];
+}
+
+static void read_task(void *argument, size_t index, unsigned thread)
+{
+	struct bench_limits_memory *memory = argument;
+	size_t words = FLOATS / 2 / memory->threads;
+
+	(void)thread;
+	atomic_fetch_add(&memory->sum,
+			 read_words(memory->array + 2 * index * words, words));
+}
+
+static double read_rate(struct bench_limits_memory *memory)
+{
+	int64_t begin = clock_now_ns(), now;
+	double bytes = 0;
+
+	do {
+		threads_run_each(memory->team, read_task, memory);
+		bytes += 4.0 * (double)FLOATS;
+		now = clock_now_ns();
+	} while (now < begin + RUN_NS);
+	return bytes / (double)(now - begin);
+}
+
+void bench_limits_measure(struct bench_limits_memory *memory,
+			  struct bench_limits *out)
+{
+	out->products = product_rate(memory);
+	out->update = update_rate(memory);
+	out->read = read_rate(memory);
+}

@@ -1,0 +1,35 @@
+/*
+ * What this machine can do, measured beside what the program does: the limits
+ * of `bench kernels` and `bench step`.
+ */
+#ifndef STAGECOACH_TOOLS_BENCH_LIMITS_H
+#define STAGECOACH_TOOLS_BENCH_LIMITS_H
+
+#include "base/compiler.h"
+#include "base/threads.h"
+
+struct bench_limits {
+	/* All threads of the team, each with a product of its own that is
+	 * 768 x 3072 x 768, in one call of the library. GFLOP/s. */
+	double products;
+	/* Arrays far larger than the caches: read, and updated in place (read
+	 * and written). GB/s of what moves. */
+	double read;
+	double update;
+};
+
+struct bench_limits_memory; /* operands and arrays; made once */
+
+/* -ENOMEM, logged. Readies the team for products. */
+int bench_limits_create(struct threads *team,
+			struct bench_limits_memory **out) MUST_CHECK;
+void bench_limits_destroy(struct bench_limits_memory *memory);
+
+/* Takes some 0.3 s. */
+void bench_limits_measure(struct bench_limits_memory *memory,
+			  struct bench_limits *out);
+
+/* Sorts. */
+double bench_median(double *values, size_t count);
+
+#endif
