@@ -69,7 +69,7 @@ static int share_ranks(const struct options *options, unsigned size,
 	if (size % pipelines)
 		return fail(
 			-EINVAL,
-			"%u ranks were started: they make no %u replicas of %u slices; start a multiple of %u",
+			"%u ranks were started, which --replicas %u times --tensor %u does not divide: start a multiple of %u",
 			size, MAX(job->replicas, 1u), job->slices, pipelines);
 	job->ranks = size / pipelines;
 	if (typed && stages != (int64_t)job->ranks)

@@ -344,6 +344,7 @@ static int open_placement(const struct job *job, struct schedule **out)
 /* Ways to need less memory, each tried on its own. */
 enum way {
 	WAY_RECOMPUTE,
+	WAY_SHARD,
 	WAY_STAGES,
 	WAY_BATCH,
 	WAY_SCHEDULE,
@@ -363,6 +364,12 @@ static bool go_way(enum way way, const struct splitting *s, struct job *job,
 		if (job->recompute)
 			return false;
 		job->recompute = true;
+		return true;
+	case WAY_SHARD:
+		snprintf(text, size, "--shard-optimizer");
+		if (job->replicas <= 1 || job->shard_optimizer)
+			return false;
+		job->shard_optimizer = true;
 		return true;
 	case WAY_STAGES:
 		job->ranks *= 2;
