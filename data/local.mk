@@ -33,10 +33,12 @@ data_libdata_a_SOURCES = \
 	data/tokenizer/normal_text.c \
 	data/tokenizer/normalizer.c data/tokenizer/normalizer.h \
 	data/tokenizer/pattern.c data/tokenizer/pattern.h \
+	data/tokenizer/pattern_search.c \
 	data/tokenizer/pattern_translate.c \
 	data/tokenizer/save.c \
 	data/tokenizer/split.c data/tokenizer/split.h \
 	data/tokenizer/tokenizer.c data/tokenizer/tokenizer_impl.h \
+	data/tokenizer/unicode_late.c data/tokenizer/unicode_late.h \
 	data/tokenizer/unigram.c \
 	data/tokenizer/wordpiece.c \
 	data/utf8.c data/utf8.h

@@ -1,6 +1,7 @@
 EXTRA_DIST += docs/ARCHITECTURE.md docs/CLUSTER.md docs/FORMATS.md \
-	docs/PARALLELISM.md docs/PERFORMANCE.md docs/SCALING.md \
-	docs/SCHEDULES.md docs/SECURITY.md docs/TRANSPORTS.md \
+	docs/MODELS.md docs/PARALLELISM.md docs/PERFORMANCE.md \
+	docs/SCALING.md docs/SCHEDULES.md docs/SECURITY.md docs/TOKENIZERS.md \
+	docs/TRANSPORTS.md \
 	docs/compare.png docs/compare-dark.png
 
 # The manual pages come from the option tables, by way of the program itself.

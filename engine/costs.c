@@ -633,6 +633,7 @@ static void add_row(struct costs_row *to, const struct costs_row *row,
 	to->input += row->input / parts;
 	to->weight += row->weight / parts;
 	to->activation_bytes += row->activation_bytes / parts;
+	to->pending_bytes += row->pending_bytes / parts;
 }
 
 static struct costs_row stage_row(const struct costs *costs,

@@ -494,12 +494,14 @@ static unsigned needs_of_layer(const struct reducer *reducer, unsigned layer)
 	const struct layer *from = model_layer(plan->model, layer);
 	const struct reduction_parameter *first =
 		&plan->parameters[from->first_parameter];
-	unsigned place, needs = 0;
+	unsigned place, needs = 0, i = 0;
 
-	if (from->parameter_count == 0 || !first->held)
+	while (i < from->parameter_count && !first[i].held)
+		i++;
+	if (i == from->parameter_count)
 		return 0;
-	place = reduction_stage_place(plan,
-				      plan->buckets[first->first_bucket].stage);
+	place = reduction_stage_place(
+		plan, plan->buckets[first[i].first_bucket].stage);
 	for (unsigned b = 0; b < plan->bucket_count; b++) {
 		unsigned other =
 			reduction_stage_place(plan, plan->buckets[b].stage);
@@ -756,8 +758,8 @@ static void take(struct reducer *reducer, struct message *message)
 }
 
 /*
- * No halving: replicas are added in order. What comes from those before this one
- * is summed in the slot of the first, and then added to its own: addition
+ * No halving: replicas are added in order. What comes from those before this
+ * one is summed in the slot of the first, and then added to its own: addition
  * commutes, so that has the bits of its own added to the sum.
  */
 static void add_in_turn(struct reducer *reducer, struct transfer *transfer)

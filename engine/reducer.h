@@ -3,9 +3,9 @@
  * the rank computes.
  *
  * A layer whose last W of the step is done may be summed; the reducer then
- * sends from the accumulators themselves, and adds or stores what comes, whenever
- * it is given the time: between two layers, and while anything else is waited for
- * (exchange_set_work()). Only the functions that say so wait.
+ * sends from the accumulators themselves, and adds or stores what comes,
+ * whenever it is given the time: between two layers, and while anything else is
+ * waited for (exchange_set_work()). Only the functions that say so wait.
  *
  * On every link it keeps to the order of the plan, for what it sends and for
  * what it takes, whichever layer is ready first; so the replicas may be at

@@ -218,8 +218,8 @@ size_t reduction_bucket_bytes(unsigned replicas)
 }
 
 /*
- * By the whole model: a tie's ends must cut alike. Small enough that a stage has
- * several, or its last W would end before its sums begin; not so small that
+ * By the whole model: a tie's ends must cut alike. Small enough that a stage
+ * has several, or its last W would end before its sums begin; not so small that
  * messages cost more than their bytes, or that chunks come out uneven.
  */
 static size_t wanted_floats(const struct reduction_config *config,

@@ -12,9 +12,9 @@
  * order in which they become ready: by stage, as their REDUCE_GRAD stand in
  * the position's row, and within one from the last layer down.
  *
- * Each bucket is divided into D chunks at block boundaries, some of which may be
- * empty. Summing scatters it: every replica ends with the sum of one
- * chunk, its own. Gathering spreads the chunks again.
+ * Each bucket is divided into D chunks at block boundaries, some of which may
+ * be empty. Summing scatters it: every replica ends with the sum of one chunk,
+ * its own. Gathering spreads the chunks again.
  *
  *   D a power of two: recursive halving, then doubling (Rabenseifner 2004).
  *     In round k a replica exchanges half of what it still sums with replica
@@ -132,8 +132,8 @@ int reduction_create_at(const struct model *model,
 void reduction_destroy(struct reduction *reduction); /* NULL is fine */
 
 /*
- * Lets stages share windows: windows[i] is that of config.stages[i], which takes
- * it after those before it in the order. reduction_create_at() does so by
+ * Lets stages share windows: windows[i] is that of config.stages[i], which
+ * takes it after those before it in the order. reduction_create_at() does so by
  * itself, where the row allows it. -ENOMEM, logged.
  */
 int reduction_share(struct reduction *reduction,
@@ -214,8 +214,8 @@ unsigned reduction_message_bucket(const struct message *message);
 
 /*
  * Elements of a parameter (of this slice) that are a replica's own: it holds
- * their sums, and sharded, it alone their optimizer state. In runs, ascending; all
- * replicas' together are the parameter.
+ * their sums, and sharded, it alone their optimizer state. In runs, ascending;
+ * all replicas' together are the parameter.
  */
 struct reduction_run {
 	size_t first;

@@ -11,9 +11,9 @@
  * level 0 holds the step's sum in the end. Between steps all are zero.
  *
  * Rows lie one behind the other in global order, each rounded up to whole
- * cache lines: all weights, and all of an accumulator's level. What lies between
- * two rows is zero and stays so. A bucket of a reduction (engine/reduction.h) is thus one
- * piece of memory.
+ * cache lines: all weights, and all of an accumulator's level. What lies
+ * between two rows is zero and stays so. A bucket of a reduction
+ * (engine/reduction.h) is thus one piece of memory.
  *
  * Where replicas share the optimizer's state a row has moments for its own
  * pieces alone, packed one behind the other. Where stages take turns with a

@@ -186,7 +186,7 @@ const struct option_command train_command = {
 	.synopsis = "--data DIR --out RUN [options] | --resume RUN [options]",
 	.summary = "train a model, its layers split over stages",
 	.description =
-		"Trains a new model, or one from a Hugging Face folder, on prepared tokens. The weights that come out depend on the model, the data, the seed and the batch, and on nothing else: not on the stages, the split, the schedule, the transport, the threads, --recompute, or an interruption in between.\n\nRUN holds run.json (the options), metrics.jsonl (one line a step), history.jsonl (starts, checkpoints, memory), checkpoints/, and in the end model/, a Hugging Face model folder. Ctrl-C finishes the step, writes a checkpoint and ends.",
+		"Trains a new model, or one from a Hugging Face folder, on prepared tokens. The weights that come out depend on the model, the data, the seed, the batch, --gradient-groups and --tensor, and on nothing else: not on the stages, the split, the replicas, the schedule, the transport, the threads, --recompute, or an interruption in between.\n\nRUN holds run.json (the options), metrics.jsonl (one line a step), history.jsonl (starts, checkpoints, memory), checkpoints/, and in the end model/, a Hugging Face model folder. Ctrl-C finishes the step, writes a checkpoint and ends.",
 	.table = table,
 	.takes_config = true,
 };

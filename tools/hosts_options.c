@@ -186,22 +186,6 @@ static int serve(const struct options *options)
 	return agent_run(&config);
 }
 
-static int check_stages(const struct options *options)
-{
-	unsigned size = hosts_size(here.hosts);
-	int64_t stages;
-
-	if (!options_is_typed(options, "stages"))
-		return 0;
-	stages = options_integer(options, "stages");
-	if (stages == (int64_t)size)
-		return 0;
-	return fail(-EINVAL,
-		    "--stages %lld, but there are %u ranks: give --stages %u "
-		    "or leave it out, or start %lld ranks",
-		    (long long)stages, size, size, (long long)stages);
-}
-
 static int gather(const struct options *options)
 {
 	struct hosts_config config = {
@@ -219,7 +203,7 @@ static int gather(const struct options *options)
 
 	if (!rc)
 		rc = hosts_gather(here.hosts);
-	return rc ? rc : check_stages(options);
+	return rc;
 }
 
 int hosts_options_begin(const struct options *options, const char *run,

@@ -53,26 +53,44 @@ static int check_slices(const struct job *job)
 	return rc;
 }
 
-int job_options_slices(const struct options *options, struct job *job)
+/* Who started the ranks has decided how many there are in all. */
+static int share_ranks(const struct options *options, unsigned size,
+		       struct job *job)
 {
-	unsigned size = job->ranks, pipelines;
-	int rc;
+	unsigned pipelines = MAX(job->replicas, 1u) * job->slices;
+	int64_t stages = options_integer(options, "stages");
+	bool typed = options_is_typed(options, "stages");
+	char each[80] = "";
 
-	job->slices = (unsigned)options_integer(options, "tensor");
-	pipelines = MAX(job->replicas, 1u) * job->slices;
-	rc = check_slices(job);
-	if (rc)
-		return rc;
-	if (!hosts_options_current())
-		return 0;
-	/* Who started the ranks has decided how many there are in all. */
+	if (pipelines > 1)
+		snprintf(each, sizeof(each), " for %u replica%s of %u slice%s",
+			 MAX(job->replicas, 1u), job->replicas > 1 ? "s" : "",
+			 job->slices, job->slices > 1 ? "s" : "");
 	if (size % pipelines)
 		return fail(
 			-EINVAL,
 			"%u ranks were started: they make no %u replicas of %u slices; start a multiple of %u",
 			size, MAX(job->replicas, 1u), job->slices, pipelines);
 	job->ranks = size / pipelines;
+	if (typed && stages != (int64_t)job->ranks)
+		return fail(
+			-EINVAL,
+			"--stages %lld, but there are %u ranks%s: give --stages %u or leave it out, or start %lld ranks",
+			(long long)stages, size, each, job->ranks,
+			(long long)stages * pipelines);
 	return 0;
+}
+
+int job_options_slices(const struct options *options, struct job *job)
+{
+	int rc;
+
+	job->slices = (unsigned)options_integer(options, "tensor");
+	rc = check_slices(job);
+	if (rc)
+		return rc;
+	return hosts_options_current() ? share_ranks(options, job->ranks, job)
+				       : 0;
 }
 
 int job_options_partition(const struct options *options,

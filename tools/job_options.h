@@ -10,10 +10,10 @@
 #include "tools/options.h"
 
 #define JOB_OPTIONS_TRANSPORTS "auto|shm|tcp|rdma|inproc"
-#define JOB_OPTIONS_TRANSPORTS_HELP                                             \
-	"auto: for each link the best there is (inproc for one stage); shm: "   \
-	"memory shared by the processes of one host; tcp: TCP, on this host "   \
-	"too; rdma: InfiniBand, RoCE, iWARP; inproc: stages are threads of one "\
+#define JOB_OPTIONS_TRANSPORTS_HELP                                              \
+	"auto: for each link the best there is (inproc for one stage); shm: "    \
+	"memory shared by the processes of one host; tcp: TCP, on this host "    \
+	"too; rdma: InfiniBand, RoCE, iWARP; inproc: stages are threads of one " \
 	"process"
 
 #define JOB_OPTIONS_STORE_HELP                                                 \
@@ -22,11 +22,11 @@
 	"folder"
 
 /* For developers: what fails on purpose; see docs/TRANSPORTS.md. */
-#define JOB_OPTIONS_FAULTS                                                     \
-	{                                                                      \
-		.name = "faults", .kind = OPTION_STRING, .argument = "PLAN",   \
-		.help = "for tests: delay, damage or cut the links by a plan, "\
-			"e.g. seed=7,corrupt=0.001 (docs/TRANSPORTS.md)"       \
+#define JOB_OPTIONS_FAULTS                                                      \
+	{                                                                       \
+		.name = "faults", .kind = OPTION_STRING, .argument = "PLAN",    \
+		.help = "for tests: delay, damage or cut the links by a plan, " \
+			"e.g. seed=7,corrupt=0.001 (docs/TRANSPORTS.md)"        \
 	}
 /* clang-format off */
 #define JOB_OPTIONS_LIVENESS                                                   \
@@ -58,7 +58,7 @@
 	 .minimum = 1,                                                                      \
 	 .maximum = 1024,                                                                   \
 	 .group = "Pipeline",                                                               \
-	 .help = "stages to split the layers into, one process each"},                      \
+	 .help = "stages to split the layers into, one process each (times D and T)"},      \
 		{.name = "split",                                                           \
 		 .kind = OPTION_LIST,                                                       \
 		 .argument = "N,N,...",                                                     \
@@ -84,7 +84,7 @@
 		 .fallback = "0",                                                           \
 		 .minimum = 0,                                                              \
 		 .maximum = 256,                                                            \
-		 .help = "compute threads a stage; 0: the cores divided by the stages"},    \
+		 .help = "compute threads a rank; 0: the cores divided by the ranks"},      \
 		JOB_OPTIONS_FAULTS,                                                         \
 		{.name = "store",                                                           \
 		 .kind = OPTION_CHOICE,                                                     \

@@ -109,35 +109,35 @@
 		.help = "probability, at all sites (default: 0, or the model folder's)"                                 \
 	}
 
-#define TRAIN_OPTIONS_BATCH                                                                                                             \
-	{.name = "context",                                                                                                             \
-	 .letter = 'T',                                                                                                                 \
-	 .kind = OPTION_INTEGER,                                                                                                        \
-	 .argument = "T",                                                                                                               \
-	 .minimum = 1,                                                                                                                  \
-	 .maximum = 1 << 24,                                                                                                            \
-	 .group = "Batch",                                                                                                              \
-	 .help = "tokens a sequence (default: 256, or the model's if less)"},                                                           \
-		{.name = "micro-batches",                                                                                               \
-		 .letter = 'M',                                                                                                         \
-		 .kind = OPTION_INTEGER,                                                                                                \
-		 .argument = "M",                                                                                                       \
-		 .fallback = "8",                                                                                                       \
-		 .minimum = 1,                                                                                                          \
-		 .maximum = 65535,                                                                                                      \
-		 .help = "micro-batches a step, all in all"},                                                                           \
-		{.name = "micro-batch-size",                                                                                            \
-		 .letter = 'B',                                                                                                         \
-		 .kind = OPTION_INTEGER,                                                                                                \
-		 .argument = "B",                                                                                                       \
-		 .fallback = "2",                                                                                                       \
-		 .minimum = 1,                                                                                                          \
-		 .maximum = 65535,                                                                                                      \
-		 .help = "sequences a micro-batch"},                                                                                    \
-	{                                                                                                                               \
-		.name = "gradient-groups", .kind = OPTION_INTEGER,                                                                      \
-		.argument = "G", .minimum = 1, .maximum = 65536,                                                                        \
-		.help = "sum micro-batches in G groups, and those as a binary tree; a power of two; changes the last bits (default: D)" \
+#define TRAIN_OPTIONS_BATCH                                                                                                                     \
+	{.name = "context",                                                                                                                     \
+	 .letter = 'T',                                                                                                                         \
+	 .kind = OPTION_INTEGER,                                                                                                                \
+	 .argument = "T",                                                                                                                       \
+	 .minimum = 1,                                                                                                                          \
+	 .maximum = 1 << 24,                                                                                                                    \
+	 .group = "Batch",                                                                                                                      \
+	 .help = "tokens a sequence (default: 256, or the model's if less)"},                                                                   \
+		{.name = "micro-batches",                                                                                                       \
+		 .letter = 'M',                                                                                                                 \
+		 .kind = OPTION_INTEGER,                                                                                                        \
+		 .argument = "M",                                                                                                               \
+		 .fallback = "8",                                                                                                               \
+		 .minimum = 1,                                                                                                                  \
+		 .maximum = 65535,                                                                                                              \
+		 .help = "micro-batches a step, all in all"},                                                                                   \
+		{.name = "micro-batch-size",                                                                                                    \
+		 .letter = 'B',                                                                                                                 \
+		 .kind = OPTION_INTEGER,                                                                                                        \
+		 .argument = "B",                                                                                                               \
+		 .fallback = "2",                                                                                                               \
+		 .minimum = 1,                                                                                                                  \
+		 .maximum = 65535,                                                                                                              \
+		 .help = "sequences a micro-batch"},                                                                                            \
+	{                                                                                                                                       \
+		.name = "gradient-groups", .kind = OPTION_INTEGER,                                                                              \
+		.argument = "G", .minimum = 1, .maximum = 65536,                                                                                \
+		.help = "sum micro-batches in G groups, and those as a binary tree; D times a power of two; changes the last bits (default: D)" \
 	}
 
 /* clang-format off */

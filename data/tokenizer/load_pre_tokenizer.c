@@ -2,6 +2,7 @@
  * Reading "pre_tokenizer" of a tokenizer.json.
  */
 #include "data/tokenizer/load.h"
+#include "data/tokenizer/unicode_late.h"
 
 #include "base/log.h"
 
@@ -155,13 +156,23 @@ static int add_class(struct load *load, pattern_class_fn *class,
 	return 0;
 }
 
+/* The last two were punctuation when the library's table was made. */
+static bool is_punctuation(uint32_t character)
+{
+	if (character < 0x80)
+		return utf8_is_punctuation(character);
+	return (utf8_is_punctuation(character) &&
+		!unicode_is_late(UNICODE_PUNCTUATION, character)) ||
+	       character == 0x166D || character == 0x111C9;
+}
+
 static int load_bert(struct load *load, const json_t *component)
 {
 	int err = add_class(load, utf8_is_space, SPLIT_REMOVED);
 
 	(void)component;
 	if (!err)
-		err = add_class(load, utf8_is_punctuation, SPLIT_ISOLATED);
+		err = add_class(load, is_punctuation, SPLIT_ISOLATED);
 	return err;
 }
 
@@ -199,7 +210,7 @@ static int load_punctuation(struct load *load, const json_t *component)
 	enum split_behavior behavior;
 	int err = read_behavior(component, "Isolated", load->path, &behavior);
 
-	return err ? err : add_class(load, utf8_is_punctuation, behavior);
+	return err ? err : add_class(load, is_punctuation, behavior);
 }
 
 static int load_delimiter(struct load *load, const json_t *component)

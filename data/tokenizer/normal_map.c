@@ -2,6 +2,7 @@
  * Normalization character by character.
  */
 #include "data/tokenizer/normal_stage.h"
+#include "data/tokenizer/unicode_late.h"
 
 #include <string.h>
 #include <utf8proc.h>
@@ -57,21 +58,23 @@ size_t normal_lowercase(uint32_t character, char out[NORMAL_MAP_BYTES])
 
 size_t normal_without_marks(uint32_t character, char out[NORMAL_MAP_BYTES])
 {
-	if (character >= 0x300) {
-		utf8proc_category_t category = category_of(character);
+	utf8proc_category_t category = character < 0x300
+					       ? UTF8PROC_CATEGORY_CN
+					       : category_of(character);
 
-		if (category == UTF8PROC_CATEGORY_MN ||
-		    category == UTF8PROC_CATEGORY_MC ||
-		    category == UTF8PROC_CATEGORY_ME)
-			return 0;
-	}
+	if ((category == UTF8PROC_CATEGORY_MN ||
+	     category == UTF8PROC_CATEGORY_MC ||
+	     category == UTF8PROC_CATEGORY_ME) &&
+	    !unicode_is_late(UNICODE_MARK, character))
+		return 0;
 	return utf8_put(character, out);
 }
 
 size_t normal_without_nonspacing(uint32_t character, char out[NORMAL_MAP_BYTES])
 {
 	if (character >= 0x300 &&
-	    category_of(character) == UTF8PROC_CATEGORY_MN)
+	    category_of(character) == UTF8PROC_CATEGORY_MN &&
+	    !unicode_is_late(UNICODE_NONSPACING, character))
 		return 0;
 	return utf8_put(character, out);
 }
@@ -83,7 +86,7 @@ static bool is_other(uint32_t character)
 	case UTF8PROC_CATEGORY_CF:
 	case UTF8PROC_CATEGORY_CO:
 	case UTF8PROC_CATEGORY_CS:
-		return true;
+		return !unicode_is_late(UNICODE_OTHER, character);
 	default:
 		return false;
 	}

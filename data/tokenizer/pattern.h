@@ -31,7 +31,8 @@ typedef bool pattern_class_fn(uint32_t character);
 struct pattern {
 	enum pattern_kind kind;
 	void *code;          /* pcre2_code */
-	bool compiled;       /* to machine code */
+	void *careful;       /* the same, which can be stopped */
+	bool compiled;       /* both to machine code */
 	uint32_t lookbehind; /* characters */
 	char *string;
 	size_t length;

@@ -199,6 +199,17 @@ static int translate_escape(struct translation *t)
 	case 'Q':
 	case 'E':
 	case 'C':
+	case 'g':
+	case 'k':
+	case '1':
+	case '2':
+	case '3':
+	case '4':
+	case '5':
+	case '6':
+	case '7':
+	case '8':
+	case '9':
 		return refuse(t, "this escape");
 	default:
 		return copy(t, 2);

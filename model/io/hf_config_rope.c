@@ -6,8 +6,11 @@
 #include <string.h>
 
 #define THETA_FALLBACK 10000.0 /* of every class */
-#define REAL_MAXIMUM   1e12
-#define POSITIONS_MAX  1e9
+/* Of the YaRN paper, where a file has none. */
+#define BETA_FAST     32.0
+#define BETA_SLOW     1.0
+#define REAL_MAXIMUM  1e12
+#define POSITIONS_MAX 1e9
 
 /* ---- reading ---- */
 
@@ -122,8 +125,8 @@ static int read_yarn(const json_t *given, const char *path,
 		const char *key;
 		double fallback, *to;
 	} reals[] = {
-		{"beta_fast", 32, &rope->beta_fast},
-		{"beta_slow", 1, &rope->beta_slow},
+		{"beta_fast", BETA_FAST, &rope->beta_fast},
+		{"beta_slow", BETA_SLOW, &rope->beta_slow},
 		{"attention_factor", 0, &rope->attention_factor},
 		{"mscale", 0, &rope->mscale},
 		{"mscale_all_dim", 0, &rope->mscale_all},
@@ -261,9 +264,12 @@ static bool fill_llama3(json_t *scaling, const struct rope_config *rope)
 
 static bool fill_yarn(json_t *scaling, const struct rope_config *rope)
 {
-	bool good = set_real(scaling, "beta_fast", rope->beta_fast) &&
-		    set_real(scaling, "beta_slow", rope->beta_slow);
+	bool good = true;
 
+	if (rope->beta_fast != BETA_FAST)
+		good &= set_real(scaling, "beta_fast", rope->beta_fast);
+	if (rope->beta_slow != BETA_SLOW)
+		good &= set_real(scaling, "beta_slow", rope->beta_slow);
 	if (rope->attention_factor > 0)
 		good &= set_real(scaling, "attention_factor",
 				 rope->attention_factor);

@@ -37,18 +37,18 @@ const char *rope_kind_name(enum rope_kind kind)
 
 /* ---- what makes sense ---- */
 
-static int check_positive(const char *what, double value)
+static int check_least(const char *what, double value, double least)
 {
-	if (value > 0.0 && value < 1e30)
+	if (value >= least && value < 1e30)
 		return 0;
-	return fail(-EINVAL, "rotary positions: %s is %g, not above 0", what,
-		    value);
+	return fail(-EINVAL, "rotary positions: %s is %g, not at least %g",
+		    what, value, least);
 }
 
 static int check_llama3(const struct rope_config *config)
 {
-	int error =
-		check_positive("low_freq_factor", config->low_frequency_factor);
+	int error = check_least("low_freq_factor", config->low_frequency_factor,
+				1e-6);
 
 	if (error)
 		return error;
@@ -63,24 +63,20 @@ static int check_llama3(const struct rope_config *config)
 
 static int check_yarn(const struct rope_config *config)
 {
-	int error = check_positive("beta_fast", config->beta_fast);
+	int error = check_least("beta_fast", config->beta_fast, 1e-6);
 
 	if (!error)
-		error = check_positive("beta_slow", config->beta_slow);
-	if (error)
-		return error;
-	if (config->theta <= 1.0)
-		return fail(-EINVAL,
-			    "rotary positions: yarn needs a theta above 1, "
-			    "not %g",
-			    config->theta);
-	if (config->attention_factor < 0.0)
-		return fail(-EINVAL,
-			    "rotary positions: attention_factor is %g, below 0",
-			    config->attention_factor);
-	return 0;
+		error = check_least("beta_slow", config->beta_slow, 1e-6);
+	/* Its logarithm divides. */
+	if (!error)
+		error = check_least("rope_theta of yarn", config->theta, 1.1);
+	if (!error)
+		error = check_least("attention_factor",
+				    config->attention_factor, 0.0);
+	return error;
 }
 
+/* Angles stay within what sine and cosine are made for. */
 int rope_config_check(const struct rope_config *config, size_t head_size)
 {
 	bool original =
@@ -97,24 +93,20 @@ int rope_config_check(const struct rope_config *config, size_t head_size)
 			    "rotary positions turn pairs: a head's size must "
 			    "be even and at least 4, not %zu",
 			    head_size);
-	error = check_positive("rope_theta", config->theta);
+	error = check_least("rope_theta", config->theta, 1.0);
 	if (!error && config->kind != ROPE_DEFAULT)
-		error = check_positive("factor", config->factor);
+		error = check_least("factor", config->factor,
+				    config->kind == ROPE_DYNAMIC ? 1.0 : 1e-3);
 	if (!error)
-		error = check_positive("the number of positions",
-				       config->positions);
+		error = check_least("the number of positions",
+				    config->positions, 1);
 	if (!error && original)
-		error = check_positive("original_max_position_embeddings",
-				       config->original_positions);
+		error = check_least("original_max_position_embeddings",
+				    config->original_positions, 1);
 	if (!error && config->kind == ROPE_LLAMA3)
 		error = check_llama3(config);
 	if (!error && config->kind == ROPE_YARN)
 		error = check_yarn(config);
-	if (!error && config->kind == ROPE_DYNAMIC && config->factor < 1.0)
-		error = fail(-EINVAL,
-			     "rotary positions: dynamic needs a factor of at "
-			     "least 1, not %g",
-			     config->factor);
 	return error;
 }
 

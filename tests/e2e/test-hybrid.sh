@@ -93,6 +93,49 @@ attempt "D x P = 4x2, recomputing, two threads, root alone writes" \
 	--store root --shard-optimizer
 attempt "D x P = 2x1, moments through the root" --gradient-groups 4 \
 	--replicas 2 --store root --shard-optimizer
+# Ranks started one by one, as a launcher does on a cluster.
+port=$((20000 + $$ % 12000))
+while grep -q ":$(printf %04X $port) .* 0A " /proc/net/tcp; do
+	port=$((port + 1))
+done
+launched() { # RUN OPTIONS...: of four ranks
+	local rank
+	for rank in 1 2 3; do
+		# shellcheck disable=SC2086
+		"$stagecoach" train --data "$scratch/data" --out "$1" \
+			--coordinator 127.0.0.1:$port --world-size 4 \
+			--rank $rank >"$scratch/rank$rank.log" 2>&1 &
+	done
+	train "$@" --coordinator 127.0.0.1:$port --world-size 4 --rank 0
+	local status=$?
+	wait
+	return $status
+}
+attempt_launched() { # NAME OPTIONS...
+	local name=$1
+	shift
+	if launched "$scratch/run" "$@"; then
+		compare "$name" "$scratch/run"
+	else
+		fail "$name"
+		sed 's/^/#   /' "$scratch/log"
+		rm -rf "$scratch/run"
+	fi
+}
+attempt_launched "D x P = 2x2, launched" --gradient-groups 4 --replicas 2
+attempt_launched "D x P = 2x2, launched, with --stages" \
+	--gradient-groups 4 --replicas 2 --stages 2
+if launched "$scratch/run" --gradient-groups 4 --replicas 2 --stages 3; then
+	fail "launched, ranks for other stages are refused"
+	rm -rf "$scratch/run"
+elif grep -q "4 ranks for 2 replicas.*give --stages 2.*start 6" \
+	"$scratch/log"; then
+	pass "launched, ranks for other stages are refused"
+else
+	fail "launched, ranks for other stages are refused"
+	sed 's/^/#   /' "$scratch/log"
+fi
+
 reference --gradient-groups 4 --optimizer sgd
 attempt "D x P = 4x1, momentum, sharded" --gradient-groups 4 --replicas 4 \
 	--optimizer sgd --shard-optimizer

@@ -63,8 +63,8 @@ check_PROGRAMS += tests/grad/compare-llama
 tests_grad_compare_llama_SOURCES = tests/grad/compare-llama.c \
 	tests/grad/golden.c tests/grad/golden.h
 tests_grad_compare_llama_LDADD = $(MODEL_LIBS) $(BASE_LIBS)
-dist_check_SCRIPTS += tests/grad/test-llama.sh
-TESTS += tests/grad/test-llama.sh
+dist_check_SCRIPTS += tests/grad/test-llama-train.sh
+TESTS += tests/grad/test-llama-train.sh
 EXTRA_DIST += \
 	tests/grad/llama/make-golden.py \
 	tests/grad/llama/biases-upper-window/config.json \

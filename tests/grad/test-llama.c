@@ -1,7 +1,7 @@
 /*
  * The Llama family against transformers: for each case of tests/grad/llama, loss
  * and logits of a tiny model that transformers has written. Gradients and
- * steps: test-llama.sh.
+ * steps: test-llama-train.sh.
  */
 #include "model/io/hf_config.h"
 #include "tests/grad/golden.h"

@@ -70,7 +70,7 @@ expect 0 ': valid: ' check "$here/pair.csv"
 expect 1 'and so back to rank 0' show "$here/pair.csv" --csv=comms
 expect 1 'a second time' check "$here/old.csv" --dialect modern
 
-expect 0 '^{"makespan": 57, "bubble": 9, "idle": \[9, 9, 9, 9\], "peak_activations": \[5.5, 4.5, 3.5, 2.5\], "buffers_safe": 1, "buffers_full_speed": 1}$' simulate interleaved --stages 4 --micro-batches 8 --chunks 2 --costs 2,3,1 --json
+expect 0 '^{"makespan": 57, "bubble": 9, "idle": \[9, 9, 9, 9\], "reducing": \[0, 0, 0, 0\], "peak_activations": \[5.5, 4.5, 3.5, 2.5\], "buffers_safe": 1, "buffers_full_speed": 1}$' simulate interleaved --stages 4 --micro-batches 8 --chunks 2 --costs 2,3,1 --json
 expect 0 '^makespan  *26.5$' simulate v-half --stages 4 --micro-batches 8
 expect 2 'three numbers F,I,W' simulate 1f1b --stages 4 --micro-batches 8 --costs 1,2
 expect 1 'it needs at least 8 micro-batches (2P)' simulate dualpipe-v --stages 4 --micro-batches 7

@@ -16,12 +16,14 @@ check_PROGRAMS += \
 	tests/unit/test-corpus \
 	tests/unit/test-prepare \
 	tests/unit/test-tokenizer \
-	tests/unit/test-tokenizer-kinds
+	tests/unit/test-tokenizer-kinds \
+	tests/unit/test-tokenizer-patterns
 TESTS += \
 	tests/unit/test-corpus \
 	tests/unit/test-prepare \
 	tests/unit/test-tokenizer \
-	tests/unit/test-tokenizer-kinds
+	tests/unit/test-tokenizer-kinds \
+	tests/unit/test-tokenizer-patterns
 tests_unit_test_corpus_SOURCES = tests/unit/test-corpus.c
 tests_unit_test_corpus_CPPFLAGS = $(TEST_CPPFLAGS)
 tests_unit_test_corpus_LDADD = $(DATA_LIBS) $(BASE_LIBS) $(CMOCKA_LIBS)
@@ -34,4 +36,9 @@ tests_unit_test_tokenizer_LDADD = $(DATA_LIBS) $(BASE_LIBS) $(CMOCKA_LIBS)
 tests_unit_test_tokenizer_kinds_SOURCES = tests/unit/test-tokenizer-kinds.c
 tests_unit_test_tokenizer_kinds_CPPFLAGS = $(TEST_CPPFLAGS)
 tests_unit_test_tokenizer_kinds_LDADD = $(DATA_LIBS) $(BASE_LIBS) $(CMOCKA_LIBS)
+tests_unit_test_tokenizer_patterns_SOURCES = \
+	tests/unit/test-tokenizer-patterns.c
+tests_unit_test_tokenizer_patterns_CPPFLAGS = $(TEST_CPPFLAGS)
+tests_unit_test_tokenizer_patterns_LDADD = \
+	$(DATA_LIBS) $(BASE_LIBS) $(CMOCKA_LIBS)
 endif

@@ -5,6 +5,7 @@
 #include "base/files.h"
 #include "base/log.h"
 #include "engine/costs.h"
+#include "engine/costs_grid.h"
 #include "model/model.h"
 #include <errno.h>
 #include <setjmp.h>
@@ -41,7 +42,8 @@ static const char full[] =
 	HEAD "\"unit\": \"seconds\", \"layers\": ["
 	     "{\"name\": \"embedding\", \"forward\": 0.5, \"weight\": 0.25},"
 	     "{\"name\": \"transformer.h.0\", \"forward\": 1, \"input\": 2,"
-	     " \"weight\": 3, \"activation_bytes\": 100, \"pending_bytes\": 7},"
+	     " \"weight\": 3, \"activation_bytes\": 100, \"pending_bytes\": 7,"
+	     " \"gradient_bytes\": 512},"
 	     "{\"name\": \"transformer.h.1\", \"forward\": 4, \"input\": 5,"
 	     " \"weight\": 6, \"activation_bytes\": 200},"
 	     "{\"name\": \"head\", \"forward\": 8}],"
@@ -49,7 +51,10 @@ static const char full[] =
 	     "\"message_bytes\": 4096, \"tied_bytes\": 65536,"
 	     "\"latency\": 1e-5, \"bandwidth\": 4e9, \"send\": 2e-5,"
 	     "\"receive\": 3e-5, \"reduce_tied\": 0.125, \"vote\": 0.25,"
-	     "\"step\": 0.5}";
+	     "\"step\": 0.5, \"slices\": 2, \"replica_latency\": 1e-4,"
+	     "\"replica_bandwidth\": 1e9, \"tensor_latency\": 2e-6,"
+	     "\"tensor_bandwidth\": 8e9, \"replica_early\": 0.75,"
+	     "\"add\": 1e-10}";
 
 static void check_full(const struct costs *costs)
 {
@@ -76,6 +81,13 @@ static void check_full(const struct costs *costs)
 	assert_true(costs->reduce_tied == 0.125);
 	assert_true(costs->vote == 0.25);
 	assert_true(costs->step == 0.5);
+	assert_true(costs->rows[1].gradient_bytes == 512);
+	assert_int_equal(costs->slices, 2);
+	assert_true(costs->replica_latency == 1e-4);
+	assert_true(costs->replica_bandwidth == 1e9);
+	assert_true(costs->tensor_latency == 2e-6);
+	assert_true(costs->tensor_bandwidth == 8e9);
+	assert_true(costs->replica_early == 0.75 && costs->add == 1e-10);
 }
 
 static void a_file_is_read(void **state)
@@ -185,6 +197,8 @@ static const struct {
 	 "threads: expected a whole number, not 1.5"},
 	{HEAD "\"ranks\": [{}], \"context\": -1}", "context"},
 	{HEAD "\"ranks\": [{}], \"context\": 4294967296}", "context"},
+	{HEAD "\"slice\": [{}], \"replica_early\": 1.5}",
+	 "replica_early: expected a number from 0 to 1, not 1.5"},
 };
 
 static void broken_files_are_refused(void **state)
@@ -449,9 +463,92 @@ static void models_are_told_apart(void **state)
 	model_destroy(model);
 }
 
+/* Halving sends what sending all to all sends, in more rounds. */
+static void halves_of_sums(void **state)
+{
+	(void)state;
+	assert_true(costs_half_sum_bytes(1, 96) == 0);
+	assert_true(costs_half_sum_bytes(2, 96) == 48);
+	assert_true(costs_half_sum_bytes(3, 96) == 64);
+	assert_true(costs_half_sum_bytes(4, 96) == 72);
+	assert_true(costs_half_sum_rounds(1) == 0);
+	assert_true(costs_half_sum_rounds(2) == 1);
+	assert_true(costs_half_sum_rounds(3) == 1);
+	assert_true(costs_half_sum_rounds(1024) == 10);
+}
+
+/*
+ * Four replicas of two ranks, whose slice of 1000 bytes has 200 tied: 2 x 750
+ * each, of which the tied ones' second half comes after the tie; or sharded 750
+ * before the vote and 750 behind the step.
+ */
+static void replicas_of_a_slice(void **state)
+{
+	struct costs_row row = {
+		.forward = 1, .input = 2, .weight = 4, .gradient_bytes = 1000};
+	struct costs costs = {
+		.origin = "here",
+		.kind = COSTS_SLICE,
+		.count = 1,
+		.rows = &row,
+		.tied_bytes = 200,
+		.bandwidth = 10,
+		.latency = 0.5,
+		.replica_early = 0.25,
+		.add = 0.01,
+	};
+	struct costs_replicas grid = {.replicas = 4};
+	struct schedule_lowering options = {.train = true};
+	struct schedule *schedule, *lowered;
+	struct schedule_costs out;
+	double *storage, *more;
+
+	(void)state;
+	assert_int_equal(schedule_generate("1f1b", 2, 4, 1, &schedule), 0);
+	assert_int_equal(schedule_lower(schedule, &options, &lowered), 0);
+	assert_int_equal(costs_of_stages(&costs, lowered, NULL, &out, &storage),
+			 0);
+	assert_null(out.reduce_bytes);
+	assert_int_equal(
+		costs_add_replicas(&costs, lowered, NULL, &grid, &out, &more),
+		0);
+	for (unsigned s = 0; s < 2; s++) {
+		assert_true(out.reduce_bytes[s] == 1500 - 150);
+		assert_true(out.stage_reduce[s] == 0.01 * 750);
+		/* Its last action is a B, of 6. */
+		assert_true(out.reduce_lead[s] == 0.25 * 6);
+		assert_true(out.reduce_tail[s] == 0.75 * 135 + 4 * 0.5);
+		assert_true(out.gather_bytes[s] == 0);
+	}
+	assert_true(out.reduce_rounds == 4 && out.gather_rounds == 2);
+	assert_true(out.tied_gather_bytes == 150);
+	assert_true(out.replica_bandwidth == 10 && out.replica_latency == 0.5);
+	free(more);
+	grid.sharded = true;
+	costs.replica_bandwidth = 5;
+	out.tied_gather_bytes = 0;
+	assert_int_equal(
+		costs_add_replicas(&costs, lowered, NULL, &grid, &out, &more),
+		0);
+	assert_true(out.reduce_bytes[0] == 750 && out.gather_bytes[1] == 750);
+	assert_true(out.tied_gather_bytes == 0 && out.reduce_rounds == 2);
+	assert_true(out.replica_bandwidth == 5);
+	free(more);
+	free(storage);
+	grid.replicas = 1;
+	assert_int_equal(
+		costs_add_replicas(&costs, lowered, NULL, &grid, &out, &more),
+		0);
+	assert_null(more);
+	schedule_destroy(lowered);
+	schedule_destroy(schedule);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(halves_of_sums),
+		cmocka_unit_test(replicas_of_a_slice),
 		cmocka_unit_test(a_file_is_read),
 		cmocka_unit_test(absent_is_zero),
 		cmocka_unit_test(what_is_written_is_read),

@@ -807,6 +807,9 @@ int main(void)
 		cmocka_unit_test(hanging_thread_is_abandoned),
 	};
 
+	/* A shell that put us in the background has the ranks ignore it. */
+	signal(SIGINT, SIG_DFL);
+
 	cmocka_set_message_output(CM_OUTPUT_TAP);
 	find_rank_program();
 	return cmocka_run_group_tests(tests, NULL, NULL);

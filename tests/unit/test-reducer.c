@@ -4,9 +4,9 @@
  * norm those of one replica, the weights come round, and the bytes are those of
  * the plan. A replica that dies ends it.
  *
- * This program is supervisor and rank at once: the ranks are the replicas of one
- * position that holds both ends of a tied model, and the job names the case. A
- * rank that finds a mistake fails the job.
+ * This program is supervisor and rank at once: the ranks are the replicas of
+ * one position that holds both ends of a tied model, and the job names the
+ * case. A rank that finds a mistake fails the job.
  */
 #include "base/clock.h"
 #include "base/log.h"

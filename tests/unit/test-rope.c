@@ -161,7 +161,9 @@ static void impossible_ones_are_refused(void **state)
 	assert_int_equal(rope_config_check(&config, SIZE), 0);
 	assert_int_not_equal(rope_config_check(&config, 7), 0);
 	assert_int_not_equal(rope_config_check(&config, 2), 0);
-	config.theta = 0;
+	config.theta = 0.5;
+	assert_int_not_equal(rope_config_check(&config, SIZE), 0);
+	config.theta = NAN;
 	assert_int_not_equal(rope_config_check(&config, SIZE), 0);
 	config = plain;
 	config.kind = ROPE_LINEAR;
@@ -174,6 +176,16 @@ static void impossible_ones_are_refused(void **state)
 	assert_int_not_equal(rope_config_check(&config, SIZE), 0);
 	config.high_frequency_factor = 5;
 	assert_int_equal(rope_config_check(&config, SIZE), 0);
+	config.kind = ROPE_YARN;
+	config.beta_fast = 32;
+	config.beta_slow = 1;
+	assert_int_equal(rope_config_check(&config, SIZE), 0);
+	config.theta = 1 + 1e-12;
+	assert_int_not_equal(rope_config_check(&config, SIZE), 0);
+	config = plain;
+	config.kind = ROPE_DYNAMIC;
+	config.factor = 0.5;
+	assert_int_not_equal(rope_config_check(&config, SIZE), 0);
 	config.kind = (enum rope_kind)77;
 	assert_int_not_equal(rope_config_check(&config, SIZE), 0);
 }

@@ -229,6 +229,8 @@ static const struct place places[] = {
 	{"shm, 4 replicas", "shm", NULL, 4, 0, 4},
 	{"tcp, 2 replicas", "tcp", NULL, 2, 0, 2},
 	{"inproc, 2 replicas", "inproc", NULL, 2, 0, 2},
+	{"tcp, 3 replicas", "tcp", NULL, 3, 0, 3},
+	{"shm, 2 replicas of 2 slices", "shm", NULL, 4, 2, 2},
 };
 
 struct step_case {
@@ -290,7 +292,7 @@ static int fill_training(const struct step_case *c, struct job *job)
 {
 	int rc = 0;
 
-	job->micro_batches = 4;
+	job->micro_batches = c->place->replicas == 3 ? 6 : 4;
 	job->micro_batch_size = c->shape->batch;
 	job->context = c->shape->context;
 	job->gradient_groups = c->groups;
@@ -554,6 +556,27 @@ static void test_slices(void **state)
 	}
 }
 
+/* Sums in turn, and beside those of slices: whole, and in shares. */
+static void test_uneven_replicas(void **state)
+{
+	(void)state;
+	for (unsigned i = 0; i < 4; i++) {
+		unsigned replicas = places[10 + i / 2].replicas;
+		struct step_case c = {
+			.place = &places[10 + i / 2],
+			.schedule = "1f1b",
+			.shape = &small,
+			.threads = 1,
+			.groups = replicas,
+			.shard = i & 1,
+			.recompute = i & 1,
+			.evaluate = true,
+		};
+
+		expect_nothing(&c);
+	}
+}
+
 /* The last with stages that take turns with their accumulators. */
 static void test_replicas(void **state)
 {
@@ -639,6 +662,7 @@ int main(int count, char **arguments)
 		cmocka_unit_test(test_shm),
 		cmocka_unit_test(test_slices),
 		cmocka_unit_test(test_replicas),
+		cmocka_unit_test(test_uneven_replicas),
 		cmocka_unit_test(test_planted),
 	};
 

@@ -20,7 +20,7 @@ golden.safetensors:
     after.NAME                    some cases: the weights after ten steps of
                                   AdamW, each over all windows
 
-tests/grad/test-llama.c compares logits and loss, tests/grad/test-llama.sh
+tests/grad/test-llama.c compares logits and loss, tests/grad/test-llama-train.sh
 gradients and steps of whole runs. make-golden.py --check FOLDER loads a folder
 that Stagecoach has written and prints the worst difference of its logits
 from those of the case it began as.
@@ -39,7 +39,7 @@ from transformers import (AutoModelForCausalLM, LlamaConfig, MistralConfig,
 HERE = os.path.dirname(os.path.abspath(__file__))
 VOCABULARY, BATCH, TIME, WINDOWS = 45, 2, 23, 6
 
-# As in test-llama.sh.
+# As in test-llama-train.sh.
 STEPS, RATE, BETAS, EPSILON, DECAY, CLIP = 10, 3e-3, (0.9, 0.95), 1e-5, 0.1, 1.2
 
 COMMON = dict(vocab_size=VOCABULARY, hidden_size=20, intermediate_size=28,
