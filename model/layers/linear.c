@@ -9,7 +9,6 @@
  * already: a slice's columns of one of x and dy, and the whole of the other.
  */
 #include "model/kernels/bias.h"
-#include "model/kernels/few_rows.h"
 #include "model/kernels/gemm.h"
 #include "model/layers/primitive.h"
 
@@ -68,12 +67,8 @@ static size_t linear_scratch_bytes(const struct node *node,
 				   size_t time, enum layer_mode mode,
 				   unsigned threads)
 {
+	(void)mode;
 	(void)threads;
-	if (pass == PASS_FORWARD && mode == LAYER_DECODE)
-		return few_rows_scratch_bytes(
-			MIN(batch * time, (size_t)FEW_ROWS), node->output_width,
-			node->input_width[0],
-			node->row.layout != LINEAR_IN_OUT);
 	if (pass != PASS_WEIGHT || !node->row.bias)
 		return 0;
 	return bias_backward_scratch_bytes(batch * time, node->output_width);
@@ -111,20 +106,14 @@ static void linear_forward(const struct node *node,
 	size_t tokens = context_tokens(context);
 	const float *bias = node->row.bias ? operands->weights[BIAS] : NULL;
 	bool partial = splits_inputs(node);
-	struct weight_product product = {
-		.tokens = tokens,
-		.in = in,
-		.out = out,
-		.x = operands->input[0],
-		.x_stride = in,
-		.weight = operands->weights[WEIGHT],
-		.in_out = in_out,
+	struct gemm_epilogue epilogue = {
 		.bias = partial ? NULL : bias,
-		.y = operands->output,
-		.y_stride = out,
 	};
 
-	weight_product_multiply(context, &product, operands->scratch);
+	gemm(context->threads, GEMM_NORMAL,
+	     in_out ? GEMM_NORMAL : GEMM_TRANSPOSED, tokens, out, in,
+	     operands->input[0], in, operands->weights[WEIGHT],
+	     in_out ? out : in, 0.0f, operands->output, out, &epilogue);
 	if (!partial)
 		return;
 	node_sum(node, context, operands->output, tokens * out);

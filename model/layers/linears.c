@@ -105,19 +105,14 @@ static void linears_forward(const struct node *node,
 
 	for (unsigned map = 0; map < map_count(node); map++) {
 		float *const *weight = &operands->weights[weight_of(node, map)];
-		struct weight_product product = {
-			.tokens = context_tokens(context),
-			.in = in,
-			.out = node->row.map_widths[map],
-			.x = operands->input[0],
-			.x_stride = in,
-			.weight = weight[0],
+		struct gemm_epilogue epilogue = {
 			.bias = node->row.bias ? weight[1] : NULL,
-			.y = y,
-			.y_stride = row,
 		};
 
-		weight_product_multiply(context, &product, NULL);
+		gemm(context->threads, GEMM_NORMAL, GEMM_TRANSPOSED,
+		     context_tokens(context), node->row.map_widths[map], in,
+		     operands->input[0], in, weight[0], in, 0.0f, y, row,
+		     &epilogue);
 		y += node->row.map_widths[map];
 	}
 }

@@ -21,5 +21,4 @@ model_libmodel_a_SOURCES += \
 	model/layers/primitive.h \
 	model/layers/residual.c \
 	model/layers/rope.c \
-	model/layers/sleep.c \
-	model/layers/weight_product.c
+	model/layers/sleep.c

@@ -148,19 +148,13 @@ static void loss_logits(const struct node *node,
 			size_t stride, size_t rows, float *logits, size_t pitch)
 {
 	size_t width = node->input_width[0], vocab = node_share(node).count;
-	struct weight_product product = {
-		.tokens = rows,
-		.in = width,
-		.out = vocab,
-		.x = x,
-		.x_stride = stride,
-		.weight = operands->weights[WEIGHT],
+	struct gemm_epilogue epilogue = {
 		.bias = node->row.bias ? operands->weights[BIAS] : NULL,
-		.y = logits,
-		.y_stride = pitch,
 	};
 
-	weight_product_multiply(context, &product, NULL);
+	gemm(context->threads, GEMM_NORMAL, GEMM_TRANSPOSED, rows, vocab, width,
+	     x, stride, operands->weights[WEIGHT], width, 0.0f, logits, pitch,
+	     &epilogue);
 }
 
 /* dx = dlogits W; dW += dlogits^T x; db += column sums of dlogits. */

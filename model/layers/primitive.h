@@ -172,24 +172,6 @@ static inline size_t context_tokens(const struct layer_context *context)
 struct dropout node_dropout(const struct node *node,
 			    const struct layer_context *context);
 
-/*
- * y[tokens, out] = x W + bias, by gemm(); in decoding, few tokens by few_rows.h,
- * whose bits are others. Scratch: few_rows_scratch_bytes(), else NULL.
- */
-struct weight_product {
-	size_t tokens, in, out;
-	const float *x;
-	size_t x_stride; /* floats between rows */
-	const float *weight;
-	bool in_out;       /* W is [in, out] (else [out, in]) */
-	const float *bias; /* [out]; NULL: none */
-	float *y;
-	size_t y_stride;
-};
-void weight_product_multiply(const struct layer_context *context,
-			     const struct weight_product *product,
-			     void *scratch);
-
 /* Sum and maximum over the slices, in place; all end with the same bits. */
 void node_sum(const struct node *node, const struct layer_context *context,
 	      float *values, size_t count);

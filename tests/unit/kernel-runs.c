@@ -8,7 +8,6 @@
 #include "model/kernels/activation.h"
 #include "model/kernels/attention.h"
 #include "model/kernels/cross_entropy.h"
-#include "model/kernels/few_rows.h"
 #include "model/kernels/gemm.h"
 #include "model/kernels/layernorm.h"
 #include "model/kernels/optimizer.h"
@@ -39,37 +38,6 @@ static void run_product_transposed(struct runs *r)
 	gemm(r->team, GEMM_NORMAL, GEMM_TRANSPOSED, ROWS, CHANNELS, CHANNELS,
 	     r->array[0], CHANNELS, r->array[1], CHANNELS, 0.0f, r->array[2],
 	     CHANNELS, NULL);
-}
-
-static void run_rows(struct runs *r, size_t rows, bool transposed)
-{
-	struct few_rows product = {.m = rows,
-				   .n = CHANNELS,
-				   .k = CHANNELS,
-				   .a = r->array[0],
-				   .lda = CHANNELS,
-				   .b = r->array[1],
-				   .ldb = CHANNELS,
-				   .transposed = transposed,
-				   .c = r->array[2],
-				   .ldc = CHANNELS};
-
-	few_rows_multiply(r->team, &product, r->scratch);
-}
-
-static void run_row(struct runs *r)
-{
-	run_rows(r, 1, false);
-}
-
-static void run_row_transposed(struct runs *r)
-{
-	run_rows(r, 1, true);
-}
-
-static void run_rows_transposed(struct runs *r)
-{
-	run_rows(r, FEW_ROWS, true);
 }
 
 static void run_attention(struct runs *r)
@@ -143,9 +111,6 @@ static const struct {
 } kernels[] = {
 	{NAMED(run_product), (double)(ROWS * 4 * CHANNELS * CHANNELS)},
 	{NAMED(run_product_transposed), (double)(ROWS *CHANNELS *CHANNELS)},
-	{NAMED(run_row), (double)(CHANNELS *CHANNELS)},
-	{NAMED(run_row_transposed), (double)(CHANNELS *CHANNELS)},
-	{NAMED(run_rows_transposed), (double)(FEW_ROWS *CHANNELS *CHANNELS)},
 	{NAMED(run_attention), (double)(ROWS *ROWS *CHANNELS)},
 	{NAMED(run_layernorm), (double)(ROWS *CHANNELS)},
 	{NAMED(run_rmsnorm), (double)(ROWS *CHANNELS)},

@@ -1,9 +1,9 @@
 # Products, attention, numerics.
 if HAVE_CMOCKA
 check_PROGRAMS += tests/unit/test-gemm tests/unit/test-attention \
-	tests/unit/test-numerics tests/unit/test-few-rows
+	tests/unit/test-numerics
 TESTS += tests/unit/test-gemm tests/unit/test-attention \
-	tests/unit/test-numerics tests/unit/test-few-rows
+	tests/unit/test-numerics
 
 tests_unit_test_gemm_SOURCES = tests/unit/test-gemm.c
 tests_unit_test_gemm_CPPFLAGS = $(TEST_CPPFLAGS)
@@ -16,9 +16,4 @@ tests_unit_test_attention_LDADD = $(MODEL_LIBS) $(BASE_LIBS) $(CMOCKA_LIBS)
 tests_unit_test_numerics_SOURCES = tests/unit/test-numerics.c
 tests_unit_test_numerics_CPPFLAGS = $(TEST_CPPFLAGS)
 tests_unit_test_numerics_LDADD = $(MODEL_LIBS) $(BASE_LIBS) $(CMOCKA_LIBS)
-
-tests_unit_test_few_rows_SOURCES = tests/unit/test-few-rows.c \
-	tests/unit/kernel-test.h
-tests_unit_test_few_rows_CPPFLAGS = $(TEST_CPPFLAGS)
-tests_unit_test_few_rows_LDADD = $(MODEL_LIBS) $(BASE_LIBS) $(CMOCKA_LIBS)
 endif

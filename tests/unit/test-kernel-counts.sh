@@ -32,7 +32,7 @@ count() {
 			'BEGIN { printf "%.4f", t / n }'
 }
 
-plan 13
+plan 10
 # NAME MOST: instructions an element, some 20 % above what they are. Products
 # are the library's; attention is made of them.
 while read -r name most; do
@@ -50,9 +50,6 @@ while read -r name most; do
 done <<'LIST'
 product 0.36
 product_transposed 0.36
-row 0.72
-row_transposed 0.97
-rows_transposed 0.8
 attention 1.2
 layernorm 3.6
 rmsnorm 2.3

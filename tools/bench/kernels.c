@@ -19,7 +19,6 @@
 #include "model/kernels/dropout.h"
 #include "model/kernels/elementwise.h"
 #include "model/kernels/embedding.h"
-#include "model/kernels/few_rows.h"
 #include "model/kernels/gemm.h"
 #include "model/kernels/layernorm.h"
 #include "model/kernels/optimizer.h"
@@ -135,25 +134,6 @@ static void run_product(struct kernels *k, const struct kernel_case *c)
 	     k->array[0], c->transpose_a == GEMM_TRANSPOSED ? c->m : c->k,
 	     k->array[1], c->transpose_b == GEMM_TRANSPOSED ? c->k : c->n,
 	     c->beta, k->array[2], c->n, NULL);
-}
-
-static void run_row(struct kernels *k, const struct kernel_case *c)
-{
-	bool transposed = c->transpose_b == GEMM_TRANSPOSED;
-	struct few_rows product = {
-		.m = c->m,
-		.n = c->n,
-		.k = c->k,
-		.a = k->array[0],
-		.lda = c->k,
-		.b = k->array[1],
-		.ldb = transposed ? c->k : c->n,
-		.transposed = transposed,
-		.c = k->array[2],
-		.ldc = c->n,
-	};
-
-	few_rows_multiply(k->team, &product, k->scratch);
 }
 
 static void run_attention(struct kernels *k, const struct kernel_case *c)
@@ -384,22 +364,6 @@ static void add_linear(struct case_list *list, const char *const names[3],
 		    1);
 }
 
-/* One row of decoding, which reads its weights and next to nothing else. */
-static void add_row(struct case_list *list, const char *name, size_t in,
-		    size_t out, bool transposed)
-{
-	double weights = (double)in * (double)out;
-	struct kernel_case *c;
-
-	add(list, name, 2 * weights, 4 * weights, run_row);
-	c = &list->cases[list->count - 1];
-	c->reads = true;
-	c->transpose_b = transposed ? GEMM_TRANSPOSED : GEMM_NORMAL;
-	c->m = 1;
-	c->n = out;
-	c->k = in;
-}
-
 static void add_products(struct case_list *list, const struct kernels *k)
 {
 	static const char *const qkv[] = {"qkv", "qkv I", "qkv W"};
@@ -420,8 +384,12 @@ static void add_products(struct case_list *list, const struct kernels *k)
 		    k->vocab, 0);
 	add_product(list, "head W", GEMM_TRANSPOSED, GEMM_NORMAL, k->vocab, c,
 		    k->chunk, 1);
-	add_row(list, "one token, mlp up", c, 4 * c, false);
-	add_row(list, "one token, head", c, k->vocab, true);
+	add_product(list, "one token, mlp up", GEMM_NORMAL, GEMM_NORMAL, 1,
+		    4 * c, c, 0);
+	add_product(list, "one token, head", GEMM_NORMAL, GEMM_TRANSPOSED, 1,
+		    k->vocab, c, 0);
+	list->cases[list->count - 2].reads = true;
+	list->cases[list->count - 1].reads = true;
 }
 
 static void add_others(struct case_list *list, const struct kernels *k)
@@ -475,8 +443,6 @@ static size_t scratch_bytes(const struct kernels *k, unsigned threads)
 								 k->width));
 	most = MAX(most,
 		   rmsnorm_backward_weight_scratch_bytes(k->tokens, k->width));
-	most = MAX(most,
-		   few_rows_scratch_bytes(1, 4 * k->width, k->width, false));
 	most = MAX(most, rope_scratch_bytes(k->width / k->heads, threads));
 	most = MAX(most, bias_backward_scratch_bytes(k->tokens, 4 * k->width));
 	return MAX(most, square_sum_scratch_bytes(k->floats));
