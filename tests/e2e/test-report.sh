@@ -50,7 +50,8 @@ check "which says so" grep -q '>Running</b>' "$scratch/running.html"
 kill -9 "$(children $pid | head -1)"
 wait $pid
 pid=
-saved=$(($(sed 's/^step-0*//' "$run/checkpoints/latest")))
+# Not what `latest` says: it may have been killed before that was rewritten.
+saved=$(ls "$run/checkpoints" | sed -n 's/^step-0*//p' | sort -n | tail -n 1)
 check "it is resumed" train --resume "$run" --steps $((saved + 40)) \
 	--stages 1 --schedule 1f1b
 "$stagecoach" report "$run" >"$scratch/out" 2>"$scratch/err"

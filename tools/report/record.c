@@ -158,11 +158,22 @@ static int read_metrics(struct record *record)
 
 /* ---- checkpoints and the model ---- */
 
-static int add_bytes(void *argument, const char *path, uint64_t bytes)
+/* A run that goes on deletes its old ones, perhaps just now: false, then. */
+static bool measure_checkpoint(const char *path, uint64_t *bytes)
 {
-	(void)path;
-	*(uint64_t *)argument += bytes;
-	return 0;
+	const struct dirent *entry;
+	struct stat status;
+	DIR *listing = opendir(path);
+	bool whole = listing != NULL;
+
+	while (whole && (entry = readdir(listing))) {
+		whole = fstatat(dirfd(listing), entry->d_name, &status, 0) == 0;
+		if (whole && S_ISREG(status.st_mode))
+			*bytes += (uint64_t)status.st_size;
+	}
+	if (listing)
+		closedir(listing);
+	return whole;
 }
 
 static int compare_checkpoints(const void *a, const void *b)
@@ -187,9 +198,7 @@ static int add_checkpoint(struct record *record, const char *folder,
 	new.step = strtoull(digits + 5, NULL, 10);
 	new.damaged = digits != name;
 	rc = files_join(path, sizeof(path), folder, name);
-	if (!rc)
-		rc = files_walk(path, add_bytes, &new.bytes);
-	if (rc)
+	if (rc || !measure_checkpoint(path, &new.bytes))
 		return rc;
 	grown = realloc(record->checkpoints,
 			(record->checkpoint_count + 1) * sizeof(*grown));
