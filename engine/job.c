@@ -290,20 +290,31 @@ static bool is_power_of_two(unsigned value)
 }
 
 /* M a multiple of `unit`: the two nearest, said in words. */
-static int refuse_micro_batches(const struct job *job, unsigned unit,
+static int refuse_micro_batches(unsigned micro_batches, unsigned unit,
 				const char *why)
 {
-	unsigned below = job->micro_batches / unit * unit;
+	unsigned below = micro_batches / unit * unit;
 
 	if (below == 0)
 		return fail(
 			-EINVAL,
 			"--micro-batches %u: %s; the smallest that works is %u",
-			job->micro_batches, why, unit);
+			micro_batches, why, unit);
 	return fail(
 		-EINVAL,
 		"--micro-batches %u: %s; the nearest that work are %u and %u",
-		job->micro_batches, why, below, below + unit);
+		micro_batches, why, below, below + unit);
+}
+
+int job_check_micro_batches(unsigned micro_batches, unsigned replicas)
+{
+	char why[128];
+
+	if (micro_batches % replicas == 0)
+		return 0;
+	snprintf(why, sizeof(why),
+		 "they cannot be shared evenly by --replicas %u", replicas);
+	return refuse_micro_batches(micro_batches, replicas, why);
 }
 
 int job_check_shares(const struct job *job)
@@ -311,6 +322,7 @@ int job_check_shares(const struct job *job)
 	unsigned replicas = MAX(job->replicas, 1u);
 	unsigned groups = MAX(job->gradient_groups, 1u);
 	char why[128];
+	int rc;
 
 	if (replicas == 1 && !is_power_of_two(groups))
 		return fail(-EINVAL,
@@ -321,16 +333,13 @@ int job_check_shares(const struct job *job)
 			-EINVAL,
 			"--gradient-groups %u: each of %u replicas must have 1, 2, 4, ... groups, so G is %u, %u, %u, ...",
 			groups, replicas, replicas, 2 * replicas, 4 * replicas);
-	if (job->micro_batches % replicas) {
-		snprintf(why, sizeof(why),
-			 "they cannot be shared evenly by --replicas %u",
-			 replicas);
-		return refuse_micro_batches(job, replicas, why);
-	}
+	rc = job_check_micro_batches(job->micro_batches, replicas);
+	if (rc)
+		return rc;
 	if (job->micro_batches % groups) {
 		snprintf(why, sizeof(why),
 			 "--gradient-groups %u does not divide them", groups);
-		return refuse_micro_batches(job, groups, why);
+		return refuse_micro_batches(job->micro_batches, groups, why);
 	}
 	if (job->shard_optimizer && replicas == 1)
 		return fail(

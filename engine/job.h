@@ -99,6 +99,13 @@ unsigned job_ranks(const struct job *job);
 unsigned job_share(const struct job *job);
 
 /*
+ * Whether replicas can share so many micro-batches evenly: 0, or -EINVAL with
+ * the nearest numbers that they can, logged.
+ */
+int job_check_micro_batches(unsigned micro_batches,
+			    unsigned replicas) MUST_CHECK;
+
+/*
  * Whether the batch divides evenly over the replicas and the gradient groups:
  * 0, or -EINVAL with the nearest sizes that do, logged.
  */

@@ -1,6 +1,7 @@
 /* What the subcommands share: operands, numbers, output. */
 #include "tools/schedule/common.h"
 #include "base/log.h"
+#include "engine/job.h"
 #include "tools/hosts_options.h"
 #include <errno.h>
 #include <stdio.h>
@@ -47,12 +48,8 @@ int schedule_command_share(const struct options *options, unsigned *stages,
 		return fail(-EINVAL,
 			    "%u ranks are no %u replicas of a pipeline", ranks,
 			    replicas);
-	if (all % replicas)
-		return fail(
-			-EINVAL,
-			"--micro-batches %u cannot be shared evenly by --replicas %u; the nearest that can are %u and %u",
-			all, replicas, MAX(all / replicas, 1u) * replicas,
-			(all / replicas + 1) * replicas);
+	if (job_check_micro_batches(all, replicas))
+		return -EINVAL;
 	*stages = options_is_set(options, "stages") ? ranks : ranks / replicas;
 	*micro_batches = all / replicas;
 	return 0;
