@@ -309,13 +309,21 @@ static int send_batches(struct run *run)
 	return 0;
 }
 
+/* What a recorded step's traffic is counted from. */
+static void count_traffic(const struct pipeline *p, struct trace_traffic *out)
+{
+	*out = (struct trace_traffic){0};
+	if (p->trace)
+		world_count_sent(p->world, &out->bytes, &out->messages);
+}
+
 /* What has left since the totals were `before`. */
 static void note_traffic(const struct pipeline *p,
 			 const struct trace_traffic *before)
 {
 	struct trace_traffic now;
 
-	world_count_sent(p->world, &now.bytes, &now.messages);
+	count_traffic(p, &now);
 	now.bytes -= before->bytes;
 	now.messages -= before->messages;
 	trace_note_traffic(p->trace, &now);
@@ -331,7 +339,7 @@ int interpreter_run(struct pipeline *pipeline, const struct schedule *schedule,
 	struct trace_traffic sent;
 	int rc;
 
-	world_count_sent(pipeline->world, &sent.bytes, &sent.messages);
+	count_traffic(pipeline, &sent);
 	pipeline->pass_begin_ns = clock_now_ns();
 	pipeline->pass.columns[COLUMN_LABELS] = pipeline_labels(pipeline, 0);
 	pipeline->pass.columns[COLUMN_TOKENS] = pipeline_tokens(pipeline, 0);
