@@ -12,6 +12,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/numbers.h"
 #include "model/kernels/activation.h"
 #include "model/kernels/attention.h"
 #include "model/kernels/bias.h"
@@ -589,13 +590,13 @@ static void measure(struct kernels *k, const struct case_list *list,
 		printf("%u threads, products: %s, %.1f GFLOP/s; memory "
 		       "read %.1f GB/s, updated %.1f GB/s\n\n",
 		       threads_count(k->team), gemm_library_core(),
-		       bench_median(products, rounds),
-		       bench_median(read, rounds),
-		       bench_median(update, rounds));
+		       numbers_median(products, rounds),
+		       numbers_median(read, rounds),
+		       numbers_median(update, rounds));
 	for (unsigned i = 0; i < list->count; i++)
 		print_line(&list->cases[i], &scores[i],
-			   bench_median(scores[i].seconds, rounds),
-			   bench_median(scores[i].share, rounds), json);
+			   numbers_median(scores[i].seconds, rounds),
+			   numbers_median(scores[i].share, rounds), json);
 }
 
 static int run(struct kernels *k, const struct options *options)

@@ -32,19 +32,6 @@ struct bench_limits_memory {
 
 #define OPERAND_FLOATS ((size_t)M * K + (size_t)K * N + (size_t)M * N)
 
-static int compare_doubles(const void *a, const void *b)
-{
-	double x = *(const double *)a, y = *(const double *)b;
-
-	return x < y ? -1 : x > y;
-}
-
-double bench_median(double *values, size_t count)
-{
-	qsort(values, count, sizeof(*values), compare_doubles);
-	return values[count / 2];
-}
-
 static void prepare_task(void *argument, size_t index, unsigned thread)
 {
 	struct bench_limits_memory *memory = argument;

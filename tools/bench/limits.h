@@ -29,7 +29,4 @@ void bench_limits_destroy(struct bench_limits_memory *memory);
 void bench_limits_measure(struct bench_limits_memory *memory,
 			  struct bench_limits *out);
 
-/* Sorts. */
-double bench_median(double *values, size_t count);
-
 #endif

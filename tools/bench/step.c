@@ -15,6 +15,7 @@
 #include "base/clock.h"
 #include "base/json.h"
 #include "base/log.h"
+#include "base/numbers.h"
 #include "base/text.h"
 #include "engine/calibrate_rig.h"
 #include "engine/cores.h"
@@ -325,7 +326,7 @@ struct round {
 			const struct round *round = &(rounds)[of];             \
 			(values)[of] = (expression);                           \
 		}                                                              \
-		bench_median(values, count);                                   \
+		numbers_median(values, count);                                 \
 	})
 
 static struct round medians(const struct round *rounds, unsigned count)
