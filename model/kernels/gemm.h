@@ -1,5 +1,6 @@
 /*
- * Matrix products: the only door to BLAS. Everything is float, row-major.
+ * Matrix products: the only door to BLAS. Everything is float, row-major. (A
+ * single row of A goes by loops of our own, gemv.h.)
  *
  * The bits of a product are a function of its shape, transposes, leading
  * dimensions and operands, never of the number of threads: C is cut into
@@ -77,7 +78,7 @@ struct gemm_tile {
 struct gemm_tile gemm_tile_size(size_t m, size_t n, size_t k);
 
 /* Names tiles, attention's blocks, and what else decides the bits. */
-#define GEMM_VERSION "gemm-1"
+#define GEMM_VERSION "gemm-2"
 
 /*
  * What is linked, for the numerics digest and the start line: name, version

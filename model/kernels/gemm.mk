@@ -4,4 +4,5 @@ model_libkernels_a_SOURCES += \
 	model/kernels/attention_reference.c \
 	model/kernels/gemm.c model/kernels/gemm.h \
 	model/kernels/gemm_memory.c model/kernels/gemm_memory.h \
+	model/kernels/gemv.c model/kernels/gemv.h \
 	model/kernels/numerics.c model/kernels/numerics.h
