@@ -8,8 +8,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Values that are drawn; what is longer repeats them. */
-#define DRAWN 1024
+/* Values that are drawn; what is longer repeats them. A prime: no two rows of a
+ * matrix that stand near each other are alike. */
+#define DRAWN 1021
 
 static unsigned layer_count(const struct rig *rig)
 {

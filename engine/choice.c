@@ -55,11 +55,14 @@ void choice_destroy(struct choice *choice)
 
 static int32_t greatest(const float *logits, size_t vocab_size)
 {
+	float most = logits[0];
 	size_t best = 0;
 
 	for (size_t i = 1; i < vocab_size; i++)
-		if (logits[i] > logits[best])
+		if (logits[i] > most) {
+			most = logits[i];
 			best = i;
+		}
 	return (int32_t)best;
 }
 

@@ -5,17 +5,20 @@
 #include <string.h>
 
 /*
- * Two facts make these loops (measured on Zen 4, weights out of the caches): a
- * core reads one stream of whole rows at twice the speed of two or four, for
- * rows of a few KB end before the processor has learnt where several streams
- * go; and a store to the first-level cache for every load costs nothing beside
- * memory. So rows are taken one by one, whichever way the matrix lies.
+ * What is measured (Zen 4, weights out of the caches): a core reads one stream
+ * of whole rows at twice the speed of several rows side by side, each a few KB
+ * long: they end before the processor has learnt where they go. Streams that are
+ * far apart and long are as good as one.
  *
- *   [n, k]: y[j] is x by row j. 64 sums side by side hide the additions' time.
- *   [k, n]: row l is added to y, times x[l]. Rows are cut into parts that
- *           follow from the shape, each with sums of its own, added in order.
+ *   [n, k]: y[j] is x by row j. Rows one by one; 64 sums side by side hide the
+ *           additions' time.
+ *   [k, n]: row l is added to the sums, times x[l]. Rows are cut into parts
+ *           that follow from the shape, each with sums of its own, added in
+ *           order; the four quarters of a part are four streams, so that sums
+ *           are read and written once for four rows.
  */
 #define SUMS        64
+#define STREAMS     4
 #define PARTS       8
 #define PART_ROWS   32                 /* at least */
 #define PART_FLOATS ((size_t)8 << 20)  /* of all parts' sums, at most */
@@ -115,45 +118,71 @@ static void dots_task(void *argument, size_t index, unsigned thread)
 
 /* ---- [k, n] ---- */
 
-VECTOR_INLINE void row_add(size_t n, float x, const void *restrict w, bool half,
-			   float *restrict sums)
+/* sums += x[i] * row i, of one row or of STREAMS. */
+VECTOR_INLINE void rows_add(size_t n, bool streams, const float *x,
+			    const void *const *w, bool half, float *sums)
 {
-	for (size_t i = 0; i < n; i++)
-		sums[i] += x * weight_at(w, i, half);
+	const void *w0 = w[0], *w1 = w[1], *w2 = w[2], *w3 = w[3];
+	float x0 = x[0], x1 = x[1], x2 = x[2], x3 = x[3];
+
+	VECTOR_LOOP
+	for (size_t i = 0; i < n; i++) {
+		float sum = x0 * weight_at(w0, i, half);
+
+		if (streams)
+			sum = (sum + x1 * weight_at(w1, i, half)) +
+			      (x2 * weight_at(w2, i, half) +
+			       x3 * weight_at(w3, i, half));
+		sums[i] += sum;
+	}
 }
 
-KERNEL_CLONES static void
-row_add_float(size_t n, float x, const void *restrict w, float *restrict sums)
-{
-	row_add(n, x, w, false, sums);
-}
+#define ROWS_ADD(name, streams, half)                                          \
+	KERNEL_CLONES static void name(size_t n, const float *x,               \
+				       const void *const *w, float *sums)      \
+	{                                                                      \
+		rows_add(n, streams, x, w, half, sums);                        \
+	}
+ROWS_ADD(row_add_float, false, false)
+ROWS_ADD(row_add_bfloat16, false, true)
+ROWS_ADD(rows_add_float, true, false)
+ROWS_ADD(rows_add_bfloat16, true, true)
 
-KERNEL_CLONES static void row_add_bfloat16(size_t n, float x,
-					   const void *restrict w,
-					   float *restrict sums)
+/* Rows first, first + stride, ... of a strip. */
+static void add(const struct gemv_work *work, bool streams, size_t first,
+		size_t stride, size_t column, size_t columns, float *sums)
 {
-	row_add(n, x, w, true, sums);
+	float x[STREAMS] = {0};
+	const void *w[STREAMS] = {NULL};
+
+	for (size_t i = 0; i < (streams ? STREAMS : 1); i++) {
+		x[i] = work->x[first + i * stride];
+		w[i] = weight_row(work, first + i * stride, column);
+	}
+	if (streams)
+		(work->half ? rows_add_bfloat16 : rows_add_float)(columns, x, w,
+								  sums);
+	else
+		(work->half ? row_add_bfloat16 : row_add_float)(columns, x, w,
+								sums);
 }
 
 static void rows_task(void *argument, size_t index, unsigned thread)
 {
 	const struct gemv_work *work = argument;
-	size_t part = index % work->parts;
+	size_t part = index % work->parts, row = part * work->rows;
 	size_t column = index / work->parts * work->columns;
 	size_t columns = MIN(work->columns, work->n - column);
-	size_t end = MIN((part + 1) * work->rows, work->k);
+	size_t rows = MIN(work->rows, work->k - row);
+	size_t stream = rows / STREAMS;
 	float *sums = work->sums + part * work->n + column;
 
 	(void)thread;
 	memset(sums, 0, columns * sizeof(*sums));
-	for (size_t l = part * work->rows; l < end; l++) {
-		const void *row = weight_row(work, l, column);
-
-		if (work->half)
-			row_add_bfloat16(columns, work->x[l], row, sums);
-		else
-			row_add_float(columns, work->x[l], row, sums);
-	}
+	for (size_t l = 0; l < stream; l++)
+		add(work, true, row + l, stream, column, columns, sums);
+	for (size_t l = stream * STREAMS; l < rows; l++)
+		add(work, false, row + l, 0, column, columns, sums);
 }
 
 KERNEL_CLONES static void parts_add(size_t parts, size_t n, bool add,

@@ -130,7 +130,7 @@ const struct option_command bench_generate_command = {
 		"Generates tokens with random weights on this process's threads, one after the "
 		"other, and says how long each kind of operation took and at what bandwidth "
 		"it read its weights. The limit is what reading all weights from end to end takes, "
-		"which is measured before each round. Each round is done "
+		"which is measured before and after each round. Each round is done "
 		"twice; where the two differ by more than 3 % the machine was busy, and the last "
 		"line says so. What messages between ranks take, "
 		"'stagecoach generate' shows: it says its tokens a second when it is done.",
@@ -346,10 +346,17 @@ static void run_tokens(struct generate_bench *bench, struct times *times)
 		times->row[i] /= (double)bench->tokens;
 }
 
+static double read_rate(const struct generate_bench *bench)
+{
+	const struct arena *weights = &bench->rig.store->weight_arena;
+
+	return bench_limits_read(bench->rig.team, weights->base,
+				 weights->used_bytes);
+}
+
 static void run_rounds(struct generate_bench *bench, struct round *rounds,
 		       unsigned count)
 {
-	const struct arena *weights = &bench->rig.store->weight_arena;
 	struct times again;
 
 	run_tokens(bench, &again); /* warm-up */
