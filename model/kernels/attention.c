@@ -117,23 +117,70 @@ static size_t keys_seen(const struct attention_shape *shape, size_t query,
 	return end <= first ? 0 : MIN(end - first, count);
 }
 
-/* The first key that a query sees: others lie before its window. */
-static size_t first_seen(const struct attention_shape *shape, size_t query)
+/* Whether the first keys may lie before what a query sees. */
+static bool has_first(const struct attention_shape *shape)
 {
-	size_t end = shape->position_offset + query + 1;
+	return shape->causal && (shape->window > 0 || shape->starts);
+}
 
-	if (!shape->causal || shape->window == 0 || end <= shape->window)
+/* The first key of a sample's query: others lie before window or example. */
+static size_t first_seen(const struct attention_shape *shape, size_t sample,
+			 size_t query)
+{
+	size_t end = shape->position_offset + query + 1, first = 0;
+
+	if (!has_first(shape))
 		return 0;
-	return end - shape->window;
+	if (shape->window > 0 && end > shape->window)
+		first = end - shape->window;
+	if (shape->starts)
+		first = MAX(
+			first,
+			(size_t)shape->starts[sample * shape->time_q + query]);
+	return first;
 }
 
 /* How many of the keys first .. first + count - 1 lie before it. */
-static size_t keys_before(const struct attention_shape *shape, size_t query,
-			  size_t first, size_t count)
+static size_t keys_before(const struct attention_shape *shape, size_t sample,
+			  size_t query, size_t first, size_t count)
 {
-	size_t seen = first_seen(shape, query);
+	size_t seen = first_seen(shape, sample, query);
 
 	return seen <= first ? 0 : MIN(seen - first, count);
+}
+
+/*
+ * The first key of a block of queries. Where examples begin anywhere it goes
+ * back to a multiple of NARROW, so that products have few different shapes.
+ */
+static size_t first_of_block(const struct attention_shape *shape, size_t sample,
+			     size_t query)
+{
+	size_t first = first_seen(shape, sample, query);
+
+	return shape->starts ? first / NARROW * NARROW : first;
+}
+
+/*
+ * Queries that see some of the keys up to `last`: those before the end. Other
+ * examples' are left out, but for the rest of a block of NARROW.
+ */
+static size_t queries_end(const struct attention_shape *shape, size_t sample,
+			  size_t last)
+{
+	size_t end = shape->time_q, query = last + 1;
+
+	if (shape->causal && shape->window > 0) {
+		size_t seen = last + shape->window;
+
+		end = MIN(end, seen - MIN(seen, shape->position_offset));
+	}
+	if (!shape->starts)
+		return end;
+	while (query < end &&
+	       (size_t)shape->starts[sample * shape->time_q + query] <= last)
+		query++;
+	return MIN(end, (query + NARROW - 1) / NARROW * NARROW);
 }
 
 static void words_of(const struct attention_work *work, size_t sample,
@@ -233,24 +280,28 @@ static void forward_row(const struct attention_work *work,
 	const struct attention_shape *shape = work->shape;
 	size_t query = block->query + row;
 	size_t seen = keys_seen(shape, query, block->key, block->keys);
-	size_t before = keys_before(shape, query, block->key, block->keys);
+	size_t before = keys_before(shape, block->sample, query, block->key,
+				    block->keys);
+	/* Were there others before? The first keys of a block may be none. */
+	bool further = block->key > block->begin &&
+		       block->key > first_seen(shape, block->sample, query);
 	float *scores = scratch->scores + row * block->keys;
 	float *out = work->out + offset_of(shape->out, shape->head_size,
 					   block->sample, query, block->head);
 	float maximum, sum, factor;
 
 	memset(scores + seen, 0, (block->keys - seen) * sizeof(*scores));
-	if (seen == 0)
-		return;
-	/* Of the first block, which is longer than NARROW, some are seen. */
+	before = MIN(before, seen);
 	memset(scores, 0, before * sizeof(*scores));
+	if (seen == before)
+		return;
 	scores += before;
 	seen -= before;
 	maximum = row_maximum(seen, scores);
-	if (block->key != block->begin && maximum <= scratch->maximum[row])
+	if (further && maximum <= scratch->maximum[row])
 		maximum = scratch->maximum[row];
 	sum = row_exp(seen, maximum, scores);
-	if (block->key != block->begin) {
+	if (further) {
 		factor = vector_exp(scratch->maximum[row] - maximum);
 		sum = scratch->sum[row] * factor + sum;
 		row_scale(shape->head_size, factor, out);
@@ -332,7 +383,7 @@ static void forward_task(void *argument, size_t index, unsigned thread)
 	block.queries = MIN((size_t)NARROW, shape->time_q - block.query);
 	end = keys_seen(shape, block.query + block.queries - 1, 0,
 			shape->time_k);
-	block.begin = first_seen(shape, block.query);
+	block.begin = first_of_block(shape, block.sample, block.query);
 	for (block.key = block.begin; block.key < end;
 	     block.key += block.keys) {
 		block.keys = MIN((size_t)LONG, end - block.key);
@@ -347,6 +398,9 @@ static void check_shape(const struct attention_shape *shape)
 	ASSERT(shape->time_q > 0 && shape->time_k > 0 && shape->head_size > 0);
 	ASSERT(!shape->causal ||
 	       shape->position_offset + shape->time_q <= shape->time_k);
+	ASSERT(!shape->starts ||
+	       (shape->causal && shape->position_offset == 0 &&
+		shape->time_q == shape->time_k));
 }
 
 void attention_forward(struct threads *threads,
@@ -394,7 +448,8 @@ static void backward_row(const struct attention_work *work,
 	size_t query = block->query + row;
 	size_t head = block->sample * shape->heads + block->head;
 	size_t seen = keys_seen(shape, query, block->key, block->keys);
-	size_t before = keys_before(shape, query, block->key, block->keys);
+	size_t before = keys_before(shape, block->sample, query, block->key,
+				    block->keys);
 	float *scores = scratch->scores + row * block->keys;
 	float *gradients = scratch->gradients + row * block->keys;
 	uint32_t threshold = 0;
@@ -459,7 +514,7 @@ static void backward_queries(const struct attention_work *work,
 		   work->dk + k, k_stride);
 	gemm_block(GEMM_NORMAL, GEMM_NORMAL, queries, size, keys, 1.0f,
 		   scratch->gradients, keys, work->k + k, k_stride,
-		   block->key == 0 && shape->window == 0 ? 0.0f : 1.0f,
+		   block->key == 0 && !has_first(shape) ? 0.0f : 1.0f,
 		   work->dq + q, q_stride);
 }
 
@@ -478,7 +533,7 @@ static void backward_delta(const struct attention_work *work,
 	}
 }
 
-/* With a window not every query meets the first keys: dq begins as zeros. */
+/* Where not every query meets the first keys dq begins as zeros. */
 static void clear_queries(const struct attention_work *work, size_t sample,
 			  size_t head)
 {
@@ -514,17 +569,13 @@ static void backward_keys(const struct attention_work *work,
 			  struct backward_block *block)
 {
 	const struct attention_shape *shape = work->shape;
-	size_t query = 0, end = shape->time_q;
+	size_t query = 0;
+	size_t end =
+		queries_end(shape, block->sample, block->key + block->keys - 1);
 
 	/* The first query that sees the block's first key. */
 	if (shape->causal && block->key > shape->position_offset)
 		query = block->key - shape->position_offset;
-	/* The last whose window has the block's last key. */
-	if (shape->causal && shape->window > 0) {
-		size_t last = block->key + block->keys + shape->window - 1;
-
-		end = MIN(end, last - MIN(last, shape->position_offset));
-	}
 	if (query >= end && block->first)
 		clear_keys(work, block);
 	for (; query < end; query += block->queries) {
@@ -554,7 +605,7 @@ static void backward_task(void *argument, size_t index, unsigned thread)
 	for (size_t member = 0; member < group; member++) {
 		block.head = block.kv_head * group + member;
 		backward_delta(work, &scratch, block.sample, block.head);
-		if (shape->window > 0)
+		if (has_first(shape))
 			clear_queries(work, block.sample, block.head);
 		for (block.key = 0; block.key < shape->time_k;
 		     block.key += block.keys) {

@@ -35,6 +35,12 @@ struct attention_shape {
 	size_t head_size;  /* D */
 	bool causal;       /* query i sees keys 0 .. position_offset + i */
 	size_t window;     /* causal: only the last so many of them; 0: all */
+	/*
+	 * Several examples in a row: int32 [B, T] of each token's example the
+	 * first token, so that it does not descend; a query sees no key before
+	 * it. Causal, time_q = time_k, position_offset 0. NULL: one example.
+	 */
+	const int32_t *starts;
 	/* Position of query 0: 0 in training, keys cached before it when
 	 * decoding. causal: position_offset + time_q <= time_k. */
 	size_t position_offset;

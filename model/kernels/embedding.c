@@ -18,6 +18,7 @@ struct embedding_work {
 	size_t length; /* T */
 	size_t channels;
 	size_t offset;
+	const int32_t *starts; /* [samples, T], NULL: 0 */
 	const int32_t *tokens; /* [samples, T] */
 	size_t first;          /* the token of row 0 of the table */
 	size_t count;          /* its rows */
@@ -26,6 +27,15 @@ struct embedding_work {
 	const float *dx;
 	float *out;
 };
+
+static size_t position_of(const struct embedding_work *work, size_t row)
+{
+	size_t place = row % work->length;
+
+	if (work->starts)
+		place -= (size_t)work->starts[row];
+	return work->offset + place;
+}
 
 KERNEL_CLONES static void add_row(size_t channels, const float *restrict row,
 				  float *restrict sum)
@@ -74,7 +84,7 @@ static void forward_task(void *argument, size_t index, unsigned thread)
 	for (size_t row = index * ROWS; row < end; row++) {
 		const float *token =
 			work->wte + (size_t)work->tokens[row] * channels;
-		size_t position = work->offset + row % work->length;
+		size_t position = position_of(work, row);
 		float *x = work->out + row * channels;
 
 		if (work->wpe != NULL)
@@ -87,14 +97,15 @@ static void forward_task(void *argument, size_t index, unsigned thread)
 
 void embedding_forward(struct threads *threads, size_t samples, size_t length,
 		       size_t channels, const int32_t *tokens,
-		       size_t position_offset, const float *wte,
-		       const float *wpe, float *x)
+		       size_t position_offset, const int32_t *starts,
+		       const float *wte, const float *wpe, float *x)
 {
 	struct embedding_work work = {
 		.samples = samples,
 		.length = length,
 		.channels = channels,
 		.offset = position_offset,
+		.starts = starts,
 		.tokens = tokens,
 		.wte = wte,
 		.wpe = wpe,
@@ -122,6 +133,24 @@ static void token_gradient_task(void *argument, size_t index, unsigned thread)
 	}
 }
 
+/* The rows of dx that belong to one position, in ascending order. */
+static void started_gradient_task(void *argument, size_t index, unsigned thread)
+{
+	const struct embedding_work *work = argument;
+	size_t channels = work->channels;
+	size_t rows = work->samples * work->length;
+	size_t first = work->offset + index * ROWS;
+
+	(void)thread;
+	for (size_t row = 0; row < rows; row++) {
+		size_t position = position_of(work, row);
+
+		if (position - first < ROWS)
+			add_row(channels, work->dx + row * channels,
+				work->out + position * channels);
+	}
+}
+
 static void position_gradient_task(void *argument, size_t index,
 				   unsigned thread)
 {
@@ -141,13 +170,15 @@ static void position_gradient_task(void *argument, size_t index,
 void embedding_backward_weight(struct threads *threads, size_t samples,
 			       size_t length, size_t channels,
 			       const int32_t *tokens, size_t position_offset,
-			       const float *dx, float *dwte, float *dwpe)
+			       const int32_t *starts, const float *dx,
+			       float *dwte, float *dwpe)
 {
 	struct embedding_work work = {
 		.samples = samples,
 		.length = length,
 		.channels = channels,
 		.offset = position_offset,
+		.starts = starts,
 		.tokens = tokens,
 		.count = SIZE_MAX,
 		.dx = dx,
@@ -160,7 +191,9 @@ void embedding_backward_weight(struct threads *threads, size_t samples,
 	if (dwpe != NULL) {
 		work.out = dwpe;
 		threads_run(threads, (length + ROWS - 1) / ROWS,
-			    position_gradient_task, &work);
+			    starts ? started_gradient_task
+				   : position_gradient_task,
+			    &work);
 	}
 }
 
@@ -211,21 +244,21 @@ static void add_positions_task(void *argument, size_t index, unsigned thread)
 
 	(void)thread;
 	for (size_t row = index * ROWS; row < end; row++)
-		add_row(channels,
-			work->wpe +
-				(work->offset + row % work->length) * channels,
+		add_row(channels, work->wpe + position_of(work, row) * channels,
 			work->out + row * channels);
 }
 
 void embedding_add_positions(struct threads *threads, size_t samples,
 			     size_t length, size_t channels,
-			     size_t position_offset, const float *wpe, float *x)
+			     size_t position_offset, const int32_t *starts,
+			     const float *wpe, float *x)
 {
 	struct embedding_work work = {
 		.samples = samples,
 		.length = length,
 		.channels = channels,
 		.offset = position_offset,
+		.starts = starts,
 		.wpe = wpe,
 		.out = x,
 	};

@@ -341,6 +341,27 @@ KERNEL_CLONES static void turn_head_back(size_t half,
 	}
 }
 
+static size_t position_of(const struct rope_shape *shape, size_t row)
+{
+	size_t place = row % shape->time;
+
+	if (shape->starts)
+		place -= (size_t)shape->starts[row];
+	return shape->position_offset + place;
+}
+
+/* The longest of the sequences there are, for the dynamic kind. */
+static size_t longest(const struct rope_shape *shape)
+{
+	size_t rows = shape->batch * shape->time, length = 0;
+
+	if (!shape->starts)
+		return shape->position_offset + shape->time;
+	for (size_t row = 0; row < rows; row++)
+		length = MAX(length, position_of(shape, row) + 1);
+	return length;
+}
+
 static void turn_row(const struct rope_work *work, size_t row, float *own)
 {
 	const struct rope *rope = work->rope;
@@ -348,7 +369,7 @@ static void turn_row(const struct rope_work *work, size_t row, float *own)
 	size_t size = shape->head_size, half = rope->half;
 	size_t turned = shape->heads + shape->kv_heads;
 	size_t width = (turned + shape->kv_heads) * size;
-	size_t position = shape->position_offset + row % shape->time;
+	size_t position = position_of(shape, row);
 	const float *turn = rope->table + position * size;
 	const float *in = work->in + row * width;
 	float *out = work->out + row * width;
@@ -381,7 +402,7 @@ static void turn(struct threads *threads, const struct rope *rope,
 		 bool back, float *scratch)
 {
 	size_t rows = shape->batch * shape->time;
-	size_t length = shape->position_offset + shape->time;
+	size_t length = 0;
 	struct rope_work work = {
 		.rope = rope,
 		.shape = shape,
@@ -394,8 +415,9 @@ static void turn(struct threads *threads, const struct rope *rope,
 	};
 
 	ASSERT(shape->head_size == 2 * rope->half);
-	if (rope->config.kind == ROPE_DYNAMIC &&
-	    length > rope->config.positions) {
+	if (rope->config.kind == ROPE_DYNAMIC)
+		length = longest(shape);
+	if (length > rope->config.positions) {
 		frequencies(&rope->config, rope->half, length, scratch);
 		work.frequency = scratch;
 		work.tabled = false;

@@ -61,6 +61,8 @@ struct rope_shape {
 	size_t batch;
 	size_t time;
 	size_t position_offset; /* of the first of the `time` tokens */
+	/* int32 [B, T]: token t is at position t - starts[t]; NULL: at t. */
+	const int32_t *starts;
 	size_t heads;
 	size_t kv_heads;
 	size_t head_size;

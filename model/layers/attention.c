@@ -172,6 +172,7 @@ static void attention_node_forward(const struct node *node,
 		attention_decode(node, context, operands);
 		return;
 	}
+	shape.starts = context_starts(context);
 	attention_forward(context->threads, &shape, q, q + packing.query_width,
 			  q + packing.query_width + packing.key_width,
 			  operands->output, operands->statistics, &dropout,
@@ -191,6 +192,7 @@ static void attention_node_backward_input(const struct node *node,
 	const float *q = operands->input[0];
 	float *dq = operands->input_gradient[0];
 
+	shape.starts = context_starts(context);
 	attention_backward(context->threads, &shape, q, q + key, q + value,
 			   operands->output, operands->statistics,
 			   operands->output_gradient, dq, dq + key, dq + value,

@@ -74,8 +74,8 @@ static void embedding_forward_shared(const struct node *node,
 	if (node->row.second_name)
 		embedding_add_positions(
 			context->threads, context->batch, context->time, width,
-			context->position_offset, operands->weights[POSITIONS],
-			operands->output);
+			context->position_offset, context_starts(context),
+			operands->weights[POSITIONS], operands->output);
 }
 
 static void embedding_node_forward(const struct node *node,
@@ -94,7 +94,7 @@ static void embedding_node_forward(const struct node *node,
 		embedding_forward(
 			context->threads, context->batch, context->time,
 			node->output_width, tokens, context->position_offset,
-			operands->weights[TOKENS],
+			context_starts(context), operands->weights[TOKENS],
 			node->row.second_name ? operands->weights[POSITIONS]
 					      : NULL,
 			operands->output);
@@ -131,8 +131,8 @@ static void embedding_node_backward_weight(const struct node *node,
 	}
 	embedding_backward_weight(
 		context->threads, context->batch, context->time,
-		node->output_width, tokens, context->position_offset, dx,
-		dtokens,
+		node->output_width, tokens, context->position_offset,
+		context_starts(context), dx, dtokens,
 		node->row.second_name ? operands->gradients[POSITIONS] : NULL);
 }
 

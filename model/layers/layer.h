@@ -71,7 +71,8 @@ struct layer {
 	char name[48];            /* "transformer.h.3" */
 	unsigned first_parameter; /* id; the layer's local number 0 */
 	unsigned parameter_count;
-	unsigned columns; /* COLUMN_BIT()s it reads in training and eval */
+	unsigned columns; /* COLUMN_BIT()s it reads in training and eval;
+			     COLUMN_SEGMENTS where there is one */
 	struct edge input;
 	struct edge output;
 	bool loss;           /* the last layer: forward takes gradients */

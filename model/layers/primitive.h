@@ -169,6 +169,16 @@ static inline size_t context_tokens(const struct layer_context *context)
 	return context->batch * context->time;
 }
 
+/* Where each token's example begins; NULL: a sample is one example. */
+static inline const int32_t *context_starts(const struct layer_context *context)
+{
+	const struct micro_batch *micro_batch = context->micro_batch;
+
+	return micro_batch && context->mode != LAYER_DECODE
+		       ? micro_batch->column[COLUMN_SEGMENTS]
+		       : NULL;
+}
+
 /* The dropout of a node for one call; probability 0 outside training. */
 struct dropout node_dropout(const struct node *node,
 			    const struct layer_context *context);

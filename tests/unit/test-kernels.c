@@ -326,7 +326,7 @@ static void check_embedding(size_t samples, size_t length, size_t channels,
 	assert_int_equal(embedding_find_invalid(rows, tokens, vocabulary),
 			 rows);
 	embedding_forward(teams[2], samples, length, channels, tokens, offset,
-			  wte, wpe, x);
+			  NULL, wte, wpe, x);
 	for (size_t i = 0; i < rows * channels; i++) {
 		size_t row = i / channels, c = i % channels;
 		size_t t = offset + row % length;
@@ -345,8 +345,8 @@ static void check_embedding(size_t samples, size_t length, size_t channels,
 		float *dwpe = test_normal("wpe", positions * channels, 0, 1);
 
 		embedding_backward_weight(teams[team], samples, length,
-					  channels, tokens, offset, dx, dwte,
-					  dwpe);
+					  channels, tokens, offset, NULL, dx,
+					  dwte, dwpe);
 		test_close("dwte", vocabulary * channels, dwte, want_wte, 1e-5);
 		test_close("dwpe", positions * channels, dwpe, want_wpe, 1e-5);
 		if (team == 0) {

@@ -274,14 +274,14 @@ static void run_embedding(struct kernels *k, const struct kernel_case *c)
 {
 	(void)c;
 	embedding_forward(k->team, k->batch, k->time, k->width, k->labels, 0,
-			  k->array[0], k->array[1], k->array[2]);
+			  NULL, k->array[0], k->array[1], k->array[2]);
 }
 
 static void run_embedding_weight(struct kernels *k, const struct kernel_case *c)
 {
 	(void)c;
 	embedding_backward_weight(k->team, k->batch, k->time, k->width,
-				  k->labels, 0, k->array[2], k->array[0],
+				  k->labels, 0, NULL, k->array[2], k->array[0],
 				  k->array[1]);
 }
 
