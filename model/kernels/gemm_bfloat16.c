@@ -30,11 +30,11 @@ void gemm_bfloat16(struct threads *threads, enum gemm_transpose transpose_a,
 
 	ASSERT(wide_c);
 	for (size_t i = 0; beta > 0 && i < m * n; i++)
-		wide_c[i] = c_type == ELEMENT_BF16
-				    ? float_from_bfloat16(
-					      ((bfloat16 *)c)[i / n * ldc +
-							      i % n])
-				    : ((float *)c)[i / n * ldc + i % n];
+		wide_c[i] =
+			c_type == ELEMENT_BF16
+				? float_from_bfloat16(
+					  ((bfloat16 *)c)[i / n * ldc + i % n])
+				: ((float *)c)[i / n * ldc + i % n];
 	gemm(threads, transpose_a, transpose_b, m, n, k, wide_a,
 	     a_turned ? m : k, wide_b, b_turned ? k : n, beta, wide_c, n,
 	     &epilogue);
