@@ -5,6 +5,8 @@
  *   RUN/checkpoints/step-00000100/
  *       config.json model.safetensors tokenizer.json ...   the model
  *       optimizer.safetensors     exp_avg.<name>, exp_avg_sq.<name>
+ *       masters.safetensors       the weights in float, where the model's
+ *                                 file has them rounded (--save-dtype)
  *       state.json                step, the run's identity, its numerics
  *       manifest.json             bytes and SHA-256 of every file above
  *   RUN/checkpoints/latest        "step-00000100"

@@ -16,7 +16,11 @@ struct safetensors_layout;
 struct checkpoint_layouts {
 	struct safetensors_layout *model;
 	struct safetensors_layout *optimizer; /* NULL: no moments */
+	struct safetensors_layout *masters;   /* NULL: the model has them */
 };
+
+/* Stem of the masters' files. */
+#define CHECKPOINT_MASTERS "masters"
 
 /* Entries in parameter order; the optimizer's moment by moment within. */
 int checkpoint_layouts_init(const struct pipeline *pipeline,

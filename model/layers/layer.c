@@ -144,6 +144,17 @@ void layer_memory(const struct layer *layer, size_t batch, size_t time,
 	*out = memory;
 }
 
+int layer_prepare(const struct layer *layer, size_t batch, size_t time,
+		  enum layer_mode mode, struct threads *threads)
+{
+	(void)layer;
+	(void)batch;
+	(void)time;
+	(void)mode;
+	(void)threads;
+	return 0;
+}
+
 void layer_cost(const struct layer *layer, size_t batch, size_t time,
 		struct layer_cost *out)
 {

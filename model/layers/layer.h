@@ -147,6 +147,13 @@ void layer_memory(const struct layer *layer, size_t batch, size_t time,
 		  struct layer_memory *out);
 
 /*
+ * Makes ready what the layer's products need for B samples of T tokens in this
+ * mode, so that no call of it allocates. Negative errno, logged.
+ */
+int layer_prepare(const struct layer *layer, size_t batch, size_t time,
+		  enum layer_mode mode, struct threads *threads) MUST_CHECK;
+
+/*
  * Floating-point operations of one micro-batch in training, matrix products
  * only (2 m n k each). The loss layer's forward includes its dx and dW.
  */

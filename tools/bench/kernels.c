@@ -106,6 +106,7 @@ struct kernels {
 	size_t chunk;  /* rows of the head's products */
 	size_t floats; /* of each array */
 	float *array[4];
+	bfloat16 *copy;  /* [floats] */
 	float *small[4]; /* [MAX(4 C, tokens)] */
 	float *lse;      /* [B, H, T] */
 	void *scratch;
@@ -297,7 +298,7 @@ static void run_accumulate(struct kernels *k, const struct kernel_case *c)
 	elementwise_accumulate(k->team, k->floats, k->array[1], k->array[0]);
 }
 
-static void run_adamw(struct kernels *k, const struct kernel_case *c)
+static void update_adamw(struct kernels *k, bfloat16 *copy)
 {
 	struct adamw adamw = {
 		.learning_rate = 1e-4,
@@ -311,9 +312,20 @@ static void run_adamw(struct kernels *k, const struct kernel_case *c)
 		.zero_gradients = true,
 	};
 
-	(void)c;
 	adamw_update(k->team, &adamw, k->floats, k->array[0], k->array[1],
-		     k->array[2], k->array[3]);
+		     k->array[2], k->array[3], copy);
+}
+
+static void run_adamw(struct kernels *k, const struct kernel_case *c)
+{
+	(void)c;
+	update_adamw(k, NULL);
+}
+
+static void run_adamw_bfloat16(struct kernels *k, const struct kernel_case *c)
+{
+	(void)c;
+	update_adamw(k, k->copy);
 }
 
 /* ---- the list of them ---- */
@@ -425,6 +437,7 @@ static void add_others(struct case_list *list, const struct kernels *k)
 	list->cases[list->count - 1].reads = true;
 	add(list, "accumulate", 0, 12 * all, run_accumulate);
 	add(list, "adamw", 0, 32 * all, run_adamw);
+	add(list, "adamw, bf16 copy", 0, 34 * all, run_adamw_bfloat16);
 }
 
 /* ---- memory ---- */
@@ -486,6 +499,8 @@ static int create(struct kernels *k, unsigned threads)
 		for (size_t j = 0; complete && j < small; j++)
 			k->small[i][j] = 0.5f;
 	}
+	k->copy = piece(k->floats * sizeof(*k->copy));
+	complete = complete && k->copy;
 	k->lse = piece(k->tokens * k->heads * sizeof(float));
 	k->scratch = piece(scratch_bytes(k, threads));
 	k->labels = piece(k->tokens * sizeof(*k->labels));
@@ -504,6 +519,7 @@ static void destroy(struct kernels *k)
 		free(k->array[i]);
 		free(k->small[i]);
 	}
+	free(k->copy);
 	free(k->lse);
 	free(k->scratch);
 	free(k->labels);
