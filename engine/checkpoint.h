@@ -69,6 +69,13 @@ struct checkpoint {
 int checkpoint_find(const char *run, struct checkpoint *out) MUST_CHECK;
 void checkpoint_fini(struct checkpoint *checkpoint);
 
+/*
+ * Stem of the masters' files, and whether there are some in a folder: the weights
+ * to go on from, as the model's have been rounded.
+ */
+#define CHECKPOINT_MASTERS "masters"
+int checkpoint_has_masters(const char *folder, bool *out) MUST_CHECK;
+
 /* -EINVAL or -EIO, logged, naming the file that is missing or differs. */
 int checkpoint_verify(const char *folder) MUST_CHECK;
 

@@ -332,33 +332,35 @@ static int check_leftovers(const struct safetensors *files,
 	return 0;
 }
 
-static bool file_exists(const char *folder, const char *name)
+int checkpoint_has_masters(const char *folder, bool *out)
 {
+	static const char *const names[] = {
+		CHECKPOINT_MASTERS ".safetensors",
+		CHECKPOINT_MASTERS ".safetensors.index.json",
+	};
 	char path[FILES_PATH_BYTES];
+	int rc = 0;
 
-	return files_join(path, sizeof(path), folder, name) == 0 &&
-	       files_exists(path);
+	*out = false;
+	for (size_t i = 0; !rc && i < ARRAY_SIZE(names); i++) {
+		rc = files_join(path, sizeof(path), folder, names[i]);
+		*out |= !rc && files_exists(path);
+	}
+	return rc;
 }
 
-/* A checkpoint to go on from, whose model has been rounded. */
-static bool has_masters(const struct tensors *t)
-{
-	return t->pipeline->job->resume[0] &&
-	       (file_exists(t->folder, CHECKPOINT_MASTERS ".safetensors") ||
-		file_exists(t->folder,
-			    CHECKPOINT_MASTERS ".safetensors.index.json"));
-}
-
-static int open_source(const struct tensors *t, struct safetensors **out)
+static int open_weights(const struct tensors *t, struct safetensors **out)
 {
 	struct safetensors *files;
-	int rc;
+	bool masters = false;
+	int rc = 0;
 
-	if (freight_is_of_moments(t->freight))
-		return safetensors_open_folder(t->folder, "optimizer", out);
-	rc = has_masters(t) ? safetensors_open_folder(
-				      t->folder, CHECKPOINT_MASTERS, &files)
-			    : safetensors_open(t->folder, &files);
+	if (t->pipeline->job->resume[0])
+		rc = checkpoint_has_masters(t->folder, &masters);
+	if (!rc)
+		rc = masters ? safetensors_open_folder(
+				       t->folder, CHECKPOINT_MASTERS, &files)
+			     : safetensors_open(t->folder, &files);
 	if (rc)
 		return rc;
 	rc = check_leftovers(files, t->pipeline->model);
@@ -367,6 +369,13 @@ static int open_source(const struct tensors *t, struct safetensors **out)
 	else
 		*out = files;
 	return rc;
+}
+
+static int open_source(const struct tensors *t, struct safetensors **out)
+{
+	return freight_is_of_moments(t->freight)
+		       ? safetensors_open_folder(t->folder, "optimizer", out)
+		       : open_weights(t, out);
 }
 
 static int read_from_disk(struct tensors *t)

@@ -19,9 +19,6 @@ struct checkpoint_layouts {
 	struct safetensors_layout *masters;   /* NULL: the model has them */
 };
 
-/* Stem of the masters' files. */
-#define CHECKPOINT_MASTERS "masters"
-
 /* Entries in parameter order; the optimizer's moment by moment within. */
 int checkpoint_layouts_init(const struct pipeline *pipeline,
 			    struct checkpoint_layouts *out) MUST_CHECK;
