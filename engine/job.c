@@ -127,6 +127,8 @@ static const struct field fields[] = {
 	FIELD(FIELD_INT, kind, false),
 	FIELD(FIELD_UNSIGNED, trace_steps, false),
 	FIELD(FIELD_BOOL, tensorboard, false),
+	FIELD(FIELD_BOOL, packed, false),
+	FIELD(FIELD_BOOL, separate, true),
 	FIELD(FIELD_INT, reach, false),
 };
 

@@ -73,6 +73,8 @@ struct job {
 	uint64_t eval_every;       /* 0: at the end only */
 	uint64_t eval_samples;     /* windows of the split; 0: no evaluation */
 	int split;                 /* evaluation: enum corpus_split */
+	bool packed;               /* samples may hold several examples each */
+	bool separate;             /* fine-tuning, but one example a sample */
 	uint64_t data_fingerprint; /* of the corpus; part of the identity */
 
 	/*

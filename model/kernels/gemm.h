@@ -16,6 +16,8 @@
 
 #include "base/compiler.h"
 #include "base/threads.h"
+#include "model/kernels/bfloat16.h"
+#include "model/kernels/element.h"
 
 enum gemm_transpose {
 	GEMM_NORMAL,
@@ -68,6 +70,25 @@ int gemm_prepare(struct threads *threads) MUST_CHECK;
 int gemm_prepare_thread(void) MUST_CHECK; /* the calling thread alone */
 /* The same but for touching the memory: for a team that lives shortly. */
 int gemm_prepare_untouched(struct threads *threads) MUST_CHECK;
+
+/*
+ * C = op(A) op(B) + beta C, then the bias (NULL: none), of bfloat16 factors.
+ * Sums are float; C is float or bfloat16, to which it is rounded once.
+ * Otherwise as gemm().
+ */
+void gemm_bfloat16(struct threads *threads, enum gemm_transpose transpose_a,
+		   enum gemm_transpose transpose_b, size_t m, size_t n,
+		   size_t k, const bfloat16 *a, size_t lda, const bfloat16 *b,
+		   size_t ldb, float beta, enum element_type c_type, void *c,
+		   size_t ldc, const float *bias);
+
+/* Makes what this product needs, so that the call allocates nothing. -ENOMEM.*/
+int gemm_bfloat16_prepare(struct threads *threads,
+			  enum gemm_transpose transpose_a,
+			  enum gemm_transpose transpose_b, size_t m, size_t n,
+			  size_t k, size_t lda, size_t ldb, float beta,
+			  enum element_type c_type, size_t ldc,
+			  bool bias) MUST_CHECK;
 
 /* The size of the tiles of an (m, n, k) product; at the edges less. */
 struct gemm_tile {

@@ -51,14 +51,14 @@ static void run_attention(struct runs *r)
 
 static void run_layernorm(struct runs *r)
 {
-	layernorm_forward(r->team, ROWS, CHANNELS, 1e-5f, r->array[0],
-			  r->array[1], r->array[1], r->array[2], r->array[3],
-			  r->array[3] + ROWS);
+	layernorm_forward(r->team, ELEMENT_F32, ROWS, CHANNELS, 1e-5f,
+			  r->array[0], r->array[1], r->array[1], r->array[2],
+			  r->array[3], r->array[3] + ROWS);
 }
 
 static void run_gelu(struct runs *r)
 {
-	gelu_forward(r->team, COUNT, r->array[0], r->array[1]);
+	gelu_forward(r->team, ELEMENT_F32, COUNT, r->array[0], r->array[1]);
 }
 
 /* The planted fault: the same values, one at a time. */
@@ -70,13 +70,14 @@ static void run_gelu_scalar(struct runs *r)
 
 static void run_rmsnorm(struct runs *r)
 {
-	rmsnorm_forward(r->team, ROWS, CHANNELS, 1e-5f, r->array[0],
-			r->array[1], r->array[2], r->array[3]);
+	rmsnorm_forward(r->team, ELEMENT_F32, ROWS, CHANNELS, 1e-5f,
+			r->array[0], r->array[1], r->array[2], r->array[3]);
 }
 
 static void run_swiglu(struct runs *r)
 {
-	swiglu_forward(r->team, ROWS, 2 * CHANNELS, r->array[0], r->array[1]);
+	swiglu_forward(r->team, ELEMENT_F32, ROWS, 2 * CHANNELS, r->array[0],
+		       r->array[1]);
 }
 
 static void run_cross_entropy(struct runs *r)
@@ -85,7 +86,7 @@ static void run_cross_entropy(struct runs *r)
 	double losses[4];
 
 	cross_entropy_forward_backward(r->team, 4, COUNT / 4, COUNT / 4, labels,
-				       1e-3f, r->array[0], losses);
+				       1e-3f, ELEMENT_F32, r->array[0], losses);
 }
 
 static void run_adamw(struct runs *r)
