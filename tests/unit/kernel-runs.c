@@ -157,7 +157,7 @@ static void run_adamw(struct runs *r)
 					   .gradient_scale = 1.0f};
 
 	adamw_update(r->team, &adamw, COUNT, r->array[0], r->array[1],
-		     r->array[2], r->array[3]);
+		     r->array[2], r->array[3], NULL);
 }
 
 #define NAMED(function) #function, function

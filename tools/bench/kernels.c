@@ -304,7 +304,7 @@ static void run_accumulate(struct kernels *k, const struct kernel_case *c)
 	elementwise_accumulate(k->team, k->floats, k->array[1], k->array[0]);
 }
 
-static void run_adamw(struct kernels *k, const struct kernel_case *c)
+static void update_adamw(struct kernels *k, bfloat16 *copy)
 {
 	struct adamw adamw = {
 		.learning_rate = 1e-4,
@@ -318,9 +318,20 @@ static void run_adamw(struct kernels *k, const struct kernel_case *c)
 		.zero_gradients = true,
 	};
 
-	(void)c;
 	adamw_update(k->team, &adamw, k->floats, k->array[0], k->array[1],
-		     k->array[2], k->array[3]);
+		     k->array[2], k->array[3], copy);
+}
+
+static void run_adamw(struct kernels *k, const struct kernel_case *c)
+{
+	(void)c;
+	update_adamw(k, NULL);
+}
+
+static void run_adamw_bfloat16(struct kernels *k, const struct kernel_case *c)
+{
+	(void)c;
+	update_adamw(k, k->narrow[0]);
 }
 
 /* ---- the list of them ---- */
@@ -446,6 +457,7 @@ static void add_others(struct case_list *list, const struct kernels *k)
 	list->cases[list->count - 1].reads = true;
 	add(list, "accumulate", 0, 12 * all, run_accumulate);
 	add(list, "adamw", 0, 32 * all, run_adamw);
+	add(list, "adamw, bf16 copy", 0, 34 * all, run_adamw_bfloat16);
 }
 
 /* ---- memory ---- */
