@@ -17,7 +17,7 @@
 #include "model/kernels/gemm.h"
 #include "model/layers/primitive.h"
 
-#define LOSS_CHUNK 256
+#define LOSS_CHUNK 512
 
 enum {
 	WEIGHT, /* [V, C] */
