@@ -456,7 +456,7 @@ static void *saved_of(const struct stage *stage,
 	return stage->discard;
 }
 
-static float *const *weights_of(const struct stage *stage, unsigned i)
+static void *const *weights_of(const struct stage *stage, unsigned i)
 {
 	return stage->config.store->weights + stage->layers[i].row;
 }

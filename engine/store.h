@@ -59,7 +59,7 @@ struct store {
 	struct store_piece *pieces; /* of all rows */
 	int *row_of; /* [all parameters]: row, or -1 when not held here */
 	float ***gradients; /* [levels][count]: rows' accumulators */
-	float **weights;    /* [count] */
+	void **weights;     /* [count]: as layers compute with them */
 	struct arena weight_arena, gradient_arena, sum_arena, moment_arena;
 	size_t level_bytes; /* of one level of all accumulators */
 };

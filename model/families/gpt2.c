@@ -207,7 +207,7 @@ static void gpt2_layer(const struct model_config *config,
 	struct edge hidden = {
 		.count = 1,
 		.entry = {{.name = "hidden",
-			   .type = ELEMENT_F32,
+			   .type = config->type,
 			   .per_token = config->width,
 			   .needs_gradient = true}},
 	};

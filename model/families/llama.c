@@ -384,7 +384,7 @@ static void llama_layer(const struct model_config *config,
 	struct edge hidden = {
 		.count = 1,
 		.entry = {{.name = "hidden",
-			   .type = ELEMENT_F32,
+			   .type = config->type,
 			   .per_token = config->width,
 			   .needs_gradient = true}},
 	};

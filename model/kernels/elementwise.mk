@@ -6,6 +6,7 @@ model_libkernels_a_SOURCES += \
 	model/kernels/convert.c model/kernels/convert.h \
 	model/kernels/cross_entropy.c model/kernels/cross_entropy.h \
 	model/kernels/dropout.c model/kernels/dropout.h \
+	model/kernels/bfloat16.h model/kernels/element.c model/kernels/element.h \
 	model/kernels/elementwise.c model/kernels/elementwise.h \
 	model/kernels/embedding.c model/kernels/embedding.h \
 	model/kernels/headnorm.c model/kernels/headnorm.h \

@@ -12,7 +12,7 @@
  * Gradients of a value used several times are summed in descending order of
  * the nodes that use it.
  *
- * All values are floats, [B, T, width]. Only sizes depend on B and T, never
+ * All values are [B, T, width], of the layer's one type. Only sizes depend on B and T, never
  * the plan.
  *
  * Slice t of T (tensor parallelism) has a graph of its own, whose widths and
@@ -86,6 +86,7 @@ struct node {
 	size_t pending_floats;   /* that I leaves for W beside gradients */
 	unsigned layer;          /* global index, keys dropout */
 	unsigned slices, slice;  /* 1 and 0: it is whole */
+	enum element_type type;  /* of its values and their gradients */
 };
 
 /*
@@ -99,8 +100,9 @@ struct graph_description {
 	unsigned value_count;
 	bool has_input; /* value 0 comes over the edge */
 	bool input_needs_gradient;
-	const char *prefix; /* of parameter names: "transformer.h.0." */
-	unsigned slices;    /* that compute the layer together; 0: as 1 */
+	const char *prefix;     /* of parameter names: "transformer.h.0." */
+	enum element_type type; /* of values: ELEMENT_F32, ELEMENT_BF16 */
+	unsigned slices;        /* that compute the layer together; 0: as 1 */
 	unsigned slice;
 };
 

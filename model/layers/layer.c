@@ -228,7 +228,7 @@ struct frame {
 	const struct layer_buffers *buffers;
 	const struct forward_plan *forward;
 	const struct pieces *scratch;
-	float *const *weights;
+	void *const *weights;
 	float *const *gradients;
 };
 
@@ -236,7 +236,7 @@ static struct frame frame_begin(const struct layer *layer,
 				enum primitive_pass pass,
 				const struct layer_context *context,
 				const struct layer_buffers *buffers,
-				float *const *weights, float *const *gradients)
+				void *const *weights, float *const *gradients)
 {
 	const struct graph *graph = layer->graph;
 	bool train = context->mode == LAYER_TRAIN;
@@ -253,17 +253,17 @@ static struct frame frame_begin(const struct layer *layer,
 	};
 }
 
-static float *piece_pointer(const struct frame *frame, void *region,
-			    const struct pieces *pieces, unsigned piece)
+static void *piece_pointer(const struct frame *frame, void *region,
+			   const struct pieces *pieces, unsigned piece)
 {
 	size_t tokens = context_tokens(frame->context);
 	unsigned char *base = region;
 
 	ASSERT(base);
-	return (float *)(void *)(base + pieces_offset(pieces, piece, tokens));
+	return (void *)(base + pieces_offset(pieces, piece, tokens));
 }
 
-static float *place_pointer(const struct frame *frame, struct place place)
+static void *place_pointer(const struct frame *frame, struct place place)
 {
 	const struct layer_buffers *buffers = frame->buffers;
 
@@ -271,7 +271,7 @@ static float *place_pointer(const struct frame *frame, struct place place)
 	case REGION_NONE:
 		return NULL;
 	case REGION_INPUT:
-		return (float *)(uintptr_t)buffers->input;
+		return (void *)(uintptr_t)buffers->input;
 	case REGION_OUTPUT:
 		return buffers->output;
 	case REGION_SAVED:
@@ -286,7 +286,7 @@ static float *place_pointer(const struct frame *frame, struct place place)
 	case REGION_INPUT_GRADIENT:
 		return buffers->input_gradient;
 	case REGION_OUTPUT_GRADIENT:
-		return (float *)(uintptr_t)buffers->output_gradient;
+		return (void *)(uintptr_t)buffers->output_gradient;
 	}
 	ASSERT(!"a place in no region");
 	return NULL;
@@ -311,7 +311,7 @@ static struct operands frame_operands(const struct frame *frame,
 	return operands;
 }
 
-void layer_forward(const struct layer *layer, float *const *weights,
+void layer_forward(const struct layer *layer, void *const *weights,
 		   float *const *gradients, const struct layer_context *context,
 		   const struct layer_buffers *buffers)
 {
@@ -347,7 +347,7 @@ void layer_forward(const struct layer *layer, float *const *weights,
 }
 
 /* A value of the forward that a later pass reads: kept, not in scratch. */
-static float *frame_kept_value(const struct frame *frame, unsigned value)
+static void *frame_kept_value(const struct frame *frame, unsigned value)
 {
 	struct place place = frame->graph->train.value[value];
 
@@ -402,7 +402,7 @@ static void frame_end_gradients(const struct frame *frame, unsigned i)
 	}
 }
 
-void layer_backward_input(const struct layer *layer, float *const *weights,
+void layer_backward_input(const struct layer *layer, void *const *weights,
 			  const struct layer_context *context,
 			  const struct layer_buffers *buffers)
 {
@@ -438,7 +438,7 @@ void layer_backward_input(const struct layer *layer, float *const *weights,
 }
 
 /* Runs a cheap node's forward once more, into W's scratch. */
-static float *frame_remake(const struct frame *frame, unsigned value)
+static void *frame_remake(const struct frame *frame, unsigned value)
 {
 	const struct graph *graph = frame->graph;
 	const struct node *node = &graph->node[graph->producer[value]];
@@ -463,7 +463,7 @@ static bool node_is_frozen(const struct operands *operands, unsigned weights)
 	return true;
 }
 
-void layer_backward_weight(const struct layer *layer, float *const *weights,
+void layer_backward_weight(const struct layer *layer, void *const *weights,
 			   float *const *gradients,
 			   const struct layer_context *context,
 			   const struct layer_buffers *buffers)

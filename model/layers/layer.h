@@ -207,13 +207,13 @@ struct layer_buffers {
  * `gradients` of forward: the loss layer in training adds its own there, all
  * others ignore it (NULL).
  */
-void layer_forward(const struct layer *layer, float *const *weights,
+void layer_forward(const struct layer *layer, void *const *weights,
 		   float *const *gradients, const struct layer_context *context,
 		   const struct layer_buffers *buffers);
-void layer_backward_input(const struct layer *layer, float *const *weights,
+void layer_backward_input(const struct layer *layer, void *const *weights,
 			  const struct layer_context *context,
 			  const struct layer_buffers *buffers);
-void layer_backward_weight(const struct layer *layer, float *const *weights,
+void layer_backward_weight(const struct layer *layer, void *const *weights,
 			   float *const *gradients,
 			   const struct layer_context *context,
 			   const struct layer_buffers *buffers);

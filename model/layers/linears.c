@@ -104,7 +104,7 @@ static void linears_forward(const struct node *node,
 	float *y = operands->output;
 
 	for (unsigned map = 0; map < map_count(node); map++) {
-		float *const *weight = &operands->weights[weight_of(node, map)];
+		void *const *weight = &operands->weights[weight_of(node, map)];
 		struct gemm_epilogue epilogue = {
 			.bias = node->row.bias ? weight[1] : NULL,
 		};

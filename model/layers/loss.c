@@ -233,7 +233,7 @@ static double loss_chunk(const struct node *node,
 	double *losses = (double *)(void *)scratch;
 	float *logits = (float *)(void *)(scratch += place.losses_bytes);
 	float *shared = (float *)(void *)(scratch += place.logits_bytes);
-	const float *x = operands->input[0] + first * width;
+	const float *x = (const float *)operands->input[0] + first * width;
 	float *dx = operands->statistics + first * width;
 	bool train = context->mode == LAYER_TRAIN;
 	double loss = 0.0;
@@ -267,13 +267,14 @@ static void loss_decode(const struct node *node,
 {
 	size_t width = node->input_width[0], vocab = node->row.vocab_size;
 	size_t count = context->batch * vocab;
-	const float *x = operands->input[0] + (context->time - 1) * width;
+	float *logits = operands->output;
+	const float *x =
+		(const float *)operands->input[0] + (context->time - 1) * width;
 
 	if (node->slices > 1)
 		elementwise_zero(context->threads, count, operands->output);
 	loss_logits(node, context, operands, x, context->time * width,
-		    context->batch, operands->output + node_share(node).first,
-		    vocab);
+		    context->batch, logits + node_share(node).first, vocab);
 	if (node->slices > 1)
 		node_sum(node, context, operands->output, count);
 }

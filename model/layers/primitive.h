@@ -10,23 +10,24 @@
 
 /*
  * The memory of one call of one node, by the numbers of node->row.input.
- * What a call does not use may be NULL.
+ * What a call does not use may be NULL. Values and their gradients have the type
+ * node->type; a weight has its row's compute_type; the rest is float.
  */
 struct operands {
-	const float *input[NODE_INPUTS_MAX];
-	float *output;
-	float *statistics;     /* [B, T, statistics_width] in any layout of the
+	const void *input[NODE_INPUTS_MAX];
+	void *output;
+	float *statistics;    /* [B, T, statistics_width] in any layout of the
 			      node's own; kept from forward to W in training */
-	float *const *weights; /* the node's own, from 0 */
+	void *const *weights; /* the node's own, from 0 */
 	float *const *gradients; /* NULL entries: frozen */
-	const float *output_gradient;
+	const void *output_gradient;
 	float *pending; /* [pending_floats], left by I for W */
 	/*
 	 * I: this node's part is written to input_gradient[i], or added to it
 	 * where add[i], which only operations that can are asked to. NULL: not
 	 * wanted.
 	 */
-	float *input_gradient[NODE_INPUTS_MAX];
+	void *input_gradient[NODE_INPUTS_MAX];
 	bool add[NODE_INPUTS_MAX];
 	void *cache;
 	void *scratch;

@@ -27,6 +27,8 @@ if !SANITIZED
 TESTS += $(E2E_TESTS)
 endif
 EXTRA_DIST += tests/e2e/lib.sh
+TESTS_ALONE += tests/e2e/test-bench.sh tests/e2e/test-liveness.sh \
+	tests/e2e/test-plan.sh tests/e2e/test-rehearse.sh
 
 # The page of `schedule compare`, from the simulator alone.
 check_PROGRAMS += tests/e2e/make-compare-page tests/e2e/count-colours

@@ -52,6 +52,7 @@ static void rig_init_parameters(struct rig *rig, uint64_t seed)
 		float mean = row->initialiser == INITIALISE_ONES ? 1.0f : 0.0f;
 
 		rig->weights[p] = rig_allocate(bytes);
+		rig->layer_weights[p] = rig->weights[p];
 		rig->gradients[p] = rig_allocate(bytes);
 		rig_random(seed, row->name, row->count, mean, 0.2f,
 			   rig->weights[p]);
@@ -176,7 +177,7 @@ static void rig_spoil_scratch(struct rig *rig)
 void rig_forward(struct rig *rig)
 {
 	rig_spoil_scratch(rig);
-	layer_forward(rig->layer, rig->weights,
+	layer_forward(rig->layer, rig->layer_weights,
 		      rig->context.mode == LAYER_TRAIN ? rig->gradients : NULL,
 		      &rig->context, &rig->buffers);
 }
@@ -184,14 +185,14 @@ void rig_forward(struct rig *rig)
 void rig_backward_input(struct rig *rig)
 {
 	rig_spoil_scratch(rig);
-	layer_backward_input(rig->layer, rig->weights, &rig->context,
+	layer_backward_input(rig->layer, rig->layer_weights, &rig->context,
 			     &rig->buffers);
 }
 
 void rig_backward_weight(struct rig *rig)
 {
 	rig_spoil_scratch(rig);
-	layer_backward_weight(rig->layer, rig->weights, rig->gradients,
+	layer_backward_weight(rig->layer, rig->layer_weights, rig->gradients,
 			      &rig->context, &rig->buffers);
 }
 

@@ -24,7 +24,8 @@ struct rig {
 	float *input, *input_gradient, *output, *output_gradient;
 	size_t input_count, output_count;
 	float *weights[RIG_PARAMETERS_MAX];
-	float *gradients[RIG_PARAMETERS_MAX]; /* zeros at first */
+	void *layer_weights[RIG_PARAMETERS_MAX]; /* the same, for layers */
+	float *gradients[RIG_PARAMETERS_MAX];    /* zeros at first */
 };
 
 struct rig_size {
