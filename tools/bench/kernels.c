@@ -28,7 +28,7 @@
 #include "tools/bench/limits.h"
 
 #define ROUNDS_MAX 99
-#define CHUNK      256 /* tokens the head does at once */
+#define CHUNK      512 /* tokens the head does at once */
 
 static const struct option_spec table[] = {
 	{.name = "width",
