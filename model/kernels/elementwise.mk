@@ -11,6 +11,7 @@ model_libkernels_a_SOURCES += \
 	model/kernels/headnorm.c model/kernels/headnorm.h \
 	model/kernels/lanes.h \
 	model/kernels/layernorm.c model/kernels/layernorm.h \
+	model/kernels/normal.c model/kernels/normal.h \
 	model/kernels/optimizer.c model/kernels/optimizer.h \
 	model/kernels/reference.c model/kernels/reference.h \
 	model/kernels/rope.c model/kernels/rope.h \
