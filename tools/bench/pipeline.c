@@ -98,7 +98,8 @@ struct entry {
 	double *wait;
 	double *predicted;
 	double *error;
-	struct schedule_measurement last; /* of the newest round */
+	double *idle; /* [ranks] of the newest round: the schedule's own */
+	struct schedule_measurement last; /* likewise */
 };
 
 struct pipeline_bench {
@@ -145,6 +146,7 @@ static void entry_fini(struct entry *entry)
 	free(entry->wait);
 	free(entry->predicted);
 	free(entry->error);
+	free(entry->idle);
 }
 
 /* The costs are lent to the setting for as long as it is used. */
@@ -206,6 +208,9 @@ static int open_entry(struct pipeline_bench *bench, struct entry *entry,
 				   &entry->schedule);
 	if (rc)
 		return rc;
+	entry->idle = calloc(ranks, sizeof(*entry->idle));
+	if (!entry->idle)
+		return fail(-ENOMEM, "no memory for %u ranks", ranks);
 	snprintf(entry->name, sizeof(entry->name), "%s", entry->schedule->name);
 	return split(bench, entry);
 }
@@ -261,18 +266,27 @@ static int measure(struct pipeline_bench *bench, struct entry *entry,
 	return 0;
 }
 
+/* Seconds of a rank's step that went to one kind of action. */
+static double time_of(const struct timeline *timeline, unsigned rank,
+		      unsigned op)
+{
+	const struct timeline_row *row = &timeline->rows[rank];
+	double sum = 0;
+
+	for (size_t i = 0; i < row->count; i++)
+		if (row->events[i].action.op == op)
+			sum += row->events[i].end - row->events[i].start;
+	return sum;
+}
+
 /* What a rank did not compute, the optimizer's step included, in seconds. */
 static double measured_wait(const struct timeline *timeline, unsigned rank)
 {
-	const struct timeline_row *row = &timeline->rows[rank];
 	struct timeline_share share;
-	double step = 0;
 
 	timeline_share(timeline, rank, &share);
-	for (size_t i = 0; i < row->count; i++)
-		if (row->events[i].action.op == ACTION_STEP)
-			step += row->events[i].end - row->events[i].start;
-	return timeline->span - share.compute - step;
+	return timeline->span - share.compute -
+	       time_of(timeline, rank, ACTION_STEP);
 }
 
 /* Links and the end of a step that take no time: the schedule by itself. */
@@ -291,9 +305,11 @@ static int find_bubble(struct entry *entry, unsigned round)
 		return rc;
 	entry->bubble[round] =
 		prediction.simulation.bubble / prediction.simulation.makespan;
-	for (unsigned r = 0; r < timeline->ranks; r++)
+	for (unsigned r = 0; r < timeline->ranks; r++) {
+		entry->idle[r] = prediction.simulation.idle[r];
 		worst = fmax(worst, measured_wait(timeline, r) -
 					    prediction.simulation.idle[r]);
+	}
 	entry->wait[round] = worst / timeline->span;
 	schedule_prediction_fini(&prediction);
 	return 0;
@@ -422,21 +438,28 @@ static void put_entry(const struct pipeline_bench *bench, struct table *rows,
 }
 
 /* Where each rank's time went in the newest median step. */
+static void print_rank(const struct entry *entry, unsigned rank)
+{
+	const struct timeline *timeline = &entry->last.timeline;
+	struct timeline_share share;
+
+	timeline_share(timeline, rank, &share);
+	printf("%s, rank %u: compute %.3f s, sending %.3f, waiting %.3f, "
+	       "tie %.3f, vote %.3f, optimizer %.3f, rest %.3f; idle by the "
+	       "schedule %.3f\n",
+	       entry->name, rank, share.compute, share.sending, share.waiting,
+	       time_of(timeline, rank, ACTION_REDUCE_TIED),
+	       time_of(timeline, rank, ACTION_VOTE),
+	       time_of(timeline, rank, ACTION_STEP), share.idle,
+	       entry->idle[rank]);
+}
+
 static void print_ranks(const struct pipeline_bench *bench)
 {
-	for (unsigned i = 0; i < bench->count; i++) {
-		const struct entry *entry = &bench->entries[i];
-
-		for (unsigned r = 0; r < entry->last.timeline.ranks; r++) {
-			struct timeline_share share;
-
-			timeline_share(&entry->last.timeline, r, &share);
-			printf("%s, rank %u: compute %.3f s, sending %.3f, "
-			       "waiting %.3f, the step's end %.3f, rest %.3f\n",
-			       entry->name, r, share.compute, share.sending,
-			       share.waiting, share.ending, share.idle);
-		}
-	}
+	for (unsigned i = 0; i < bench->count; i++)
+		for (unsigned r = 0; r < bench->entries[i].last.timeline.ranks;
+		     r++)
+			print_rank(&bench->entries[i], r);
 }
 
 static int print_table(const struct pipeline_bench *bench)
