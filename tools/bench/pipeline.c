@@ -299,7 +299,8 @@ static int find_bubble(struct entry *entry, unsigned round)
 	int rc;
 
 	costs.latency = costs.bandwidth = costs.send = costs.receive = 0;
-	costs.tied_bytes = costs.reduce_tied = costs.vote = costs.step = 0;
+	costs.tied_bytes = costs.reduce_tied = costs.tied_early = 0;
+	costs.vote = costs.step = 0;
 	rc = predict(entry->schedule, &costs, entry->partition, &prediction);
 	if (rc)
 		return rc;
