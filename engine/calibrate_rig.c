@@ -30,18 +30,17 @@ static void fill_weights(struct rig *rig)
 		const struct store_row *row = &rig->store->rows[i];
 		size_t count = row->parameter->count;
 		size_t drawn = MIN(count, DRAWN);
+		float values[DRAWN];
 
 		if (row->accumulators && row->accumulators[0])
 			memset(row->accumulators[0], 0, count * sizeof(float));
 		if (row->target >= 0)
 			continue;
 		model_initialise(rig->config.model, row->parameter->id, 1, 0,
-				 drawn, row->weights);
-		for (size_t at = drawn; at < count; at += drawn)
-			memcpy(row->weights + at, row->weights,
-			       MIN(drawn, count - at) * sizeof(float));
+				 drawn, values);
+		for (size_t at = 0; at < count; at += drawn)
+			store_row_set(row, at, MIN(drawn, count - at), values);
 	}
-	store_round(rig->store, rig->team);
 }
 
 /* Whether all that passes over the edge is of this type. */

@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "tools/bench/generate.h"
 #include "tools/bench/kernels.h"
+#include "tools/bench/pipeline.h"
 #include "tools/bench/step.h"
 #include "tools/bench/transport.h"
 #include "tools/commands.h"
@@ -28,6 +29,8 @@ static const struct benchmark benchmarks[] = {
 	 "where the time of a generated token goes, against reading the "
 	 "weights",
 	 &bench_generate_command, bench_generate_run},
+	{"pipeline", "what a pipeline loses beside the bubble of its schedule",
+	 &bench_pipeline_command, bench_pipeline_run},
 };
 
 static void print_usage(FILE *out)

@@ -20,6 +20,7 @@
 #include "engine/choice.h"
 #include "model/kernels/gemm.h"
 #include "tools/bench/limits.h"
+#include "tools/job_options.h"
 
 #define ROUNDS_MAX 99
 #define ROWS_MAX   32
@@ -71,6 +72,7 @@ static const struct option_spec table[] = {
 	 .minimum = 2,
 	 .maximum = 1 << 24,
 	 .help = "tokens known"},
+	JOB_OPTION_DTYPE(""),
 	{.name = "context",
 	 .kind = OPTION_INTEGER,
 	 .argument = "T",
@@ -268,6 +270,7 @@ static int create_model(struct generate_bench *bench)
 		config.inner = (unsigned)integer(bench, "inner");
 	config.vocab_size = (unsigned)integer(bench, "vocab-size");
 	config.context = (unsigned)bench->context;
+	config.type = job_options_dtype(bench->options, "dtype");
 	return model_create(&config, &bench->model);
 }
 
@@ -346,9 +349,14 @@ static void run_tokens(struct generate_bench *bench, struct times *times)
 		times->row[i] /= (double)bench->tokens;
 }
 
+/* Of most weights: of the floats, or of their copies in bfloat16. */
 static double read_rate(const struct generate_bench *bench)
 {
-	const struct arena *weights = &bench->rig.store->weight_arena;
+	const struct store *store = bench->rig.store;
+	const struct arena *weights =
+		store->rounded_arena.used_bytes > store->weight_arena.used_bytes
+			? &store->rounded_arena
+			: &store->weight_arena;
 
 	return bench_limits_read(bench->rig.team, weights->base,
 				 weights->used_bytes);
