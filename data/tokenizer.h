@@ -79,6 +79,10 @@ const char *tokenizer_token(const struct tokenizer *tokenizer, int32_t id,
 int32_t tokenizer_added_token(const struct tokenizer *tokenizer,
 			      const char *content);
 
+/* What the post-processor puts before a text (Llama's BOS). */
+const int32_t *tokenizer_before(const struct tokenizer *tokenizer,
+				size_t *count);
+
 /* Ids that grow at the end. {0} is empty; fini frees. */
 struct token_buffer {
 	int32_t *ids;
