@@ -134,6 +134,11 @@ int tokenizer_encoder_push(struct tokenizer_encoder *encoder, const char *text,
 			   size_t length, bool end,
 			   struct token_buffer *out) MUST_CHECK;
 void tokenizer_encoder_reset(struct tokenizer_encoder *encoder);
+/*
+ * Before a text: it follows a token that the caller puts there, and so gets
+ * none of what only the begin of all text gets (a Metaspace in front).
+ */
+void tokenizer_encoder_continue(struct tokenizer_encoder *encoder);
 
 /* Bytes of this text found sound so far. */
 uint64_t tokenizer_encoder_offset(const struct tokenizer_encoder *encoder);

@@ -326,6 +326,7 @@ struct renderer {
 	struct text_builder run;
 	size_t spoken;
 	bool answers, supervised;
+	bool inside; /* a control token came before */
 	struct token_buffer before, whole;
 	struct marked_tokens *out;
 	const char *origin;
@@ -413,9 +414,13 @@ static int put(struct renderer *renderer, const int32_t *ids, size_t count,
 static int encode(struct renderer *renderer, size_t first, size_t length,
 		  struct token_buffer *out)
 {
-	int err = tokenizer_encoder_push(renderer->encoder,
-					 renderer->run.data + first, length,
-					 true, out);
+	int err;
+
+	if (first || renderer->inside)
+		tokenizer_encoder_continue(renderer->encoder);
+	err = tokenizer_encoder_push(renderer->encoder,
+				     renderer->run.data + first, length, true,
+				     out);
 
 	if (!err)
 		return 0;
@@ -493,6 +498,7 @@ static int render_token(void *argument, const char *name)
 	int32_t id = token_id(renderer->tokenizer, name);
 	int err = flush(renderer);
 
+	renderer->inside = true;
 	return err ? err
 		   : put(renderer, &id, 1,
 			 renderer->answers && renderer->supervised);
@@ -541,7 +547,7 @@ static int render(struct renderer *renderer, const struct example *example,
 	renderer->out = out;
 	renderer->origin = origin;
 	renderer->run.length = renderer->spoken = 0;
-	renderer->answers = false;
+	renderer->answers = renderer->inside = false;
 	err = render_begin(renderer);
 	if (!err)
 		err = walk(chat, example, origin, &sink);
