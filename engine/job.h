@@ -66,6 +66,8 @@ struct job {
 	uint64_t steps;      /* to be done in all */
 	struct optimizer_config optimizer;
 	struct learning_rate learning_rate;
+	/* Of the model's files: ELEMENT_F32 or ELEMENT_BF16. */
+	enum element_type save_type;
 	uint64_t checkpoint_every; /* 0: at the end only */
 	unsigned keep_checkpoints;
 	uint64_t eval_every;       /* 0: at the end only */

@@ -15,4 +15,5 @@ model_libkernels_a_SOURCES += \
 	model/kernels/optimizer.c model/kernels/optimizer.h \
 	model/kernels/reference.c model/kernels/reference.h \
 	model/kernels/rope.c model/kernels/rope.h \
+	model/kernels/values.c model/kernels/values.h \
 	model/kernels/vector_math.h

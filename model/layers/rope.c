@@ -10,6 +10,7 @@ static struct rope_shape node_shape(const struct node *node,
 				    const struct layer_context *context)
 {
 	return (struct rope_shape){
+		.type = node->type,
 		.batch = context->batch,
 		.time = context->time,
 		.position_offset = context->position_offset,
