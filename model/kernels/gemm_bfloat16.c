@@ -32,7 +32,7 @@ static void choose(void)
 	chosen = gemm_dnnl_open();
 }
 
-static bool is_widened(void)
+bool gemm_bfloat16_is_widened(void)
 {
 	pthread_once(&choose_once, choose);
 	return chosen == NULL;
@@ -40,7 +40,7 @@ static bool is_widened(void)
 
 const char *gemm_bfloat16_library(void)
 {
-	return is_widened() ? "widened" : chosen;
+	return gemm_bfloat16_is_widened() ? "widened" : chosen;
 }
 
 /* ---- the grid of tiles ---- */
@@ -441,10 +441,11 @@ static int tile_prepare(const struct work *work, size_t row, size_t column)
 
 	if (error != 0 || work->k == 0)
 		return error;
-	return is_widened() ? widened_grow(work)
-			    : gemm_dnnl_prepare(padded_rows(work, row),
-						padded_columns(work, column),
-						work->k);
+	return gemm_bfloat16_is_widened()
+		       ? widened_grow(work)
+		       : gemm_dnnl_prepare(padded_rows(work, row),
+					   padded_columns(work, column),
+					   work->k);
 }
 
 /* Tiles go down the rows first: neighbours share their part of B. */
@@ -464,7 +465,7 @@ static void tile_task(void *argument, size_t index, unsigned thread)
 	if (work->k == 0)
 		memset(tile, 0,
 		       rows * padded_columns(work, column) * sizeof(*tile));
-	else if (is_widened())
+	else if (gemm_bfloat16_is_widened())
 		widened_tile(work, row, column, rows, columns, tile);
 	else
 		packed_tile(work, row, column, tile);
@@ -473,7 +474,7 @@ static void tile_task(void *argument, size_t index, unsigned thread)
 
 static void group_run(struct threads *threads, struct work *work)
 {
-	if (work->k > 0 && !is_widened())
+	if (work->k > 0 && !gemm_bfloat16_is_widened())
 		packed_group(threads, work);
 	threads_run(threads,
 		    parts_of(work->rows, work->tile.rows) *
@@ -525,7 +526,7 @@ void gemm_bfloat16(struct threads *threads, enum gemm_transpose transpose_a,
 	if (m == 0 || n == 0)
 		return;
 	work_plan(&work);
-	error = is_widened() ? 0 : packed_grow(&work);
+	error = gemm_bfloat16_is_widened() ? 0 : packed_grow(&work);
 	ASSERT(error == 0); /* prepared, this does nothing */
 	work_run(threads, &work);
 }
@@ -576,7 +577,7 @@ int gemm_bfloat16_prepare(struct threads *threads,
 	if (m == 0 || n == 0)
 		return 0;
 	work_plan(&preparation.work);
-	error = is_widened() ? 0 : packed_grow(&preparation.work);
+	error = gemm_bfloat16_is_widened() ? 0 : packed_grow(&preparation.work);
 	if (error != 0)
 		return error;
 	threads_run_each(threads, prepare_task, &preparation);
