@@ -347,7 +347,7 @@ static void run_adamw_bfloat16(struct kernels *k, const struct kernel_case *c)
 
 /* ---- the list of them ---- */
 
-#define CASES_MAX 64
+#define CASES_MAX 96
 
 struct case_list {
 	unsigned count;
