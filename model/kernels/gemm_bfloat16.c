@@ -47,12 +47,15 @@ const char *gemm_bfloat16_library(void)
 
 /*
  * Measured with the products of GPT-2, packed: all tiles of 128..256 rows and
- * 192..384 columns are within 3 % of each other. A float tile of 256 x 256 is
- * a quarter of a second-level cache. So tiles are cut for the sake of even
- * shares, and no smaller than it takes.
+ * 128..384 columns are within 3 % of each other. A float tile of 256 x 256 is a
+ * quarter of a second-level cache. So tiles are cut for the sake of even shares,
+ * and no smaller than it takes. Where k is small, what counts is how C is read
+ * and written: in long runs (8 % of the head's gradient of weights).
  */
-#define ROWS_MAX       256
-#define COLUMNS_MAX    256
+#define SHALLOW ((size_t)512) /* k */
+
+static const struct gemm_tile most = {256, 256}, most_shallow = {128, 768};
+
 #define ROW_GRAIN      16
 #define EDGE_COST      8.0 /* rows and columns that a tile's rim costs */
 #define ROW_CHOICES    4
@@ -90,10 +93,11 @@ static double grid_cost(size_t m, size_t n, size_t rows, size_t columns)
 }
 
 /* Tries the grids around the coarsest one. */
-static struct gemm_tile grid_choose(size_t m, size_t n)
+static struct gemm_tile grid_choose(size_t m, size_t n, size_t k)
 {
-	size_t row_parts = parts_of(m, ROWS_MAX);
-	size_t column_parts = parts_of(n, COLUMNS_MAX);
+	struct gemm_tile limit = k <= SHALLOW ? most_shallow : most;
+	size_t row_parts = parts_of(m, limit.rows);
+	size_t column_parts = parts_of(n, limit.columns);
 	struct gemm_tile best = {0, 0};
 	double best_cost = 0.0;
 
@@ -163,7 +167,7 @@ static void work_plan(struct work *work)
 {
 	size_t k = MAX(work->k, (size_t)1);
 
-	work->tile = grid_choose(work->m, work->n);
+	work->tile = grid_choose(work->m, work->n, work->k);
 	work->row_tiles = parts_of(work->m, work->tile.rows);
 	work->column_tiles = parts_of(work->n, work->tile.columns);
 	work->packs_a =
