@@ -19,6 +19,7 @@ E2E_SHORT_TESTS = \
 	tests/e2e/test-faults.sh \
 	tests/e2e/test-misuse.sh \
 	tests/e2e/test-resume.sh \
+	tests/e2e/test-save-dtype.sh \
 	tests/e2e/test-trace.sh \
 	tests/e2e/test-short-run.sh
 dist_check_SCRIPTS += $(E2E_SHORT_TESTS) $(E2E_TESTS)
