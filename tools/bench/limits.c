@@ -5,11 +5,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/arena.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "model/kernels/elementwise.h"
 #include "model/kernels/gemm.h"
-#include "model/kernels/optimizer.h"
 
 #define M 768
 #define N 768
@@ -21,9 +21,9 @@
 struct bench_limits_memory {
 	struct threads *team;
 	unsigned threads;
+	struct arena arena;
 	float *operands; /* [threads]: A, B, C */
 	float *array;
-	void *scratch;
 	int64_t end_ns;
 	atomic_uint done; /* products */
 	atomic_int error;
@@ -45,31 +45,39 @@ static void prepare_task(void *argument, size_t index, unsigned thread)
 		mine[i] = (float)(i % 7) - 3.0f;
 }
 
+/* From an arena, as the memory of a step: large pages count. */
+static int limits_allocate(struct bench_limits_memory *memory)
+{
+	size_t operands = memory->threads * OPERAND_FLOATS * sizeof(float);
+	int error = arena_init(&memory->arena, "limits",
+			       arena_piece_bytes(operands) +
+				       FLOATS * sizeof(float));
+
+	if (error)
+		return error;
+	memory->operands = arena_allocate(&memory->arena, operands);
+	memory->array = arena_allocate(&memory->arena, FLOATS * sizeof(float));
+	return 0;
+}
+
 int bench_limits_create(struct threads *team, struct bench_limits_memory **out)
 {
 	struct bench_limits_memory *memory = calloc(1, sizeof(*memory));
-	int error = -ENOMEM;
+	int error;
 
 	if (!memory)
 		return fail(-ENOMEM, "no memory to measure with");
 	memory->team = team;
 	memory->threads = threads_count(team);
-	memory->operands =
-		aligned_alloc(CACHE_LINE_BYTES,
-			      memory->threads * OPERAND_FLOATS * sizeof(float));
-	memory->array = aligned_alloc(CACHE_LINE_BYTES, FLOATS * sizeof(float));
-	memory->scratch = aligned_alloc(
-		CACHE_LINE_BYTES,
-		(square_sum_scratch_bytes(FLOATS) + CACHE_LINE_BYTES - 1) /
-			CACHE_LINE_BYTES * CACHE_LINE_BYTES);
-	if (memory->operands && memory->array && memory->scratch) {
+	error = limits_allocate(memory);
+	if (!error) {
 		elementwise_zero(team, FLOATS, memory->array);
 		threads_run_each(team, prepare_task, memory);
 		error = atomic_load(&memory->error);
 	}
 	if (error) {
 		bench_limits_destroy(memory);
-		return fail(error, "no memory to measure with");
+		return error;
 	}
 	*out = memory;
 	return 0;
@@ -79,9 +87,7 @@ void bench_limits_destroy(struct bench_limits_memory *memory)
 {
 	if (!memory)
 		return;
-	free(memory->operands);
-	free(memory->array);
-	free(memory->scratch);
+	arena_fini(&memory->arena);
 	free(memory);
 }
 
