@@ -16,7 +16,7 @@
 #define K 3072
 
 #define RUN_NS (75 * NS_PER_MS)
-#define FLOATS ((size_t)24 << 20) /* of the array that is read */
+#define FLOATS ((size_t)64 << 20) /* of the array that is read */
 
 struct bench_limits_memory {
 	struct threads *team;
