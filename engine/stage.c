@@ -311,6 +311,33 @@ static int create_slots(struct stage *stage, unsigned char *messages)
 			       config->pendings * sizes->pending_bytes));
 }
 
+static int prepare_layer(const struct stage_config *config,
+			 const struct layer *layer, size_t time,
+			 enum layer_mode mode)
+{
+	return layer_prepare(layer, config->batch, time, mode, config->threads);
+}
+
+/* For all that will be asked of the layers, so that no step allocates. */
+static int prepare_layers(const struct stage_config *config)
+{
+	enum layer_mode mode = mode_of(config);
+	int rc = 0;
+
+	for (unsigned i = 0; !rc && i < layer_count(config); i++) {
+		const struct layer *layer = layer_at(config, i);
+
+		rc = prepare_layer(config, layer, config->time, mode);
+		/* Evaluation between steps uses the same stage. */
+		if (!rc && config->training)
+			rc = prepare_layer(config, layer, config->time,
+					   LAYER_EVAL);
+		if (!rc && config->decoding)
+			rc = prepare_layer(config, layer, 1, mode);
+	}
+	return rc;
+}
+
 int stage_create(const struct stage_config *config, void *messages,
 		 struct stage **out)
 {
@@ -329,6 +356,9 @@ int stage_create(const struct stage_config *config, void *messages,
 		fail(rc, "no memory for stage %u", config->index);
 		goto err_destroy;
 	}
+	rc = prepare_layers(config);
+	if (rc)
+		goto err_destroy;
 	measure(config, stage->layers, &stage->sizes, &stage->discard_bytes,
 		&stage->discard_output_bytes);
 	rc = arena_init(&stage->arena, "stage",
