@@ -4,13 +4,15 @@
 #   make bench-kernels bench-ferry bench-collective bench-transport
 #   make bench-step bench-stages
 # bench-step: one process by `stagecoach bench step`; bench-stages: whole runs,
-# one process beside two stages.
+# one process beside two stages. tests/bench/torch-gpt2.py, by hand, times a plain
+# step of PyTorch to set beside it.
 BENCHMARKS = \
 	tests/bench/bench-ferry \
 	tests/bench/bench-collective
 EXTRA_PROGRAMS = $(BENCHMARKS) tests/bench/sgemm-rate
 EXTRA_DIST += tests/bench/bench-stages.sh tests/bench/make-scaling.py \
-	tests/bench/bench-mpi.sh tests/bench/mpi-messages.c
+	tests/bench/bench-mpi.sh tests/bench/mpi-messages.c \
+	tests/bench/torch-gpt2.py
 CLEANFILES += $(EXTRA_PROGRAMS)
 
 tests_bench_bench_ferry_SOURCES = tests/bench/bench-ferry.c
