@@ -343,6 +343,7 @@ int interpreter_run(struct pipeline *pipeline, const struct schedule *schedule,
 	count_traffic(pipeline, &sent);
 	pipeline->pass_begin_ns = clock_now_ns();
 	pipeline->pass.columns[COLUMN_LABELS] = pipeline_labels(pipeline, 0);
+	pipeline->pass.columns[COLUMN_SEGMENTS] = pipeline_starts(pipeline, 0);
 	pipeline->pass.columns[COLUMN_TOKENS] = pipeline_tokens(pipeline, 0);
 	pipeline->pass.breathe = exchange_breathe;
 	pipeline->pass.breathe_often = exchange_breathe_often;

@@ -80,9 +80,17 @@ int32_t *pipeline_labels(const struct pipeline *p, unsigned replica)
 	return pipeline_batch(p, replica)->columns;
 }
 
+int32_t *pipeline_starts(const struct pipeline *p, unsigned replica)
+{
+	return p->job->packed ? pipeline_labels(p, replica) + column_elements(p)
+			      : NULL;
+}
+
 int32_t *pipeline_tokens(const struct pipeline *p, unsigned replica)
 {
-	return pipeline_batch(p, replica)->columns + column_elements(p);
+	size_t before = p->job->packed ? 2 : 1;
+
+	return pipeline_labels(p, replica) + before * column_elements(p);
 }
 
 void pipeline_set_supervised(struct pipeline *p, uint64_t supervised)
@@ -343,6 +351,8 @@ static int create_routes(struct pipeline *p)
 		unsigned position = p->forward_schedule->rank_of_stage[stage];
 		unsigned columns = model_layer(p->model, i)->columns;
 
+		if (!p->job->packed)
+			columns &= ~COLUMN_BIT(COLUMN_SEGMENTS);
 		p->needs_batch[position] |= columns != 0;
 		p->needs_tokens[position] |=
 			(columns & COLUMN_BIT(COLUMN_TOKENS)) != 0;
@@ -568,8 +578,10 @@ static int cut_region(struct pipeline *p, struct cutter *cutter)
 	bool create = cutter->base != NULL;
 	int rc = 0;
 
-	p->batch_stride = arena_piece_bytes(
-		sizeof(*p->batch) + 2 * column_elements(p) * sizeof(int32_t));
+	p->batch_stride =
+		arena_piece_bytes(sizeof(*p->batch) +
+				  (p->job->packed ? 3 : 2) *
+					  column_elements(p) * sizeof(int32_t));
 	p->batch = cut(cutter, batches * p->batch_stride);
 	for (unsigned s = 0; !rc && s < stage_count(p); s++) {
 		struct stage_config config;
@@ -747,7 +759,7 @@ static int create_tie(struct pipeline *p)
 
 size_t pipeline_batch_bytes(const struct pipeline *p, unsigned position)
 {
-	size_t columns = p->needs_tokens[position] ? 2 : 1;
+	size_t columns = (p->job->packed ? 2 : 1) + p->needs_tokens[position];
 
 	return sizeof(*p->batch) +
 	       columns * column_elements(p) * sizeof(int32_t);

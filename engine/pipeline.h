@@ -32,7 +32,9 @@ struct pipeline_batch {
 	uint64_t supervised; /* labels that count, in all replicas' */
 	uint64_t stop;       /* generation: this is the last pass */
 	uint64_t reserved[6];
-	int32_t columns[]; /* labels, then tokens: [M / D * B, T] each */
+	/* labels, if the job is packed where examples begin (see
+	 * COLUMN_SEGMENTS), then tokens: [M / D * B, T] each */
+	int32_t columns[];
 };
 
 struct collective; /* engine/collective.h */
@@ -148,10 +150,12 @@ const struct reduction *pipeline_reduction(const struct pipeline *pipeline);
 bool pipeline_holds_loss(const struct pipeline *pipeline);
 
 /*
- * What the root fills before a pass: of each replica [M / D * B, T] labels and
- * tokens, and how many labels count in all of them.
+ * What the root fills before a pass: of each replica [M / D * B, T] labels,
+ * tokens and, if the job is packed, where examples begin (else NULL), and how
+ * many labels count in all of them.
  */
 int32_t *pipeline_labels(const struct pipeline *pipeline, unsigned replica);
+int32_t *pipeline_starts(const struct pipeline *pipeline, unsigned replica);
 int32_t *pipeline_tokens(const struct pipeline *pipeline, unsigned replica);
 void pipeline_set_supervised(struct pipeline *pipeline, uint64_t supervised);
 

@@ -186,7 +186,7 @@ static void measure_rank(struct plan *plan, unsigned number)
 			measure_stage(plan, s, rank);
 	measure_store(plan, true, &store);
 	measure_parameters(sketch, &rank->parameters, &vote_scratch);
-	rank->weights = store.weights;
+	rank->weights = store.weights + store.rounded;
 	rank->gradients = store.gradients + store.sums;
 	rank->optimizer = store.moments;
 	rank->messages = pipeline_region_bytes(sketch->pipeline);
@@ -405,8 +405,8 @@ static double bytes_of_stage(struct plan *plan, unsigned stage, unsigned first,
 	hold_layers(sketch, 0, model_layer_count(sketch->model), false);
 	hold_layers(sketch, first, end, true);
 	measure_store(plan, false, &store);
-	return (double)(store.weights + store.gradients + store.moments +
-			sizes.private_bytes +
+	return (double)(store.weights + store.rounded + store.gradients +
+			store.moments + sizes.private_bytes +
 			region_of_stage(plan, stage, &sizes) +
 			vote_of_stage(sketch, first, end));
 }

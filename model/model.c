@@ -255,6 +255,7 @@ static int model_add_layer(struct model *model, unsigned index)
 			description.input.count > 0 &&
 			description.input.entry[0].needs_gradient,
 		.prefix = description.prefix,
+		.type = model->config.type,
 		.slices = model->family->divides ? model->config.slices : 1,
 		.slice = model->family->divides ? model->config.slice : 0,
 	};

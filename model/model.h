@@ -52,6 +52,12 @@ struct model_config {
 	unsigned window;       /* positions attention sees; 0: all before */
 	unsigned window_first; /* the first block that has the window */
 	double initializer_range;
+	/*
+	 * Of activations, their gradients, and the matrices that products read:
+	 * ELEMENT_F32 or ELEMENT_BF16. Vectors (biases, norms), sums and
+	 * gradients of weights are float.
+	 */
+	enum element_type type;
 	int bos_id; /* -1: none */
 	int eos_id;
 	/*

@@ -9,21 +9,12 @@
 #define STAGECOACH_MODEL_PARAMETER_H
 
 #include "base/compiler.h"
+#include "model/kernels/element.h"
 
 #define PARAMETER_NAME_BYTES     96
 #define PARAMETER_DIMENSIONS_MAX 4
 #define PARAMETER_NOT_TIED       (-1)
 #define PARAMETER_NOT_SPLIT      (-1)
-
-enum element_type {
-	ELEMENT_F32,
-	ELEMENT_BF16,
-	ELEMENT_F16,
-	ELEMENT_I32,
-};
-
-size_t element_type_bytes(enum element_type type);
-const char *element_type_name(enum element_type type); /* "F32", ... */
 
 enum decay_group {
 	DECAY_NONE,   /* biases, norms */

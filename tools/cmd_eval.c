@@ -47,6 +47,7 @@ static const struct option_spec table[] = {
 	{.name = "json", .kind = OPTION_FLAG, .help = "print a JSON object"},
 	JOB_OPTIONS_PIPELINE,
 	JOB_OPTION_TENSOR,
+	JOB_OPTION_DTYPE(""),
 	{.name = "micro-batches",
 	 .letter = 'M',
 	 .kind = OPTION_INTEGER,
@@ -90,6 +91,7 @@ static int fill_job(const struct options *options, struct corpus **corpus,
 			     ? CORPUS_TRAIN
 			     : CORPUS_VALIDATION;
 	rc = hf_config_read(folder, &job->config);
+	job->config.type = job_options_dtype(options, "dtype");
 	if (!rc)
 		rc = model_create(&job->config, model);
 	if (!rc)

@@ -52,6 +52,7 @@ static const struct option_spec table[] = {
 	 .help = "equal seeds give equal text"},
 	JOB_OPTIONS_PIPELINE,
 	JOB_OPTION_TENSOR,
+	JOB_OPTION_DTYPE("; bf16 reads half the bytes a token"),
 	HOSTS_OPTIONS,
 	{.name = NULL},
 };
@@ -151,6 +152,7 @@ static int fill_job(struct generate *g)
 	if (!folder)
 		return fail(-EINVAL, "generate needs --model DIR");
 	rc = hf_config_read(folder, &job->config);
+	job->config.type = job_options_dtype(o, "dtype");
 	if (!rc)
 		rc = model_create(&job->config, &g->model);
 	if (!rc)

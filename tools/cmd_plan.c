@@ -36,6 +36,7 @@ static const struct option_spec table[] = {
 	 .help = "plan for this Hugging Face model folder; its weights are not read"},
 	JOB_OPTIONS_PIPELINE,
 	TRAIN_OPTIONS_SCHEDULE,
+	TRAIN_OPTION_DTYPE,
 	TRAIN_OPTIONS_BALANCE,
 	TRAIN_OPTIONS_MODEL,
 	TRAIN_OPTIONS_BATCH,

@@ -43,6 +43,7 @@ static const struct option_spec table[] = {
 	 .help = "start from this Hugging Face model folder"},
 	JOB_OPTIONS_PIPELINE,
 	TRAIN_OPTIONS_SCHEDULE,
+	TRAIN_OPTION_DTYPE,
 	TRAIN_OPTIONS_BALANCE,
 	HOSTS_OPTIONS,
 	TRAIN_OPTIONS_MODEL,
@@ -164,6 +165,12 @@ static const struct option_spec table[] = {
 	 .minimum = 1,
 	 .maximum = 4096,
 	 .help = "newest checkpoints to keep"},
+	{.name = "save-dtype",
+	 .kind = OPTION_CHOICE,
+	 .argument = "TYPE",
+	 .choices = JOB_OPTIONS_DTYPES,
+	 .fallback = "fp32",
+	 .help = "of the model's files; bf16: RUN/model in half the bytes; checkpoints keep the float weights beside, for --resume"},
 	{.name = "trace",
 	 .kind = OPTION_FLAG,
 	 .group = "Recording",
@@ -186,7 +193,7 @@ const struct option_command train_command = {
 	.synopsis = "--data DIR --out RUN [options] | --resume RUN [options]",
 	.summary = "train a model, its layers split over stages",
 	.description =
-		"Trains a new model, or one from a Hugging Face folder, on prepared tokens. The weights that come out depend on the model, the data, the seed, the batch, --gradient-groups and --tensor, and on nothing else: not on the stages, the split, the replicas, the schedule, the transport, the threads, --recompute, or an interruption in between.\n\nRUN holds run.json (the options), metrics.jsonl (one line a step), history.jsonl (starts, checkpoints, memory), checkpoints/, and in the end model/, a Hugging Face model folder. Ctrl-C finishes the step, writes a checkpoint and ends.",
+		"Trains a new model, or one from a Hugging Face folder, on prepared tokens. The weights that come out depend on the model, the data, the seed, the batch, --gradient-groups, --tensor and --dtype, and on nothing else: not on the stages, the split, the replicas, the schedule, the transport, the threads, --recompute, or an interruption in between.\n\nRUN holds run.json (the options), metrics.jsonl (one line a step), history.jsonl (starts, checkpoints, memory), checkpoints/, and in the end model/, a Hugging Face model folder. Ctrl-C finishes the step, writes a checkpoint and ends.",
 	.table = table,
 	.takes_config = true,
 };
@@ -216,6 +223,7 @@ static const char *const resume_may_change[] = {
 	"eval-samples",
 	"checkpoint-every",
 	"keep-checkpoints",
+	"save-dtype",
 	"trace",
 	"trace-steps",
 	"tensorboard",
@@ -393,9 +401,14 @@ static int new_model_config(struct train *t)
 
 static int choose_config(struct train *t)
 {
-	if (t->resume)
-		return hf_config_read(t->checkpoint.folder, &t->job.config);
-	return new_model_config(t);
+	int rc;
+
+	if (!t->resume)
+		return new_model_config(t);
+	rc = hf_config_read(t->checkpoint.folder, &t->job.config);
+	if (!rc)
+		t->job.config.type = job_options_dtype(t->options, "dtype");
+	return rc;
 }
 
 static int make_model(struct train *t)
@@ -431,6 +444,7 @@ static int fill_batch(struct train *t)
 	job->eval_every = (uint64_t)options_integer(o, "eval-every");
 	if (options_flag(o, "trace"))
 		job->trace_steps = (unsigned)options_integer(o, "trace-steps");
+	job->save_type = job_options_dtype(o, "save-dtype");
 	job->tensorboard = options_flag(o, "tensorboard");
 	return train_options_batch(o, job);
 }
@@ -759,14 +773,16 @@ static void introduce(const struct train *t)
 		(uint64_t)job->micro_batches * job->micro_batch_size;
 	double entropy = corpus_unigram_entropy(t->corpus);
 	char parameters[32], tokens[32], chunks[32], *split = malloc(8192);
+	bool bf16 = job->config.type == ELEMENT_BF16;
 
 	text_grouped(parameters, sizeof(parameters),
 		     model_parameter_total(t->model));
 	text_grouped(tokens, sizeof(tokens), sequences * job->context);
 	log_info(
-		"model: %s, %u layers, width %u, %u heads, vocabulary %u: %s parameters",
+		"model: %s, %u layers, width %u, %u heads, vocabulary %u: %s parameters%s",
 		job->config.family, job->config.layers, job->config.width,
-		job->config.heads, job->config.vocab_size, parameters);
+		job->config.heads, job->config.vocab_size, parameters,
+		bf16 ? ", computed in bf16 and updated in float" : "");
 	snprintf(chunks, sizeof(chunks), " of %u chunks", job->chunks);
 	if (split)
 		log_info("pipeline: %u stage%s%s (layers %s), schedule %s%s",

@@ -25,6 +25,18 @@ int job_options_path(char out[FILES_PATH_BYTES], const char *path)
 	return 0;
 }
 
+enum element_type job_options_dtype(const struct options *options,
+				    const char *name)
+{
+	return strcmp(options_string(options, name), "bf16") == 0 ? ELEMENT_BF16
+								  : ELEMENT_F32;
+}
+
+const char *job_options_dtype_name(enum element_type type)
+{
+	return type == ELEMENT_BF16 ? "bf16" : "fp32";
+}
+
 void job_options_pipeline(const struct options *options, struct job *job)
 {
 	const char *store = options_string(options, "store");

@@ -90,8 +90,12 @@ int train_options_model(const struct options *options, size_t vocab_size,
 {
 	const char *folder = options_string(options, "model");
 
-	return folder ? old_model(options, folder, job)
-		      : new_model(options, vocab_size, source, &job->config);
+	int rc = folder ? old_model(options, folder, job)
+			: new_model(options, vocab_size, source, &job->config);
+
+	if (!rc)
+		job->config.type = job_options_dtype(options, "dtype");
+	return rc;
 }
 
 void train_options_dropout(const struct options *options,

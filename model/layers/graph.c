@@ -118,6 +118,8 @@ static int node_declare(struct node *node,
 		*row = rows[w];
 		row->id = *count;
 		row->layer = node->layer;
+		if (row->dimensions > 1)
+			row->compute_type = node->type;
 		length = snprintf(row->name, sizeof(row->name), "%s%s",
 				  description->prefix, rows[w].name);
 		if (length < 0 || (size_t)length >= sizeof(row->name) - 1)
@@ -145,6 +147,7 @@ static void node_init(struct node *node, const struct graph_row *row,
 	node->layer = layer;
 	node->slices = MAX(description->slices, 1);
 	node->slice = description->slice;
+	node->type = description->type;
 	node->inputs = row->ops->inputs;
 	for (unsigned k = 0; k < node->inputs; k++) {
 		ASSERT(row->input[k] < description->value_count);
@@ -207,6 +210,7 @@ int graph_create(const struct graph_description *description, unsigned layer,
 			    layer);
 	graph->nodes = description->row_count;
 	graph->values = description->value_count;
+	graph->type = description->type;
 	graph->has_input = description->has_input;
 	graph->input_needs_gradient = description->input_needs_gradient;
 	memcpy(graph->width, description->widths,

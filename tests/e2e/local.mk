@@ -19,6 +19,7 @@ E2E_SHORT_TESTS = \
 	tests/e2e/test-faults.sh \
 	tests/e2e/test-misuse.sh \
 	tests/e2e/test-resume.sh \
+	tests/e2e/test-save-dtype.sh \
 	tests/e2e/test-trace.sh \
 	tests/e2e/test-short-run.sh
 dist_check_SCRIPTS += $(E2E_SHORT_TESTS) $(E2E_TESTS)
@@ -27,6 +28,8 @@ if !SANITIZED
 TESTS += $(E2E_TESTS)
 endif
 EXTRA_DIST += tests/e2e/lib.sh
+TESTS_ALONE += tests/e2e/test-bench.sh tests/e2e/test-liveness.sh \
+	tests/e2e/test-plan.sh tests/e2e/test-rehearse.sh
 
 # The page of `schedule compare`, from the simulator alone.
 check_PROGRAMS += tests/e2e/make-compare-page tests/e2e/count-colours

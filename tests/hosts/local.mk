@@ -5,6 +5,7 @@ HOSTS_TESTS = tests/hosts/test-hosts.sh tests/hosts/test-mpirun.sh \
 	tests/hosts/test-slurm.sh tests/hosts/test-stores.sh \
 	tests/hosts/test-vanish.sh
 dist_check_SCRIPTS += $(HOSTS_TESTS)
+TESTS_ALONE += $(HOSTS_TESTS)
 if !SANITIZED
 TESTS += $(HOSTS_TESTS)
 endif
