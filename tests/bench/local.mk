@@ -2,9 +2,10 @@
 #   make bench           all of them, but bench-mpi
 #   make bench-mpi       beside Open MPI, where it is installed
 #   make bench-kernels bench-ferry bench-collective bench-transport
-#   make bench-step bench-stages
-# bench-step: one process by `stagecoach bench step`; bench-stages: whole runs,
-# one process beside two stages.
+#   make bench-step bench-pipeline bench-stages
+# bench-step: one process by `stagecoach bench step`; bench-pipeline: stages
+# beside one process, by schedule; bench-stages: whole runs, one process beside two
+# stages, against the rate of products.
 BENCHMARKS = \
 	tests/bench/bench-ferry \
 	tests/bench/bench-collective
@@ -25,6 +26,9 @@ bench-kernels: stagecoach$(EXEEXT)
 bench-step: stagecoach$(EXEEXT)
 	./stagecoach$(EXEEXT) bench step
 	./stagecoach$(EXEEXT) bench step --micro-batch-size 1 --context 1024
+bench-pipeline: stagecoach$(EXEEXT)
+	./stagecoach$(EXEEXT) bench pipeline --transport shm
+	./stagecoach$(EXEEXT) bench pipeline --transport tcp
 bench-ferry: tests/bench/bench-ferry$(EXEEXT)
 	tests/bench/bench-ferry$(EXEEXT)
 bench-collective: tests/bench/bench-collective$(EXEEXT)
@@ -36,6 +40,6 @@ bench-stages: stagecoach$(EXEEXT) tests/bench/sgemm-rate$(EXEEXT)
 bench-mpi: stagecoach$(EXEEXT)
 	builddir=$(builddir) srcdir=$(srcdir) $(srcdir)/tests/bench/bench-mpi.sh
 bench: bench-kernels bench-ferry bench-collective bench-transport bench-step \
-	bench-stages
+	bench-pipeline bench-stages
 .PHONY: bench bench-kernels bench-ferry bench-collective bench-transport \
-	bench-mpi bench-step bench-stages
+	bench-mpi bench-step bench-pipeline bench-stages
