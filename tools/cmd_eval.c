@@ -102,6 +102,7 @@ static int fill_job(const struct options *options, struct corpus **corpus,
 		rc = job_options_path(job->data, data);
 	if (rc)
 		return rc;
+	job->packed = corpus_has_examples(*corpus);
 	job_options_compare_tokenizers(*corpus, folder);
 	job->context = MIN(job->config.context, 1024u);
 	if (options_is_set(options, "context"))

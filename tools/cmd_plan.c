@@ -78,7 +78,7 @@ struct planning {
 
 /* ---- what is planned ---- */
 
-static int vocabulary(const struct planning *p, size_t *out)
+static int vocabulary(struct planning *p, size_t *out)
 {
 	const char *data = options_string(p->options, "data");
 	struct corpus *corpus;
@@ -91,6 +91,7 @@ static int vocabulary(const struct planning *p, size_t *out)
 	if (rc)
 		return rc;
 	*out = corpus_vocab_size(corpus);
+	p->job.packed = corpus_has_examples(corpus);
 	corpus_close(corpus);
 	return 0;
 }

@@ -141,8 +141,10 @@ int job_options_windows(const struct corpus *corpus, int split,
 	int rc = sampler_init(&sampler, corpus, (enum corpus_split)split,
 			      SAMPLER_SEQUENTIAL, 0, context);
 
-	if (!rc)
+	if (!rc) {
 		*windows = sampler_epoch_samples(&sampler);
+		sampler_fini(&sampler);
+	}
 	return rc;
 }
 
