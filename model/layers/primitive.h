@@ -163,6 +163,8 @@ extern const struct primitive_ops loss_ops;
  * source is the same without input, and so without I.
  */
 extern const struct primitive_ops sleep_ops;
+/* A parameter of whole rows of so many is a table of them. */
+#define SLEEP_ROW_FLOATS 256u
 extern const struct primitive_ops sleep_source_ops;
 
 /* For implementations. */
