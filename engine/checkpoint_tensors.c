@@ -3,6 +3,7 @@
 #include "engine/checkpoint.h"
 #include "engine/ferry.h"
 #include "engine/pipeline.h"
+#include "model/io/hf_adapter.h"
 #include "model/io/safetensors.h"
 
 #include <errno.h>
@@ -11,7 +12,7 @@
 #include <string.h>
 
 #define SHARD_BYTES_MAX   ((uint64_t)5000000000) /* as transformers 4 */
-#define TENSOR_NAME_BYTES (PARAMETER_NAME_BYTES + 16)
+#define TENSOR_NAME_BYTES (PARAMETER_NAME_BYTES + 32)
 
 /* ---- which tensors a rank moves ---- */
 
@@ -184,7 +185,10 @@ static int find_current(struct tensors *t)
 	char name[TENSOR_NAME_BYTES];
 
 	snprintf(name, sizeof(name), "%s", stored->name);
-	if (freight_is_of_moments(t->freight)) {
+	if (t->freight == LOAD_ADAPTERS) {
+		hf_adapter_tensor_name(stored->name, name, sizeof(name));
+		t->found = safetensors_find(t->files, name);
+	} else if (freight_is_of_moments(t->freight)) {
 		moment_tensor_name(p, (unsigned)(t->current % t->copies),
 				   stored, name);
 		t->found = safetensors_find(t->files, name);
@@ -247,6 +251,26 @@ static int move_own(struct tensors *t,
 	return rc;
 }
 
+/* What the root reads for all others, wherever they are. */
+static bool comes_from_root(const struct pipeline *p, enum freight freight)
+{
+	return p->job->config.adapters.rank > 0 && freight != LOAD_WEIGHTS;
+}
+
+static const char *source_folder(const struct pipeline *p, enum freight freight)
+{
+	if (!comes_from_root(p, freight))
+		return p->reach.source;
+	return p->job->resume[0] ? p->job->resume : p->job->adapter;
+}
+
+static bool reads_itself(const struct pipeline *p, enum freight freight,
+			 unsigned rank)
+{
+	return rank == ROUTE_ROOT ||
+	       (p->reach.reads[rank] && !comes_from_root(p, freight));
+}
+
 /* The root: what others cannot read themselves. */
 static int read_for_others(struct tensors *t)
 {
@@ -256,7 +280,7 @@ static int read_for_others(struct tensors *t)
 	for (unsigned r = 0; !rc && r < p->world->size; r++) {
 		struct ferry_cargo cargo = cargo_of(t, read_item);
 
-		if (p->reach.reads[r])
+		if (reads_itself(p, t->freight, r))
 			continue;
 		tensors_of_rank(t, r);
 		rc = ferry_send(p->ferry, r, &cargo);
@@ -291,6 +315,8 @@ static int open_source(const struct tensors *t, struct safetensors **out)
 
 	if (freight_is_of_moments(t->freight))
 		return safetensors_open_folder(t->folder, "optimizer", out);
+	if (t->freight == LOAD_ADAPTERS)
+		return hf_adapter_open(t->folder, t->pipeline->model, out);
 	rc = safetensors_open(t->folder, &files);
 	if (rc)
 		return rc;
@@ -307,7 +333,7 @@ static int read_from_disk(struct tensors *t)
 	struct safetensors *files;
 	int rc;
 
-	t->folder = t->pipeline->reach.source;
+	t->folder = source_folder(t->pipeline, t->freight);
 	rc = open_source(t, &files);
 	if (rc)
 		return rc;
@@ -327,7 +353,7 @@ static int load(struct pipeline *p, enum freight freight)
 	tensors_init(&t, p, freight);
 	if (item_count(&t) == 0)
 		return 0;
-	if (p->reach.reads[p->world->rank])
+	if (reads_itself(p, freight, p->world->rank))
 		return read_from_disk(&t);
 	cargo = cargo_of(&t, copy_to_memory);
 	return ferry_receive(p->ferry, ROUTE_ROOT, &cargo);
@@ -336,6 +362,11 @@ static int load(struct pipeline *p, enum freight freight)
 int checkpoint_load_weights(struct pipeline *p)
 {
 	return load(p, LOAD_WEIGHTS);
+}
+
+int checkpoint_load_adapters(struct pipeline *p)
+{
+	return load(p, LOAD_ADAPTERS);
 }
 
 int checkpoint_load_moments(struct pipeline *p)
@@ -361,11 +392,21 @@ static void set_entry(struct safetensors_entry *entry, const char *name,
 					    .shape = parameter->whole_shape};
 }
 
+static void stored_name(const struct parameter *parameter,
+			char out[TENSOR_NAME_BYTES])
+{
+	if (parameter->adapter)
+		hf_adapter_tensor_name(parameter->name, out, TENSOR_NAME_BYTES);
+	else
+		snprintf(out, TENSOR_NAME_BYTES, "%s", parameter->name);
+}
+
 int checkpoint_layouts_init(const struct pipeline *p,
 			    struct checkpoint_layouts *out)
 {
 	unsigned moments = optimizer_moments(&p->job->optimizer), count;
 	const struct parameter *all = model_parameters(p->model, &count);
+	bool adapters = model_config(p->model)->adapters.rank > 0;
 	size_t weights = 0, states = 0;
 	struct safetensors_entry *entries =
 		calloc(count * (1 + moments), sizeof(*entries));
@@ -378,11 +419,17 @@ int checkpoint_layouts_init(const struct pipeline *p,
 		fail(rc, "no memory to lay out a checkpoint");
 		goto out;
 	}
-	for (unsigned i = 0; i < count; i++)
-		if (holding_is_stored(&all[i]))
-			set_entry(&entries[weights++], all[i].name, &all[i]);
-	rc = safetensors_layout_create(entries, weights, SHARD_BYTES_MAX,
-				       "model", &out->model);
+	for (unsigned i = 0; i < count; i++) {
+		if (!holding_is_stored(&all[i]))
+			continue;
+		stored_name(&all[i], names[weights]);
+		set_entry(&entries[weights], names[weights], &all[i]);
+		weights++;
+	}
+	/* PEFT reads one file. */
+	rc = safetensors_layout_create(
+		entries, weights, adapters ? 0 : SHARD_BYTES_MAX,
+		adapters ? HF_ADAPTER_STEM : "model", &out->model);
 	for (unsigned i = 0; i < count * moments; i++) {
 		const struct parameter *parameter = &all[i / moments];
 

@@ -39,7 +39,7 @@ struct store_piece {
 struct store_row {
 	const struct parameter *parameter;
 	float *weights;       /* [parameter->count] */
-	float **accumulators; /* [levels], NULL when frozen or not training */
+	float **accumulators; /* [levels]; NULLs when frozen or not training */
 	float *moments[STORE_MOMENTS_MAX]; /* of all pieces; NULL: none */
 	float *sums; /* of all pieces, apart from accumulators[0]; or NULL */
 	/* Of a row that is trained: all of it, or this replica's share. */

@@ -1,7 +1,6 @@
 #include "base/files.h"
 #include "base/log.h"
 #include "data/tokenizer.h"
-#include "model/io/hf_config.h"
 #include "tools/commands.h"
 #include "tools/job_options.h"
 
@@ -16,6 +15,7 @@ static const struct option_spec table[] = {
 	 .argument = "DIR",
 	 .group = "Text",
 	 .help = "Hugging Face model folder with a tokenizer.json"},
+	JOB_OPTION_BASE,
 	{.name = "prompt",
 	 .letter = 'p',
 	 .kind = OPTION_STRING,
@@ -76,6 +76,10 @@ static int load_tokenizer(struct generate *g, const char *folder)
 	char path[FILES_PATH_BYTES];
 	int rc = files_join(path, sizeof(path), folder, "tokenizer.json");
 
+	/* Adapters may leave it to their base model. */
+	if (!rc && !files_exists(path) && g->job.adapter[0])
+		rc = files_join(path, sizeof(path), g->job.model,
+				"tokenizer.json");
 	if (!rc && !files_exists(path))
 		rc = fail(-ENOENT,
 			  "%s has no tokenizer.json: text cannot become tokens",
@@ -150,15 +154,13 @@ static int fill_job(struct generate *g)
 
 	if (!folder)
 		return fail(-EINVAL, "generate needs --model DIR");
-	rc = hf_config_read(folder, &job->config);
+	rc = job_options_model(o, folder, job);
 	if (!rc)
 		rc = model_create(&job->config, &g->model);
 	if (!rc)
 		rc = load_tokenizer(g, folder);
 	if (!rc)
 		rc = encode_prompt(g, &prompt);
-	if (!rc)
-		rc = job_options_path(job->model, folder);
 	job->prompt = prompt.ids; /* job_fini() frees it */
 	job->prompt_count = (unsigned)prompt.count;
 	if (!rc)

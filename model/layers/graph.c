@@ -121,6 +121,7 @@ static int node_declare(struct node *node,
 		row->id = *count;
 		row->layer = node->layer;
 		row->trainable = node->trained;
+		row->adapter = node->row.ops == &adapter_ops;
 		if (row->dimensions > 1)
 			row->compute_type = node->type;
 		length = snprintf(row->name, sizeof(row->name), "%s%s",
