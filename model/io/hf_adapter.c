@@ -45,6 +45,12 @@ static const struct {
 	{"trainable_token_indices", {"null"}},
 	{"target_parameters", {"null", "[]"}},
 	{"megatron_config", {"null"}},
+	{"layer_replication", {"null"}},
+	{"use_bdlora", {"null", "false"}},
+	{"arrow_config", {"null"}},
+	{"kasa_config", {"null"}},
+	{"monteclora_config", {"null"}},
+	{"velora_config", {"null"}},
 };
 
 static bool is_accepted(const json_t *value, const char *const *accepted)
@@ -73,45 +79,126 @@ static int check_plain(const json_t *root, const char *path)
 	return 0;
 }
 
-static int read_targets(const json_t *root, const char *path,
+/*
+ * PEFT writes "all-linear" out as the paths of all modules: model.layers.0.mlp.up,
+ * model.layers.1.mlp.up, ... Here a target is what follows the layer's number,
+ * in every layer.
+ */
+struct target {
+	char name[64];
+	size_t layers; /* that are named with their number; 0: without */
+};
+
+#define TARGETS_MAX 32
+
+struct targets {
+	struct target list[TARGETS_MAX];
+	size_t count;
+};
+
+/* What follows "layers.12."; the whole name if there is no number. */
+static const char *after_number(const char *name, bool *numbered)
+{
+	const char *part = name;
+
+	*numbered = false;
+	while (part) {
+		size_t digits = strspn(part, "0123456789");
+
+		if (digits > 0 && part[digits] == '.') {
+			*numbered = true;
+			return part + digits + 1;
+		}
+		part = strchr(part, '.');
+		part = part ? part + 1 : NULL;
+	}
+	return name;
+}
+
+static int add_target(struct targets *targets, const char *path,
+		      const char *name)
+{
+	bool numbered;
+	const char *rest = after_number(name, &numbered);
+	size_t i = 0;
+
+	while (i < targets->count && strcmp(targets->list[i].name, rest) != 0)
+		i++;
+	if (i == TARGETS_MAX ||
+	    (i == targets->count &&
+	     text_copy(targets->list[i].name, sizeof(targets->list[i].name),
+		       rest)))
+		return fail(-EINVAL,
+			    "%s: 'target_modules' has more, or longer, names "
+			    "than a model has linear maps (%.64s)",
+			    path, rest);
+	if (i == targets->count)
+		targets->count++;
+	targets->list[i].layers += numbered;
+	return 0;
+}
+
+/* Each is in all of the model's layers; `layers` 0: not known. */
+static int join_targets(const struct targets *targets, const char *path,
+			unsigned layers, struct model_adapters *out)
+{
+	for (size_t i = 0; i < targets->count; i++) {
+		const struct target *target = &targets->list[i];
+		size_t used = strlen(out->targets);
+		int length;
+
+		if (layers && target->layers && target->layers != layers)
+			return fail(
+				-EINVAL,
+				"%s: '%s' has adapters in %zu of %u layers; "
+				"only all or none are supported",
+				path, target->name, target->layers, layers);
+		length = snprintf(out->targets + used,
+				  sizeof(out->targets) - used, "%s%s",
+				  used ? "," : "", target->name);
+		if (length < 0 || (size_t)length >= sizeof(out->targets) - used)
+			return fail(-EINVAL,
+				    "%s: the names in 'target_modules' are "
+				    "longer than %zu bytes",
+				    path, sizeof(out->targets) - 1);
+	}
+	return 0;
+}
+
+static int read_targets(const json_t *root, const char *path, unsigned layers,
 			struct model_adapters *out)
 {
-	const json_t *targets = json_object_get(root, "target_modules");
-	const char *all = json_string_value(targets);
+	const json_t *list = json_object_get(root, "target_modules");
+	const char *all = json_string_value(list);
+	struct targets targets = {.count = 0};
 	const json_t *target;
 	size_t index;
 
 	if (all && strcmp(all, ALL_LINEAR) == 0)
 		return text_copy(out->targets, sizeof(out->targets), all);
-	if (!json_is_array(targets) || json_array_size(targets) == 0)
+	if (!json_is_array(list) || json_array_size(list) == 0)
 		return fail(-EINVAL,
 			    "%s: 'target_modules' is neither a list of names "
 			    "nor \"" ALL_LINEAR "\"",
 			    path);
-	json_array_foreach(targets, index, target)
+	json_array_foreach(list, index, target)
 	{
 		const char *name = json_string_value(target);
-		size_t used = strlen(out->targets);
-		int length;
+		int rc;
 
 		if (!name || !*name || strchr(name, ','))
 			return fail(-EINVAL,
 				    "%s: entry %zu of 'target_modules' is no "
 				    "name of a module",
 				    path, index);
-		length = snprintf(out->targets + used,
-				  sizeof(out->targets) - used, "%s%s",
-				  used ? "," : "", name);
-		if (length < 0 || (size_t)length >= sizeof(out->targets) - used)
-			return fail(-EINVAL,
-				    "%s: 'target_modules' names more than %zu "
-				    "bytes hold",
-				    path, sizeof(out->targets));
+		rc = add_target(&targets, path, name);
+		if (rc)
+			return rc;
 	}
-	return 0;
+	return join_targets(&targets, path, layers, out);
 }
 
-static int read_root(const json_t *root, const char *path,
+static int read_root(const json_t *root, const char *path, unsigned layers,
 		     struct model_adapters *out, char base[FILES_PATH_BYTES])
 {
 	const char *name;
@@ -128,7 +215,7 @@ static int read_root(const json_t *root, const char *path,
 		rc = json_get_real_or(root, "lora_alpha", 1e-6, 1e6, 8.0, path,
 				      &out->alpha);
 	if (!rc)
-		rc = read_targets(root, path, out);
+		rc = read_targets(root, path, layers, out);
 	if (rc)
 		return rc;
 	out->rank = (unsigned)rank;
@@ -140,8 +227,8 @@ static int read_root(const json_t *root, const char *path,
 	return 0;
 }
 
-int hf_adapter_read(const char *folder, struct model_adapters *out,
-		    char base[FILES_PATH_BYTES])
+static int read_folder(const char *folder, unsigned layers,
+		       struct model_adapters *out, char base[FILES_PATH_BYTES])
 {
 	struct model_adapters adapters = {0};
 	char path[FILES_PATH_BYTES];
@@ -152,17 +239,25 @@ int hf_adapter_read(const char *folder, struct model_adapters *out,
 		rc = json_read(path, CONFIG_BYTES_MAX, &root);
 	if (rc)
 		return rc;
-	rc = read_root(root, path, &adapters, base);
+	rc = read_root(root, path, layers, &adapters, base);
 	json_decref(root);
 	if (!rc)
 		*out = adapters;
 	return rc;
 }
 
+int hf_adapter_read(const char *folder, struct model_adapters *out,
+		    char base[FILES_PATH_BYTES])
+{
+	return read_folder(folder, 0, out, base);
+}
+
 int hf_adapter_read_model(const char *folder, const char *given,
 			  struct model_config *out, char base[FILES_PATH_BYTES])
 {
+	char unused[FILES_PATH_BYTES];
 	struct model_adapters adapters;
+	struct model_config config;
 	int rc;
 
 	base[0] = '\0';
@@ -187,9 +282,12 @@ int hf_adapter_read_model(const char *folder, const char *given,
 			    "%s: the base model, %s, holds adapters itself; "
 			    "merge them first",
 			    folder, base);
-	rc = hf_config_read(base, out);
+	rc = hf_config_read(base, &config);
+	if (!rc) /* once more, now that the number of layers is known */
+		rc = read_folder(folder, config.layers, &config.adapters,
+				 unused);
 	if (!rc)
-		out->adapters = adapters;
+		*out = config;
 	return rc;
 }
 
