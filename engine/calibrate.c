@@ -527,8 +527,13 @@ static double rig_bytes(const struct bench *bench)
 
 	if (calibration->optimizer)
 		copies += optimizer_moments(calibration->optimizer);
-	for (unsigned i = 0; i < parameters; i++)
+	for (unsigned i = 0; i < parameters; i++) {
 		sum += (double)(all[i].count * sizeof(float)) * copies;
+		if (all[i].compute_type != ELEMENT_F32)
+			sum += (double)(all[i].count *
+					element_type_bytes(
+						all[i].compute_type));
+	}
 	for (unsigned i = 0; i < model_layer_count(bench->sample); i++) {
 		const struct layer *layer = model_layer(bench->sample, i);
 		struct layer_memory memory;
@@ -799,6 +804,8 @@ int calibrate_by_rate(const struct model *model,
 		      double memory, struct costs *out,
 		      struct calibration_rates *rates)
 {
+	enum element_type type = model_config(model)->type;
+	size_t copy = type == ELEMENT_F32 ? 0 : element_type_bytes(type);
 	int rc = calibrate_by_operations(model, calibration, out);
 
 	if (rc)
@@ -811,10 +818,10 @@ int calibrate_by_rate(const struct model *model,
 	out->seconds = true;
 	snprintf(out->origin, sizeof(out->origin), "%.4g operations a second",
 		 rate);
-	/* Weight, gradient and two moments read, all but the gradient written;
-	 * a gradient read; two read and one written. */
+	/* Weight, gradient and two moments read, all but the gradient written,
+	 * and a rounded copy; a gradient read; two read and one written. */
 	*rates = (struct calibration_rates){
-		.update = 7 * sizeof(float) / memory,
+		.update = (double)(7 * sizeof(float) + copy) / memory,
 		.square = sizeof(float) / memory,
 		.add = 3 * sizeof(float) / memory,
 	};

@@ -23,6 +23,7 @@
 #define STATE_VERSION     1
 #define MANIFEST_LIMIT    ((size_t)16 << 20)
 #define INITIALISE_BLOCK  ((size_t)1 << 16)
+#define INITIALISE_PIECE  ((size_t)4096)
 #define STEP_FOLDER_BYTES 32
 
 /* Files that go from the tokenizer's folder into every model folder. */
@@ -58,16 +59,23 @@ struct initialise {
 	uint64_t seed;
 };
 
+/* Drawn a piece at a time: there may be no master to draw into. */
 static void initialise_block(void *argument, size_t index, unsigned thread)
 {
 	const struct initialise *work = argument;
-	size_t first = index * INITIALISE_BLOCK;
-	size_t count =
-		MIN(INITIALISE_BLOCK, work->row->parameter->count - first);
+	size_t at = index * INITIALISE_BLOCK;
+	size_t end = MIN(at + INITIALISE_BLOCK, work->row->parameter->count);
+	float drawn[INITIALISE_PIECE];
 
 	(void)thread;
-	model_initialise(work->model, work->row->parameter->id, work->seed,
-			 first, count, work->row->weights + first);
+	while (at < end) {
+		size_t count = MIN(INITIALISE_PIECE, end - at);
+
+		model_initialise(work->model, work->row->parameter->id,
+				 work->seed, at, count, drawn);
+		store_row_set(work->row, at, count, drawn);
+		at += count;
+	}
 }
 
 static void initialise(struct pipeline *p, bool adapters_only)
@@ -148,7 +156,9 @@ static int write_config(const struct pipeline *p, const char *folder)
 
 	if (config->adapters.rank > 0)
 		return hf_adapter_write(folder, config, p->job->model);
-	return hf_config_write(folder, config, "float32");
+	return hf_config_write(folder, config,
+			       p->job->save_type == ELEMENT_BF16 ? "bfloat16"
+								 : "float32");
 }
 
 /* The root: a fresh folder with everything but the tensors' data. */
@@ -171,6 +181,8 @@ static int begin_folder(const struct pipeline *p,
 	if (!rc && layouts->optimizer)
 		rc = safetensors_layout_create_files(layouts->optimizer,
 						     folder);
+	if (!rc && layouts->masters)
+		rc = safetensors_layout_create_files(layouts->masters, folder);
 	return rc;
 }
 
@@ -500,7 +512,8 @@ static int publish_one(void *argument, const char *path, uint64_t bytes)
 	(void)bytes;
 	if (strcmp(name, "state.json") == 0 ||
 	    strcmp(name, "manifest.json") == 0 ||
-	    strncmp(name, "optimizer", 9) == 0)
+	    strncmp(name, "optimizer", 9) == 0 ||
+	    strncmp(name, CHECKPOINT_MASTERS, strlen(CHECKPOINT_MASTERS)) == 0)
 		return 0;
 	rc = files_join(to, sizeof(to), publish->to, name);
 	return rc ? rc : publish_file(path, to);

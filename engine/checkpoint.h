@@ -5,6 +5,8 @@
  *   RUN/checkpoints/step-00000100/
  *       config.json model.safetensors tokenizer.json ...   the model
  *       optimizer.safetensors     exp_avg.<name>, exp_avg_sq.<name>
+ *       masters.safetensors       the weights in float, where the model's
+ *                                 file has them rounded (--save-dtype)
  *       state.json                step, the run's identity, its numerics
  *       (adapter_config.json adapter_model.safetensors in place of the first two
  *       where low-rank adapters are trained: a PEFT folder)
@@ -71,6 +73,13 @@ struct checkpoint {
  */
 int checkpoint_find(const char *run, struct checkpoint *out) MUST_CHECK;
 void checkpoint_fini(struct checkpoint *checkpoint);
+
+/*
+ * Stem of the masters' files, and whether there are some in a folder: the weights
+ * to go on from, as the model's have been rounded.
+ */
+#define CHECKPOINT_MASTERS "masters"
+int checkpoint_has_masters(const char *folder, bool *out) MUST_CHECK;
 
 /* -EINVAL or -EIO, logged, naming the file that is missing or differs. */
 int checkpoint_verify(const char *folder) MUST_CHECK;

@@ -5,6 +5,7 @@
 #include "engine/pipeline.h"
 #include "model/io/hf_adapter.h"
 #include "model/io/safetensors.h"
+#include "model/kernels/convert.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -18,6 +19,8 @@
 
 /* Bytes read or written between two signs of life. */
 #define PIECE_BYTES ((size_t)4 << 20)
+/* What is to be rounded on its way passes through as many floats of room. */
+#define ROOM_FLOATS ((size_t)4096)
 
 /*
  * What one rank moves of one kind. Both the rank and the root go through all
@@ -96,12 +99,17 @@ static uint64_t item_bytes(const void *argument, size_t item)
 	return (uint64_t)holding.count * sizeof(float);
 }
 
-/* Where this rank has it. */
-static float *item_memory(const struct tensors *t, size_t item)
+static const struct store_row *row_of(const struct tensors *t, size_t item)
 {
 	const struct store *store = t->pipeline->store;
-	const struct store_row *row =
-		&store->rows[store->row_of[parameter_of(t, item)->id]];
+
+	return &store->rows[store->row_of[parameter_of(t, item)->id]];
+}
+
+/* Where this rank has it: whole, in training. */
+static float *item_memory(const struct tensors *t, size_t item)
+{
+	const struct store_row *row = row_of(t, item);
 
 	return freight_is_of_moments(t->freight)
 		       ? row->moments[item % t->copies]
@@ -130,8 +138,14 @@ static int copy_from_memory(void *argument, size_t item, uint64_t first,
 static int copy_to_memory(void *argument, size_t item, uint64_t first,
 			  void *data, size_t bytes)
 {
-	(void)take_item(argument, item);
-	memcpy((char *)item_memory(argument, item) + first, data, bytes);
+	struct tensors *t = argument;
+
+	(void)take_item(t, item);
+	if (freight_is_of_moments(t->freight))
+		memcpy((char *)item_memory(t, item) + first, data, bytes);
+	else
+		store_row_set(row_of(t, item), (size_t)(first / sizeof(float)),
+			      bytes / sizeof(float), data);
 	return 0;
 }
 
@@ -271,6 +285,40 @@ static bool reads_itself(const struct pipeline *p, enum freight freight,
 	       (p->reach.reads[rank] && !comes_from_root(p, freight));
 }
 
+/* An item of weights, also where they are held rounded alone. */
+static int read_weights(struct tensors *t, size_t item)
+{
+	const struct store_row *row = row_of(t, item);
+	size_t count = (size_t)(item_bytes(t, item) / sizeof(float));
+	size_t most = row->weights ? PIECE_BYTES / sizeof(float) : ROOM_FLOATS;
+	float room[ROOM_FLOATS];
+	int rc = 0;
+
+	for (size_t at = 0; !rc && at < count; at += most) {
+		float *to = row->weights ? row->weights + at : room;
+		size_t piece = MIN(most, count - at);
+
+		rc = read_item(t, item, at * sizeof(float), to,
+			       piece * sizeof(float));
+		if (!rc)
+			store_row_set(row, at, piece, to);
+	}
+	return rc;
+}
+
+static int read_own(struct tensors *t)
+{
+	int rc = 0;
+
+	if (freight_is_of_moments(t->freight))
+		return move_own(t, read_item);
+	for (size_t i = 0; !rc && i < item_count(t); i++)
+		if (item_bytes(t, i))
+			rc = read_weights(t, i);
+	world_note_between(t->pipeline->world);
+	return rc;
+}
+
 /* The root: what others cannot read themselves. */
 static int read_for_others(struct tensors *t)
 {
@@ -308,16 +356,43 @@ static int check_leftovers(const struct safetensors *files,
 	return 0;
 }
 
-static int open_source(const struct tensors *t, struct safetensors **out)
+int checkpoint_has_masters(const char *folder, bool *out)
 {
-	struct safetensors *files;
-	int rc;
+	static const char *const names[] = {
+		CHECKPOINT_MASTERS ".safetensors",
+		CHECKPOINT_MASTERS ".safetensors.index.json",
+	};
+	char path[FILES_PATH_BYTES];
+	int rc = 0;
 
-	if (freight_is_of_moments(t->freight))
-		return safetensors_open_folder(t->folder, "optimizer", out);
-	if (t->freight == LOAD_ADAPTERS)
-		return hf_adapter_open(t->folder, t->pipeline->model, out);
-	rc = safetensors_open(t->folder, &files);
+	*out = false;
+	for (size_t i = 0; !rc && i < ARRAY_SIZE(names); i++) {
+		rc = files_join(path, sizeof(path), folder, names[i]);
+		*out |= !rc && files_exists(path);
+	}
+	return rc;
+}
+
+static int open_weights(const struct tensors *t, struct safetensors **out)
+{
+	const struct job *job = t->pipeline->job;
+	struct safetensors *files;
+	bool masters = false;
+	int rc = 0;
+
+	/* A base model that is a checkpoint itself counts as a model. */
+	if (job->resume[0] &&
+	    (job->config.adapters.rank == 0 || t->freight == LOAD_ADAPTERS))
+		rc = checkpoint_has_masters(t->folder, &masters);
+	if (!rc && t->freight == LOAD_ADAPTERS)
+		return hf_adapter_open(t->folder,
+				       masters ? CHECKPOINT_MASTERS
+					       : HF_ADAPTER_STEM,
+				       t->pipeline->model, out);
+	if (!rc)
+		rc = masters ? safetensors_open_folder(
+				       t->folder, CHECKPOINT_MASTERS, &files)
+			     : safetensors_open(t->folder, &files);
 	if (rc)
 		return rc;
 	rc = check_leftovers(files, t->pipeline->model);
@@ -326,6 +401,13 @@ static int open_source(const struct tensors *t, struct safetensors **out)
 	else
 		*out = files;
 	return rc;
+}
+
+static int open_source(const struct tensors *t, struct safetensors **out)
+{
+	return freight_is_of_moments(t->freight)
+		       ? safetensors_open_folder(t->folder, "optimizer", out)
+		       : open_weights(t, out);
 }
 
 static int read_from_disk(struct tensors *t)
@@ -338,7 +420,7 @@ static int read_from_disk(struct tensors *t)
 	if (rc)
 		return rc;
 	t->files = files;
-	rc = move_own(t, read_item);
+	rc = read_own(t);
 	if (!rc && t->pipeline->world->rank == ROUTE_ROOT)
 		rc = read_for_others(t);
 	safetensors_close(files);
@@ -380,16 +462,20 @@ void checkpoint_layouts_fini(struct checkpoint_layouts *layouts)
 {
 	safetensors_layout_destroy(layouts->model);
 	safetensors_layout_destroy(layouts->optimizer);
+	safetensors_layout_destroy(layouts->masters);
 	*layouts = (struct checkpoint_layouts){0};
 }
 
 static void set_entry(struct safetensors_entry *entry, const char *name,
-		      const struct parameter *parameter)
+		      enum element_type type, const struct parameter *parameter)
 {
-	*entry = (struct safetensors_entry){.name = name,
-					    .dtype = SAFETENSORS_F32,
-					    .rank = parameter->dimensions,
-					    .shape = parameter->whole_shape};
+	*entry = (struct safetensors_entry){
+		.name = name,
+		.dtype = type == ELEMENT_BF16 ? SAFETENSORS_BF16
+					      : SAFETENSORS_F32,
+		.rank = parameter->dimensions,
+		.shape = parameter->whole_shape,
+	};
 }
 
 static void stored_name(const struct parameter *parameter,
@@ -401,52 +487,81 @@ static void stored_name(const struct parameter *parameter,
 		snprintf(out, TENSOR_NAME_BYTES, "%s", parameter->name);
 }
 
-int checkpoint_layouts_init(const struct pipeline *p,
-			    struct checkpoint_layouts *out)
+static int lay_out_weights(const struct pipeline *p, enum element_type type,
+			   const char *stem, struct safetensors_layout **out)
+{
+	unsigned count;
+	const struct parameter *all = model_parameters(p->model, &count);
+	struct safetensors_entry *entries = calloc(count, sizeof(*entries));
+	char(*names)[TENSOR_NAME_BYTES] = calloc(count, sizeof(*names));
+	/* PEFT reads one file. */
+	uint64_t most = p->job->config.adapters.rank > 0 ? 0 : SHARD_BYTES_MAX;
+	size_t used = 0;
+	int rc = 0;
+
+	if (!entries || !names)
+		rc = fail(-ENOMEM, "no memory to lay out a checkpoint");
+	for (unsigned i = 0; !rc && i < count; i++) {
+		if (!holding_is_stored(&all[i]))
+			continue;
+		stored_name(&all[i], names[used]);
+		set_entry(&entries[used], names[used], type, &all[i]);
+		used++;
+	}
+	if (!rc)
+		rc = safetensors_layout_create(entries, used, most, stem, out);
+	free(entries);
+	free(names);
+	return rc;
+}
+
+static int lay_out_moments(const struct pipeline *p,
+			   struct safetensors_layout **out)
 {
 	unsigned moments = optimizer_moments(&p->job->optimizer), count;
 	const struct parameter *all = model_parameters(p->model, &count);
-	bool adapters = model_config(p->model)->adapters.rank > 0;
-	size_t weights = 0, states = 0;
-	struct safetensors_entry *entries =
-		calloc(count * (1 + moments), sizeof(*entries));
-	char(*names)[TENSOR_NAME_BYTES] =
-		calloc(count * (1 + moments), sizeof(*names));
-	int rc = -ENOMEM;
+	size_t room = MAX((size_t)count * moments, 1), used = 0;
+	struct safetensors_entry *entries = calloc(room, sizeof(*entries));
+	char(*names)[TENSOR_NAME_BYTES] = calloc(room, sizeof(*names));
+	int rc = 0;
 
-	*out = (struct checkpoint_layouts){0};
-	if (!entries || !names) {
-		fail(rc, "no memory to lay out a checkpoint");
-		goto out;
-	}
-	for (unsigned i = 0; i < count; i++) {
-		if (!holding_is_stored(&all[i]))
-			continue;
-		stored_name(&all[i], names[weights]);
-		set_entry(&entries[weights], names[weights], &all[i]);
-		weights++;
-	}
-	/* PEFT reads one file. */
-	rc = safetensors_layout_create(
-		entries, weights, adapters ? 0 : SHARD_BYTES_MAX,
-		adapters ? HF_ADAPTER_STEM : "model", &out->model);
-	for (unsigned i = 0; i < count * moments; i++) {
+	if (!entries || !names)
+		rc = fail(-ENOMEM, "no memory to lay out a checkpoint");
+	for (unsigned i = 0; !rc && i < count * moments; i++) {
 		const struct parameter *parameter = &all[i / moments];
 
 		if (!holding_has_moments(parameter))
 			continue;
-		moment_tensor_name(p, i % moments, parameter, names[states]);
-		set_entry(&entries[states], names[states], parameter);
-		states++;
+		moment_tensor_name(p, i % moments, parameter, names[used]);
+		set_entry(&entries[used], names[used], ELEMENT_F32, parameter);
+		used++;
 	}
-	if (!rc && states)
-		rc = safetensors_layout_create(entries, states, SHARD_BYTES_MAX,
-					       "optimizer", &out->optimizer);
-	if (rc)
-		checkpoint_layouts_fini(out);
-out:
+	if (!rc && used)
+		rc = safetensors_layout_create(entries, used, SHARD_BYTES_MAX,
+					       "optimizer", out);
 	free(entries);
 	free(names);
+	return rc;
+}
+
+int checkpoint_layouts_init(const struct pipeline *p,
+			    struct checkpoint_layouts *out)
+{
+	enum element_type type = p->job->save_type;
+	int rc;
+
+	*out = (struct checkpoint_layouts){0};
+	rc = lay_out_weights(p, type,
+			     p->job->config.adapters.rank > 0 ? HF_ADAPTER_STEM
+							      : "model",
+			     &out->model);
+	if (!rc)
+		rc = lay_out_moments(p, &out->optimizer);
+	if (!rc && type != ELEMENT_F32)
+		rc = lay_out_weights(p, ELEMENT_F32, CHECKPOINT_MASTERS,
+				     &out->masters);
+	if (rc)
+		checkpoint_layouts_fini(out);
 	return rc;
 }
 
@@ -465,6 +580,33 @@ static size_t entry_of(const struct tensors *t, size_t item)
 
 /* ---- writing ---- */
 
+/* Floats of the current item's entry, from element `first` of the whole. */
+static int write_floats(struct tensors *t, size_t first, size_t count,
+			const float *from)
+{
+	return safetensors_writer_write(t->writer, t->entry,
+					(uint64_t)first * sizeof(float), from,
+					count * sizeof(float));
+}
+
+static int write_rounded(struct tensors *t, size_t first, size_t count,
+			 const float *from)
+{
+	bfloat16 room[ROOM_FLOATS];
+	int rc = 0;
+
+	for (size_t at = 0; !rc && at < count; at += ROOM_FLOATS) {
+		size_t piece = MIN(ROOM_FLOATS, count - at);
+
+		convert_floats_to_bf16(piece, from + at, room);
+		rc = safetensors_writer_write(t->writer, t->entry,
+					      (uint64_t)(first + at) *
+						      sizeof(bfloat16),
+					      room, piece * sizeof(bfloat16));
+	}
+	return rc;
+}
+
 /*
  * A write a segment: what lies between two of them is another rank's, which
  * may be writing it now.
@@ -473,6 +615,8 @@ static int write_item(void *argument, size_t item, uint64_t first, void *data,
 		      size_t bytes)
 {
 	struct tensors *t = argument;
+	bool rounds = t->freight == SAVE_WEIGHTS &&
+		      t->pipeline->job->save_type == ELEMENT_BF16;
 	size_t at = (size_t)(first / sizeof(float));
 	size_t end = at + bytes / sizeof(float);
 	const float *from = data;
@@ -485,10 +629,8 @@ static int write_item(void *argument, size_t item, uint64_t first, void *data,
 			holding_segment(&t->holding, at);
 		size_t count = MIN(segment.count, end - at);
 
-		t->rc = safetensors_writer_write(t->writer, t->entry,
-						 (uint64_t)segment.whole *
-							 sizeof(float),
-						 from, count * sizeof(float));
+		t->rc = rounds ? write_rounded(t, segment.whole, count, from)
+			       : write_floats(t, segment.whole, count, from);
 		from += count;
 		at += count;
 	}
@@ -559,5 +701,8 @@ int checkpoint_tensors_write(struct pipeline *p,
 
 	if (exchange_error(p->exchange))
 		return rc;
-	return save(p, SAVE_MOMENTS, layouts->optimizer, folder, rc);
+	rc = save(p, SAVE_MOMENTS, layouts->optimizer, folder, rc);
+	if (exchange_error(p->exchange))
+		return rc;
+	return save(p, SAVE_MASTERS, layouts->masters, folder, rc);
 }

@@ -74,6 +74,7 @@ static bool moves(const struct holders *holders, const struct grid_place *place,
 		return parameter->trainable &&
 		       !holders_alias(holders, place->position, parameter);
 	case SAVE_WEIGHTS:
+	case SAVE_MASTERS:
 		return holding_is_stored(parameter) &&
 		       writes(holders, place, parameter, freight);
 	case SAVE_MOMENTS:

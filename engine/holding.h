@@ -31,6 +31,7 @@ enum freight {
 	LOAD_MOMENTS,
 	SAVE_WEIGHTS,
 	SAVE_MOMENTS,
+	SAVE_MASTERS, /* weights once more, where SAVE_WEIGHTS rounds them */
 };
 
 static inline bool freight_is_of_moments(enum freight freight)

@@ -90,6 +90,7 @@ static const struct field fields[] = {
 	FIELD(FIELD_UNSIGNED, config.adapters.rank, true),
 	FIELD(FIELD_REAL, config.adapters.alpha, true),
 	FIELD(FIELD_NAME, config.adapters.targets, true),
+	FIELD(FIELD_INT, config.type, true),
 	FIELD(FIELD_INT, config.bos_id, true),
 	FIELD(FIELD_INT, config.eos_id, true),
 	FIELD(FIELD_UNSIGNED, ranks, false),
@@ -119,6 +120,7 @@ static const struct field fields[] = {
 	FIELD(FIELD_U64, learning_rate.warmup_steps, true),
 	FIELD(FIELD_U64, learning_rate.decay_steps, true),
 	FIELD(FIELD_INT, learning_rate.decay, true),
+	FIELD(FIELD_INT, save_type, false),
 	FIELD(FIELD_U64, checkpoint_every, false),
 	FIELD(FIELD_UNSIGNED, keep_checkpoints, false),
 	FIELD(FIELD_U64, eval_every, false),
@@ -131,6 +133,8 @@ static const struct field fields[] = {
 	FIELD(FIELD_INT, kind, false),
 	FIELD(FIELD_UNSIGNED, trace_steps, false),
 	FIELD(FIELD_BOOL, tensorboard, false),
+	FIELD(FIELD_BOOL, packed, false),
+	FIELD(FIELD_BOOL, separate, true),
 	FIELD(FIELD_INT, reach, false),
 };
 
@@ -451,6 +455,11 @@ static int partition_from_json(const json_t *json, struct partition *out)
 	return 0;
 }
 
+static bool is_trained_in(enum element_type type)
+{
+	return type == ELEMENT_F32 || type == ELEMENT_BF16;
+}
+
 /* Enumerations travel as numbers. */
 static int check_kinds(const struct job *job)
 {
@@ -463,6 +472,12 @@ static int check_kinds(const struct job *job)
 	if ((unsigned)job->learning_rate.decay > DECAY_LINEAR)
 		return fail(-EINVAL, "%s: an unknown decay (%d)", ORIGIN,
 			    (int)job->learning_rate.decay);
+	if (!is_trained_in(job->config.type))
+		return fail(-EINVAL, "%s: a model of an unknown type (%d)",
+			    ORIGIN, (int)job->config.type);
+	if (!is_trained_in(job->save_type))
+		return fail(-EINVAL, "%s: files of an unknown type (%d)",
+			    ORIGIN, (int)job->save_type);
 	if ((unsigned)job->reach > REACH_ROOT)
 		return fail(-EINVAL, "%s: an unknown kind of store (%d)",
 			    ORIGIN, (int)job->reach);

@@ -72,11 +72,15 @@ struct job {
 	uint64_t steps;      /* to be done in all */
 	struct optimizer_config optimizer;
 	struct learning_rate learning_rate;
+	/* Of the model's files: ELEMENT_F32 or ELEMENT_BF16. */
+	enum element_type save_type;
 	uint64_t checkpoint_every; /* 0: at the end only */
 	unsigned keep_checkpoints;
 	uint64_t eval_every;       /* 0: at the end only */
 	uint64_t eval_samples;     /* windows of the split; 0: no evaluation */
 	int split;                 /* evaluation: enum corpus_split */
+	bool packed;               /* samples may hold several examples each */
+	bool separate;             /* fine-tuning, but one example a sample */
 	uint64_t data_fingerprint; /* of the corpus; part of the identity */
 
 	/*

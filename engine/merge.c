@@ -277,7 +277,8 @@ static int open_all(struct merging *m)
 	if (!rc)
 		rc = safetensors_open(merge->base, &m->base);
 	if (!rc)
-		rc = hf_adapter_open(merge->adapter, m->model, &m->adapter);
+		rc = hf_adapter_open(merge->adapter, HF_ADAPTER_STEM, m->model,
+				     &m->adapter);
 	if (!rc)
 		rc = threads_create(merge->threads, NULL, &m->threads);
 	return rc ? rc : gemm_prepare(m->threads);

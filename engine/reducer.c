@@ -1143,5 +1143,7 @@ int reducer_weights(struct reducer *reducer)
 			open_rounds(reducer, b, gather_end(reducer));
 	rc = wait_until(reducer, all_is_done);
 	reducer->active = false;
+	if (!rc && plan->sharded)
+		store_round_others(reducer->store, reducer->threads);
 	return rc;
 }

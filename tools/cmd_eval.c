@@ -47,6 +47,7 @@ static const struct option_spec table[] = {
 	{.name = "json", .kind = OPTION_FLAG, .help = "print a JSON object"},
 	JOB_OPTIONS_PIPELINE,
 	JOB_OPTION_TENSOR,
+	JOB_OPTION_DTYPE(""),
 	{.name = "micro-batches",
 	 .letter = 'M',
 	 .kind = OPTION_INTEGER,
@@ -90,6 +91,7 @@ static int fill_job(const struct options *options, struct corpus **corpus,
 			     ? CORPUS_TRAIN
 			     : CORPUS_VALIDATION;
 	rc = job_options_model(options, folder, job);
+	job->config.type = job_options_dtype(options, "dtype");
 	if (!rc)
 		rc = model_create(&job->config, model);
 	if (!rc)
@@ -98,6 +100,7 @@ static int fill_job(const struct options *options, struct corpus **corpus,
 		rc = job_options_path(job->data, data);
 	if (rc)
 		return rc;
+	job->packed = corpus_has_examples(*corpus);
 	job_options_compare_tokenizers(*corpus, folder);
 	job->context = MIN(job->config.context, 1024u);
 	if (options_is_set(options, "context"))

@@ -64,21 +64,68 @@ static uint64_t total_bytes(const struct safetensors *files)
 	return bytes;
 }
 
+/* "F32", or "BF16, F32": the types there are, by how many are of them. */
+static const char *dtypes_text(const struct safetensors *files, char *out,
+			       size_t size)
+{
+	size_t counts[SAFETENSORS_DTYPES] = {0}, used = 0;
+
+	for (size_t i = 0; i < safetensors_count(files); i++)
+		counts[safetensors_tensor(files, i)->dtype]++;
+	out[0] = '\0';
+	for (;;) {
+		unsigned most = 0;
+
+		for (unsigned d = 1; d < SAFETENSORS_DTYPES; d++)
+			if (counts[d] > counts[most])
+				most = d;
+		if (counts[most] == 0 || used >= size)
+			return out;
+		used += (size_t)snprintf(out + used, size - used, "%s%s",
+					 used ? ", " : "",
+					 safetensors_dtype_name(most));
+		counts[most] = 0;
+	}
+}
+
+/* Bytes of the masters beside a rounded model; 0: there are none. */
+static int measure_masters(const char *folder, uint64_t *bytes)
+{
+	struct safetensors *masters;
+	bool there;
+	int rc = checkpoint_has_masters(folder, &there);
+
+	*bytes = 0;
+	if (rc || !there)
+		return rc;
+	rc = safetensors_open_folder(folder, CHECKPOINT_MASTERS, &masters);
+	if (rc)
+		return rc;
+	*bytes = total_bytes(masters);
+	safetensors_close(masters);
+	return 0;
+}
+
 static json_t *model_json(const struct options *options, const char *folder,
 			  const struct model *model,
-			  const struct safetensors *files)
+			  const struct safetensors *files, uint64_t masters)
 {
 	const struct model_config *c = model_config(model);
+	char dtypes[64];
 	json_t *json = json_pack(
-		"{s:s, s:s, s:s, s:i, s:i, s:i, s:i, s:i, s:b, s:I, s:I, s:I}",
+		"{s:s, s:s, s:s, s:i, s:i, s:i, s:i, s:i, s:b, s:I, s:I, s:I, s:s}",
 		"kind", "model", "folder", folder, "family", c->family,
 		"layers", (int)c->layers, "width", (int)c->width, "heads",
 		(int)c->heads, "context", (int)c->context, "vocab_size",
 		(int)c->vocab_size, "tied", c->tied, "parameters",
 		(json_int_t)model_parameter_total(model), "tensors",
 		(json_int_t)safetensors_count(files), "bytes",
-		(json_int_t)total_bytes(files));
+		(json_int_t)total_bytes(files), "dtype",
+		dtypes_text(files, dtypes, sizeof(dtypes)));
 
+	if (masters)
+		json_object_set_new(json, "masters_bytes",
+				    json_integer((json_int_t)masters));
 	if (options_flag(options, "tensors"))
 		json_object_set_new(json, "tensor_list", tensors_json(files));
 	return json;
@@ -109,10 +156,10 @@ static void print_tensors(const struct options *options,
 
 static void print_model(const struct options *options, const char *folder,
 			const struct model *model,
-			const struct safetensors *files)
+			const struct safetensors *files, uint64_t masters)
 {
 	const struct model_config *c = model_config(model);
-	char parameters[32], bytes[32];
+	char parameters[32], bytes[32], dtypes[64];
 
 	text_grouped(parameters, sizeof(parameters),
 		     model_parameter_total(model));
@@ -121,8 +168,12 @@ static void print_model(const struct options *options, const char *folder,
 	printf("  layers %u, width %u, heads %u, MLP %u, context %u, vocabulary %u%s\n",
 	       c->layers, c->width, c->heads, c->inner, c->context,
 	       c->vocab_size, c->tied ? ", tied head" : "");
-	printf("  %s parameters in %zu tensors, %s\n", parameters,
-	       safetensors_count(files), bytes);
+	printf("  %s parameters in %zu tensors, %s, %s\n", parameters,
+	       safetensors_count(files), bytes,
+	       dtypes_text(files, dtypes, sizeof(dtypes)));
+	if (masters)
+		printf("  float masters beside it, to go on from: %s\n",
+		       text_bytes(bytes, sizeof(bytes), masters));
 	print_tensors(options, files);
 }
 
@@ -131,21 +182,25 @@ static int inspect_model(const struct options *options, const char *folder)
 	struct model_config config;
 	struct model *model;
 	struct safetensors *files;
+	uint64_t masters = 0;
 	int rc = hf_config_read(folder, &config);
 
 	if (!rc)
 		rc = model_create(&config, &model);
 	if (rc)
 		return rc;
-	rc = safetensors_open(folder, &files);
+	rc = measure_masters(folder, &masters);
+	if (!rc)
+		rc = safetensors_open(folder, &files);
 	if (!rc && options_flag(options, "json")) {
-		json_t *json = model_json(options, folder, model, files);
+		json_t *json =
+			model_json(options, folder, model, files, masters);
 
 		json_dumpf(json, stdout, JSON_INDENT(2));
 		puts("");
 		json_decref(json);
 	} else if (!rc) {
-		print_model(options, folder, model, files);
+		print_model(options, folder, model, files, masters);
 	}
 	if (!rc)
 		safetensors_close(files);

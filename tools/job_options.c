@@ -49,6 +49,18 @@ int job_options_model(const struct options *options, const char *folder,
 	return rc ? rc : job_options_whole_path(job->model);
 }
 
+enum element_type job_options_dtype(const struct options *options,
+				    const char *name)
+{
+	return strcmp(options_string(options, name), "bf16") == 0 ? ELEMENT_BF16
+								  : ELEMENT_F32;
+}
+
+const char *job_options_dtype_name(enum element_type type)
+{
+	return type == ELEMENT_BF16 ? "bf16" : "fp32";
+}
+
 void job_options_pipeline(const struct options *options, struct job *job)
 {
 	const char *store = options_string(options, "store");
@@ -153,8 +165,10 @@ int job_options_windows(const struct corpus *corpus, int split,
 	int rc = sampler_init(&sampler, corpus, (enum corpus_split)split,
 			      SAMPLER_SEQUENTIAL, 0, context);
 
-	if (!rc)
+	if (!rc) {
 		*windows = sampler_epoch_samples(&sampler);
+		sampler_fini(&sampler);
+	}
 	return rc;
 }
 

@@ -116,13 +116,17 @@ int train_options_model(const struct options *options, size_t vocab_size,
 			const char *source, struct job *job)
 {
 	const char *folder = options_string(options, "model");
+	int rc;
 
 	if (!folder && (options_is_set(options, "lora-rank") ||
 			options_is_set(options, "base")))
 		return fail(-EINVAL, "adapters are trained beside a model that "
 				     "is there: give --model DIR");
-	return folder ? old_model(options, folder, job)
-		      : new_model(options, vocab_size, source, &job->config);
+	rc = folder ? old_model(options, folder, job)
+		    : new_model(options, vocab_size, source, &job->config);
+	if (!rc)
+		job->config.type = job_options_dtype(options, "dtype");
+	return rc;
 }
 
 void train_options_dropout(const struct options *options,

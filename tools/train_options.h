@@ -208,8 +208,13 @@
 		.help = "most that a rank may hold, everything counted (e.g. 900M): the split respects it, or the run is refused" \
 	}
 
+#define TRAIN_OPTION_DTYPE                                                     \
+	JOB_OPTION_DTYPE(                                                      \
+		"; bf16 halves messages and activations; weights are "         \
+		"updated in float; changes the result")
+
 /*
- * The model's configuration: that of --model DIR, or of a new one with a
+ * The model's configuration, of --dtype: that of --model DIR, or of a new one with a
  * vocabulary of `vocab_size` (0: not known) unless --vocab-size says another.
  * `source` is what did not say it, for the message: "--data corpus".
  */

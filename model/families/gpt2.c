@@ -167,7 +167,7 @@ static void gpt2_embedding(const struct model_config *config,
 	gpt2_rows(config, embedding_rows, ARRAY_SIZE(embedding_rows), out);
 	out->value_count = EMBEDDING_VALUES;
 	out->widths[EMBEDDED] = config->width;
-	out->columns = COLUMN_BIT(COLUMN_TOKENS);
+	out->columns = COLUMN_BIT(COLUMN_TOKENS) | COLUMN_BIT(COLUMN_SEGMENTS);
 }
 
 static void gpt2_block(const struct model_config *config, unsigned block,
@@ -186,6 +186,7 @@ static void gpt2_block(const struct model_config *config, unsigned block,
 	snprintf(out->prefix, sizeof(out->prefix), PREFIX "h.%u.", block);
 	gpt2_rows(config, block_rows, ARRAY_SIZE(block_rows), out);
 	out->value_count = BLOCK_VALUES;
+	out->columns = COLUMN_BIT(COLUMN_SEGMENTS);
 	memcpy(out->widths, widths, sizeof(widths));
 }
 

@@ -362,11 +362,11 @@ static bool is_adapter_of(const struct model *model, const char *name)
 	return parameter && parameter->adapter;
 }
 
-int hf_adapter_open(const char *folder, const struct model *model,
-		    struct safetensors **out)
+int hf_adapter_open(const char *folder, const char *stem,
+		    const struct model *model, struct safetensors **out)
 {
 	struct safetensors *files;
-	int rc = safetensors_open_folder(folder, HF_ADAPTER_STEM, &files);
+	int rc = safetensors_open_folder(folder, stem, &files);
 
 	if (rc)
 		return rc;

@@ -37,10 +37,11 @@ int hf_adapter_write(const char *folder, const struct model_config *config,
 void hf_adapter_tensor_name(const char *name, char *out, size_t size);
 
 /*
- * FOLDER/adapter_model.safetensors; -EINVAL, logged, where it holds a tensor
+ * FOLDER/<stem>.safetensors (HF_ADAPTER_STEM); -EINVAL, logged, where it holds a tensor
  * that is no adapter of this model.
  */
-int hf_adapter_open(const char *folder, const struct model *model,
+int hf_adapter_open(const char *folder, const char *stem,
+		    const struct model *model,
 		    struct safetensors **out) MUST_CHECK;
 
 /*

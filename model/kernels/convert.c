@@ -95,13 +95,15 @@ void convert_floats_to_f16(size_t count, const float *in, void *out)
 	}
 }
 
-void convert_floats_to_bf16(size_t count, const float *in, void *out)
+KERNEL_CLONES void convert_floats_to_bf16(size_t count, const float *in,
+					  void *out)
 {
 	unsigned char *bytes = out;
 
+	VECTOR_LOOP
 	for (size_t i = 0; i < count; i++) {
-		bfloat16 half = bfloat16_from_float(in[i]);
+		bfloat16 rounded = bfloat16_from_float(in[i]);
 
-		__builtin_memcpy(bytes + 2 * i, &half, sizeof(half));
+		__builtin_memcpy(bytes + 2 * i, &rounded, sizeof(rounded));
 	}
 }

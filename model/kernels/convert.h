@@ -1,7 +1,7 @@
 /*
  * Numbers of other widths, as files hold them, to float and back. Little endian,
- * any alignment. To float is exact, subnormal numbers included, whatever the rounding and
- * flushing of the thread.
+ * any alignment. To float it is exact; subnormal numbers are kept, whatever the
+ * rounding and flushing of the thread.
  */
 #ifndef STAGECOACH_MODEL_KERNELS_CONVERT_H
 #define STAGECOACH_MODEL_KERNELS_CONVERT_H

@@ -11,8 +11,9 @@
  * cheaper than kept.
  */
 #include "model/kernels/elementwise.h"
-#include "model/kernels/gemm.h"
+#include "model/kernels/values.h"
 #include "model/layers/primitive.h"
+#include "model/layers/product.h"
 
 enum {
 	X,
@@ -96,17 +97,19 @@ static size_t adapter_statistics_width(const struct node *node)
 	return width;
 }
 
-/* dt. */
+/*
+ * A product's floats before they are rounded, and dt in the values' type, one
+ * behind the other.
+ */
 static size_t adapter_scratch_bytes(const struct node *node,
 				    enum primitive_pass pass, size_t batch,
 				    size_t time, enum layer_mode mode,
 				    unsigned threads)
 {
+	(void)pass;
 	(void)mode;
 	(void)threads;
-	if (pass == PASS_FORWARD)
-		return 0;
-	return batch * time * node->row.rank * sizeof(float);
+	return 2 * batch * time * node->row.rank * sizeof(float);
 }
 
 static void adapter_cost(const struct node *node, size_t batch, size_t time,
@@ -128,74 +131,195 @@ static void adapter_cost(const struct node *node, size_t batch, size_t time,
 	}
 }
 
+/* ---- the products of one adapter ---- */
+
+enum {
+	DOWN,          /* t' = x A^T */
+	UP,            /* z += t B^T */
+	DOWN_GRADIENT, /* dt' = dz B */
+	UP_GRADIENT,   /* dB += dz^T t */
+	INPUT_GRADIENT,
+	MATRIX_GRADIENT, /* dA += dt^T x */
+	PRODUCTS,
+};
+
+static struct product adapter_product(const struct node *node, unsigned which,
+				      const struct adapted *adapted,
+				      size_t tokens, bool add)
+{
+	size_t rank = node->row.rank, in = node->input_width[X];
+	size_t out = node->output_width, width = adapted->width;
+	struct product products[PRODUCTS] = {
+		[DOWN] = {.transpose_b = GEMM_TRANSPOSED,
+			  .m = tokens,
+			  .n = rank,
+			  .k = in,
+			  .lda = in,
+			  .ldb = in,
+			  .ldc = rank,
+			  .c_type = ELEMENT_F32},
+		[UP] = {.transpose_b = GEMM_TRANSPOSED,
+			.m = tokens,
+			.n = width,
+			.k = rank,
+			.lda = rank,
+			.ldb = rank,
+			.ldc = out,
+			.c_type = node->type,
+			.add = true},
+		[DOWN_GRADIENT] = {.m = tokens,
+				   .n = rank,
+				   .k = width,
+				   .lda = out,
+				   .ldb = rank,
+				   .ldc = rank,
+				   .c_type = ELEMENT_F32},
+		[UP_GRADIENT] = {.transpose_a = GEMM_TRANSPOSED,
+				 .m = width,
+				 .n = rank,
+				 .k = tokens,
+				 .lda = out,
+				 .ldb = rank,
+				 .ldc = rank,
+				 .c_type = ELEMENT_F32,
+				 .add = true},
+		[INPUT_GRADIENT] = {.m = tokens,
+				    .n = in,
+				    .k = rank,
+				    .lda = rank,
+				    .ldb = in,
+				    .ldc = in,
+				    .c_type = node->type,
+				    .add = add},
+		[MATRIX_GRADIENT] = {.transpose_a = GEMM_TRANSPOSED,
+				     .m = rank,
+				     .n = in,
+				     .k = tokens,
+				     .lda = rank,
+				     .ldb = in,
+				     .ldc = in,
+				     .c_type = ELEMENT_F32,
+				     .add = true},
+	};
+
+	products[which].type = node->type;
+	return products[which];
+}
+
+static void run(const struct node *node, const struct layer_context *context,
+		unsigned which, const struct adapted *adapted, bool add,
+		const void *a, const void *b, void *c)
+{
+	struct product product = adapter_product(node, which, adapted,
+						 context_tokens(context), add);
+
+	product_run(context->threads, &product, a, b, c, NULL);
+}
+
+static int adapter_prepare(const struct node *node, size_t batch, size_t time,
+			   enum layer_mode mode, struct threads *threads)
+{
+	unsigned last = mode == LAYER_TRAIN ? PRODUCTS : UP + 1;
+	struct adapted adapted;
+	unsigned map = 0;
+	int rc = 0;
+
+	while (next_adapted(node, &map, &adapted))
+		for (unsigned i = 0; !rc && i < 2 * last; i++) {
+			struct product product = adapter_product(
+				node, i / 2, &adapted, batch * time, i % 2);
+
+			rc = product_prepare(threads, &product);
+		}
+	return rc;
+}
+
+/* ---- passes ---- */
+
+/* Where a thing of the values' type stands, elements behind `base`. */
+static void *at(const struct node *node, const void *base, size_t elements)
+{
+	return (unsigned char *)(uintptr_t)base +
+	       elements * element_type_bytes(node->type);
+}
+
+/* floats[tokens, rank] times s, in the values' type; `out` may be `floats`. */
+static void scale(const struct node *node, const struct layer_context *context,
+		  float *floats, void *out)
+{
+	size_t count = context_tokens(context) * node->row.rank;
+
+	elementwise_scale(context->threads, count, node->row.scale, floats,
+			  floats);
+	if (node->type == ELEMENT_BF16)
+		values_round(context->threads, count, floats, out);
+}
+
 static void adapter_forward(const struct node *node,
 			    const struct layer_context *context,
 			    const struct operands *operands)
 {
-	size_t tokens = context_tokens(context), rank = node->row.rank;
-	size_t in = node->input_width[X], out = node->output_width;
+	size_t tokens = context_tokens(context);
+	bool rounds = node->type == ELEMENT_BF16;
 	struct adapted adapted;
 	unsigned map = 0;
 
-	elementwise_copy(context->threads, tokens * out, operands->input[Y],
-			 operands->output);
+	values_copy(context->threads, node->type, tokens * node->output_width,
+		    operands->input[Y], operands->output);
 	while (next_adapted(node, &map, &adapted)) {
 		float *t = operands->statistics + adapted.kept * tokens;
-		float *z = (float *)operands->output + adapted.column;
+		float *floats = rounds ? operands->scratch : t;
+		void *const *weights = &operands->weights[adapted.weight];
 
-		gemm(context->threads, GEMM_NORMAL, GEMM_TRANSPOSED, tokens,
-		     rank, in, operands->input[X], in,
-		     operands->weights[adapted.weight + A], in, 0.0f, t, rank,
-		     NULL);
-		elementwise_scale(context->threads, tokens * rank,
-				  node->row.scale, t, t);
-		gemm(context->threads, GEMM_NORMAL, GEMM_TRANSPOSED, tokens,
-		     adapted.width, rank, t, rank,
-		     operands->weights[adapted.weight + B], rank, 1.0f, z, out,
-		     NULL);
+		run(node, context, DOWN, &adapted, false, operands->input[X],
+		    weights[A], floats);
+		scale(node, context, floats, t);
+		run(node, context, UP, &adapted, true, t, weights[B],
+		    at(node, operands->output, adapted.column));
 	}
 }
 
-/* dt = s dz B. */
-static void adapter_rank_gradient(const struct node *node,
-				  const struct layer_context *context,
-				  const struct operands *operands,
-				  const struct adapted *adapted, float *dt)
+/* dt = s dz B, in scratch. */
+static void *rank_gradient(const struct node *node,
+			   const struct layer_context *context,
+			   const struct operands *operands,
+			   const struct adapted *adapted)
 {
-	size_t tokens = context_tokens(context), rank = node->row.rank;
-	const float *dz =
-		(const float *)operands->output_gradient + adapted->column;
+	float *floats = operands->scratch;
+	void *dt = node->type == ELEMENT_BF16
+			   ? floats + context_tokens(context) * node->row.rank
+			   : floats;
 
-	gemm(context->threads, GEMM_NORMAL, GEMM_NORMAL, tokens, rank,
-	     adapted->width, dz, node->output_width,
-	     operands->weights[adapted->weight + B], rank, 0.0f, dt, rank,
-	     NULL);
-	elementwise_scale(context->threads, tokens * rank, node->row.scale, dt,
-			  dt);
+	run(node, context, DOWN_GRADIENT, adapted, false,
+	    at(node, operands->output_gradient, adapted->column),
+	    operands->weights[adapted->weight + B], floats);
+	scale(node, context, floats, dt);
+	return dt;
 }
 
 static void adapter_backward_input(const struct node *node,
 				   const struct layer_context *context,
 				   const struct operands *operands)
 {
-	size_t tokens = context_tokens(context), in = node->input_width[X];
-	float *dt = operands->scratch, *dx = operands->input_gradient[X];
+	size_t tokens = context_tokens(context);
 	bool add = operands->add[X];
 	struct adapted adapted;
 	unsigned map = 0;
 
 	if (operands->input_gradient[Y])
-		elementwise_copy(context->threads, tokens * node->output_width,
-				 operands->output_gradient,
-				 operands->input_gradient[Y]);
-	if (!dx)
+		values_copy(context->threads, node->type,
+			    tokens * node->output_width,
+			    operands->output_gradient,
+			    operands->input_gradient[Y]);
+	if (!operands->input_gradient[X])
 		return;
 	while (next_adapted(node, &map, &adapted)) {
-		adapter_rank_gradient(node, context, operands, &adapted, dt);
-		gemm(context->threads, GEMM_NORMAL, GEMM_NORMAL, tokens, in,
-		     node->row.rank, dt, node->row.rank,
-		     operands->weights[adapted.weight + A], in,
-		     add ? 1.0f : 0.0f, dx, in, NULL);
+		const void *dt =
+			rank_gradient(node, context, operands, &adapted);
+
+		run(node, context, INPUT_GRADIENT, &adapted, add, dt,
+		    operands->weights[adapted.weight + A],
+		    operands->input_gradient[X]);
 		add = true;
 	}
 }
@@ -204,25 +328,20 @@ static void adapter_backward_weight(const struct node *node,
 				    const struct layer_context *context,
 				    const struct operands *operands)
 {
-	size_t tokens = context_tokens(context), rank = node->row.rank;
-	size_t in = node->input_width[X], out = node->output_width;
-	float *const *gradients = operands->gradients;
+	size_t tokens = context_tokens(context);
 	struct adapted adapted;
 	unsigned map = 0;
 
 	while (next_adapted(node, &map, &adapted)) {
-		const float *t = operands->statistics + adapted.kept * tokens;
-		const float *dz = (const float *)operands->output_gradient +
-				  adapted.column;
-		float *dt = operands->scratch;
+		float *const *gradients = &operands->gradients[adapted.weight];
+		const void *dt;
 
-		gemm(context->threads, GEMM_TRANSPOSED, GEMM_NORMAL,
-		     adapted.width, rank, tokens, dz, out, t, rank, 1.0f,
-		     gradients[adapted.weight + B], rank, NULL);
-		adapter_rank_gradient(node, context, operands, &adapted, dt);
-		gemm(context->threads, GEMM_TRANSPOSED, GEMM_NORMAL, rank, in,
-		     tokens, dt, rank, operands->input[X], in, 1.0f,
-		     gradients[adapted.weight + A], in, NULL);
+		run(node, context, UP_GRADIENT, &adapted, true,
+		    at(node, operands->output_gradient, adapted.column),
+		    operands->statistics + adapted.kept * tokens, gradients[B]);
+		dt = rank_gradient(node, context, operands, &adapted);
+		run(node, context, MATRIX_GRADIENT, &adapted, true, dt,
+		    operands->input[X], gradients[A]);
 	}
 }
 
@@ -247,6 +366,7 @@ const struct primitive_ops adapter_ops = {
 	.declare = adapter_declare,
 	.statistics_width = adapter_statistics_width,
 	.scratch_bytes = adapter_scratch_bytes,
+	.prepare = adapter_prepare,
 	.cost = adapter_cost,
 	.forward = adapter_forward,
 	.backward_input = adapter_backward_input,

@@ -214,6 +214,7 @@ int graph_create(const struct graph_description *description, unsigned layer,
 			    layer);
 	graph->nodes = description->row_count;
 	graph->values = description->value_count;
+	graph->type = description->type;
 	graph->has_input = description->has_input;
 	graph->input_needs_gradient = description->input_needs_gradient;
 	memcpy(graph->width, description->widths,

@@ -12,8 +12,8 @@
  * Gradients of a value used several times are summed in descending order of
  * the nodes that use it.
  *
- * All values are [B, T, width], of the layer's one type. Only sizes depend on B and T, never
- * the plan.
+ * All values are [B, T, width], of the layer's one type. Only sizes depend on B
+ * and T, never the plan.
  *
  * Slice t of T (tensor parallelism) has a graph of its own, whose widths and
  * heads are what it computes. Operations with a split parameter know what that
@@ -90,11 +90,12 @@ struct node {
 	unsigned slices, slice;  /* 1 and 0: it is whole */
 	enum element_type type;  /* of its values and their gradients */
 	bool trained;            /* it has weights, and not frozen ones */
+	bool adds[NODE_INPUTS_MAX]; /* I adds to what is there of a gradient */
 };
 
 /*
  * What a family says about one layer: rows over values of the given widths
- * (floats per token).
+ * (elements per token).
  */
 struct graph_description {
 	const struct graph_row *rows;

@@ -1,5 +1,5 @@
 #include "model/layers/layer.h"
-#include "model/kernels/elementwise.h"
+#include "model/kernels/values.h"
 #include "model/layers/plan.h"
 #include "model/layers/primitive.h"
 #include <string.h>
@@ -129,10 +129,12 @@ void layer_memory(const struct layer *layer, size_t batch, size_t time,
 		memory.pending_bytes = pieces_offset(
 			&graph->pending, graph->pending.count, tokens);
 		for (int pass = PASS_INPUT; pass <= PASS_WEIGHT; pass++)
-			memory.scratch_bytes =
-				MAX(memory.scratch_bytes,
+			memory.backward_scratch_bytes =
+				MAX(memory.backward_scratch_bytes,
 				    graph_scratch_bytes(graph, pass, batch,
 							time, mode, threads));
+		memory.scratch_bytes = MAX(memory.scratch_bytes,
+					   memory.backward_scratch_bytes);
 	}
 	for (unsigned i = 0; mode == LAYER_DECODE && i < graph->nodes; i++) {
 		const struct node *node = &graph->node[i];
@@ -188,7 +190,8 @@ static bool node_is_alike(const struct node *a, const struct node *b)
 {
 	const struct graph_row *x = &a->row, *y = &b->row;
 
-	return x->ops == y->ops && a->inputs == b->inputs &&
+	return x->ops == y->ops && a->type == b->type &&
+	       a->inputs == b->inputs &&
 	       memcmp(x->input, y->input, sizeof(x->input)) == 0 &&
 	       memcmp(a->input_width, b->input_width, sizeof(a->input_width)) ==
 		       0 &&
@@ -218,6 +221,24 @@ bool layer_is_alike(const struct layer *a, const struct layer *b)
 		if (!node_is_alike(&x->node[i], &y->node[i]))
 			return false;
 	return true;
+}
+
+int layer_prepare(const struct layer *layer, size_t batch, size_t time,
+		  enum layer_mode mode, struct threads *threads)
+{
+	const struct graph *graph = layer->graph;
+
+	for (unsigned i = 0; i < graph->nodes; i++) {
+		const struct node *node = &graph->node[i];
+		int error = 0;
+
+		if (node->row.ops->prepare)
+			error = node->row.ops->prepare(node, batch, time, mode,
+						       threads);
+		if (error)
+			return error;
+	}
+	return 0;
 }
 
 /* ---- carrying the plan out ---- */
@@ -336,6 +357,10 @@ void layer_forward(const struct layer *layer, void *const *weights,
 						plan->value[node->row.output]);
 		operands.statistics =
 			place_pointer(&frame, plan->statistics[i]);
+		if (node->row.ops->stores_gradient &&
+		    context->mode == LAYER_TRAIN)
+			operands.input_gradient[0] =
+				place_pointer(&frame, graph->stored);
 		if (context->mode == LAYER_DECODE &&
 		    node->row.ops->cache_bytes) {
 			operands.cache = cache;
@@ -365,20 +390,20 @@ static bool frame_begin_gradients(const struct frame *frame, unsigned i,
 	bool wanted = false;
 
 	for (unsigned k = 0; k < node->inputs; k++) {
-		float *sum = place_pointer(frame, gradients->sum[k]);
-		float *part = place_pointer(frame, gradients->part[k]);
-		float *whole = place_pointer(frame, gradients->input[k]);
+		void *sum = place_pointer(frame, gradients->sum[k]);
+		void *part = place_pointer(frame, gradients->part[k]);
+		void *whole = place_pointer(frame, gradients->input[k]);
 
 		/* Nor may the engine want the gradient of the edge. */
 		if (!whole)
 			continue;
 		operands->input_gradient[k] = part ? part : whole;
-		operands->add[k] = sum && !part;
+		operands->add[k] = node->adds[k];
 		if (operands->add[k] && sum != whole)
-			elementwise_copy(frame->context->threads,
-					 context_tokens(frame->context) *
-						 node->input_width[k],
-					 sum, whole);
+			values_copy(frame->context->threads, node->type,
+				    context_tokens(frame->context) *
+					    node->input_width[k],
+				    sum, whole);
 		wanted = true;
 	}
 	return wanted;
@@ -391,15 +416,15 @@ static void frame_end_gradients(const struct frame *frame, unsigned i)
 	const struct node_gradients *gradients = &frame->graph->gradients[i];
 
 	for (unsigned k = 0; k < node->inputs; k++) {
-		float *sum = place_pointer(frame, gradients->sum[k]);
-		float *part = place_pointer(frame, gradients->part[k]);
-		float *whole = place_pointer(frame, gradients->input[k]);
+		void *sum = place_pointer(frame, gradients->sum[k]);
+		void *part = place_pointer(frame, gradients->part[k]);
+		void *whole = place_pointer(frame, gradients->input[k]);
 
 		if (whole && part)
-			elementwise_add(frame->context->threads,
-					context_tokens(frame->context) *
-						node->input_width[k],
-					sum, part, whole);
+			values_add(frame->context->threads, node->type,
+				   context_tokens(frame->context) *
+					   node->input_width[k],
+				   sum, part, whole);
 	}
 }
 

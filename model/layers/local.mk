@@ -20,6 +20,7 @@ model_libmodel_a_SOURCES += \
 	model/layers/loss.c \
 	model/layers/norm.c \
 	model/layers/plan.c model/layers/plan.h \
+	model/layers/product.c model/layers/product.h \
 	model/layers/primitive.h \
 	model/layers/residual.c \
 	model/layers/rope.c \

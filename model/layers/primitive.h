@@ -10,8 +10,8 @@
 
 /*
  * The memory of one call of one node, by the numbers of node->row.input.
- * What a call does not use may be NULL. Values and their gradients have the type
- * node->type; a weight has its row's compute_type; the rest is float.
+ * What a call does not use may be NULL. Values and their gradients have the
+ * type node->type; a weight has its row's compute_type; the rest is float.
  */
 struct operands {
 	const void *input[NODE_INPUTS_MAX];
@@ -25,7 +25,7 @@ struct operands {
 	/*
 	 * I: this node's part is written to input_gradient[i], or added to it
 	 * where add[i], which only operations that can are asked to. NULL: not
-	 * wanted.
+	 * wanted. The loss writes input_gradient[0] in forward.
 	 */
 	void *input_gradient[NODE_INPUTS_MAX];
 	bool add[NODE_INPUTS_MAX];
@@ -54,8 +54,8 @@ struct primitive_ops {
 	/* Can I add to what is in its input_gradient? NULL: no. */
 	bool (*adds)(const struct node *node);
 	/*
-	 * The loss: forward leaves the gradient of input 0 in statistics, and
-	 * there is no I.
+	 * The loss: in training forward writes the gradient of input 0, which
+	 * is kept, and there is no I.
 	 */
 	bool stores_gradient;
 	/* May the gradient of input i stand for the output's, unchanged? */
@@ -71,6 +71,9 @@ struct primitive_ops {
 				enum primitive_pass pass, size_t batch,
 				size_t time, enum layer_mode mode,
 				unsigned threads);
+	/* What the calls need of libraries. NULL: nothing. -ENOMEM. */
+	int (*prepare)(const struct node *node, size_t batch, size_t time,
+		       enum layer_mode mode, struct threads *threads);
 	size_t (*cache_bytes)(const struct node *node, size_t batch);
 	void (*cost)(const struct node *node, size_t batch, size_t time,
 		     struct layer_cost *cost); /* adds */
@@ -175,6 +178,16 @@ extern const struct primitive_ops sleep_source_ops;
 static inline size_t context_tokens(const struct layer_context *context)
 {
 	return context->batch * context->time;
+}
+
+/* Where each token's example begins; NULL: a sample is one example. */
+static inline const int32_t *context_starts(const struct layer_context *context)
+{
+	const struct micro_batch *micro_batch = context->micro_batch;
+
+	return micro_batch && context->mode != LAYER_DECODE
+		       ? micro_batch->column[COLUMN_SEGMENTS]
+		       : NULL;
 }
 
 /* The dropout of a node for one call; probability 0 outside training. */

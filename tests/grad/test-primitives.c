@@ -17,7 +17,9 @@
 #include <cmocka.h>
 
 #define TOLERANCE 3e-4
-#define LAYER     5 /* its global index, which keys dropout */
+/* Of bfloat16: what several roundings to 8 bits do. */
+#define TOLERANCE_BF16 3e-2
+#define LAYER          5 /* its global index, which keys dropout */
 
 struct bench {
 	struct graph_description description;
@@ -156,20 +158,20 @@ static double evaluate(void *argument)
 
 /* ---- a graph as a layer ---- */
 
-static struct edge edge_of(size_t width)
+static struct edge edge_of(enum element_type type, size_t width)
 {
 	return (struct edge){
 		.count = 1,
 		.entry = {{.name = "x",
-			   .type = ELEMENT_F32,
+			   .type = type,
 			   .per_token = width,
 			   .needs_gradient = true}},
 	};
 }
 
-static void bench_init(struct bench *bench, const struct graph_row *rows,
-		       unsigned row_count, const size_t *widths,
-		       unsigned value_count, size_t time)
+static void bench_init(struct bench *bench, enum element_type type,
+		       const struct graph_row *rows, unsigned row_count,
+		       const size_t *widths, unsigned value_count, size_t time)
 {
 	bool has_input = rows[0].ops != &embedding_ops;
 	bool has_output = rows[row_count - 1].output != VALUE_NONE;
@@ -192,6 +194,7 @@ static void bench_init(struct bench *bench, const struct graph_row *rows,
 		.has_input = has_input,
 		.input_needs_gradient = has_input,
 		.prefix = "",
+		.type = type,
 	};
 	assert_int_equal(graph_create(&bench->description, LAYER,
 				      bench->parameters, &count,
@@ -201,9 +204,9 @@ static void bench_init(struct bench *bench, const struct graph_row *rows,
 	bench->layer.loss = !has_output;
 	bench->layer.vocab_size = size.vocab_size;
 	if (has_input)
-		bench->layer.input = edge_of(widths[0]);
+		bench->layer.input = edge_of(type, widths[0]);
 	if (has_output)
-		bench->layer.output = edge_of(widths[value_count - 1]);
+		bench->layer.output = edge_of(type, widths[value_count - 1]);
 	rig_init(&bench->rig, &bench->layer, bench->parameters, &size);
 	for (unsigned p = 0; p < count; p++)
 		bench->weights[p] = rig_doubles(bench->rig.weights[p],
@@ -230,30 +233,32 @@ static void bench_fini(struct bench *bench)
 static void check_values(struct bench *bench)
 {
 	const struct rig *rig = &bench->rig;
+	bool narrow = rig->type == ELEMENT_BF16;
 	double expected = evaluate(bench);
 
 	if (bench->layer.loss)
 		assert_true(fabs(rig->loss * rig->context.loss_scale -
-				 expected) < 1e-5);
+				 expected) < (narrow ? 1e-2 : 1e-5));
 	for (size_t i = 0; i < rig->output_count; i++) {
 		double y = bench->values[bench->description.value_count - 1][i];
 
 		assert_true(fabs(y - (double)rig->output[i]) <
-			    2e-5 * (1.0 + fabs(y)));
+			    (narrow ? TOLERANCE_BF16 : 2e-5) * (1.0 + fabs(y)));
 	}
 }
 
 /* Values, gradients of all parameters and of the input, for one graph. */
-static void check_rows(const char *what, const struct graph_row *rows,
-		       unsigned row_count, const size_t *widths,
-		       unsigned value_count, size_t time)
+static void check_rows(const char *what, enum element_type type,
+		       const struct graph_row *rows, unsigned row_count,
+		       const size_t *widths, unsigned value_count, size_t time)
 {
 	struct bench *bench = malloc(sizeof(*bench));
 	struct rig *rig = &bench->rig;
-	double worst;
+	double worst,
+		tolerance = type == ELEMENT_BF16 ? TOLERANCE_BF16 : TOLERANCE;
 
 	assert_non_null(bench);
-	bench_init(bench, rows, row_count, widths, value_count, time);
+	bench_init(bench, type, rows, row_count, widths, value_count, time);
 	rig_forward(rig);
 	rig_backward_input(rig);
 	rig_backward_weight(rig);
@@ -261,7 +266,7 @@ static void check_rows(const char *what, const struct graph_row *rows,
 	for (unsigned p = 0; p < bench->layer.parameter_count; p++) {
 		worst = check_gradient(evaluate, bench, bench->weights[p],
 				       bench->parameters[p].count,
-				       rig->gradients[p], TOLERANCE);
+				       rig->gradients[p], tolerance);
 		if (!(worst < 1.0))
 			fail_msg("%s, %s: error %g of what is tolerated", what,
 				 bench->parameters[p].name, worst);
@@ -269,7 +274,7 @@ static void check_rows(const char *what, const struct graph_row *rows,
 	if (rig->input_count > 0) {
 		worst = check_gradient(evaluate, bench, bench->values[0],
 				       rig->input_count, rig->input_gradient,
-				       TOLERANCE);
+				       tolerance);
 		if (!(worst < 1.0))
 			fail_msg("%s, input: error %g of what is tolerated",
 				 what, worst);
@@ -278,9 +283,15 @@ static void check_rows(const char *what, const struct graph_row *rows,
 	free(bench);
 }
 
+/* In both types. */
 #define CHECK(what, rows, widths, time)                                        \
-	check_rows(what, rows, ARRAY_SIZE(rows), widths, ARRAY_SIZE(widths),   \
-		   time)
+	do {                                                                   \
+		check_rows(what, ELEMENT_F32, rows, ARRAY_SIZE(rows), widths,  \
+			   ARRAY_SIZE(widths), time);                          \
+		check_rows(what " of bfloat16", ELEMENT_BF16, rows,            \
+			   ARRAY_SIZE(rows), widths, ARRAY_SIZE(widths),       \
+			   time);                                              \
+	} while (0)
 
 /* ---- alone ---- */
 

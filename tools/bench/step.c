@@ -22,6 +22,7 @@
 #include "model/kernels/gemm.h"
 #include "model/kernels/optimizer.h"
 #include "tools/bench/limits.h"
+#include "tools/job_options.h"
 
 #define ROUNDS_MAX 99
 
@@ -80,6 +81,7 @@ static const struct option_spec table[] = {
 	{.name = "recompute",
 	 .kind = OPTION_FLAG,
 	 .help = "activations are computed again"},
+	JOB_OPTION_DTYPE(""),
 	{.name = "threads",
 	 .kind = OPTION_INTEGER,
 	 .argument = "N",
@@ -151,6 +153,7 @@ struct step_bench {
 	size_t batch, time;
 	uint64_t step;
 	size_t weights;              /* updated */
+	double update_bytes;         /* that the update moves */
 	double flops[KINDS][PASSES]; /* of a step */
 	double step_flops;
 };
@@ -198,6 +201,7 @@ static int create_model(struct step_bench *bench)
 	config.heads = (unsigned)integer(bench, "heads");
 	config.vocab_size = (unsigned)integer(bench, "vocab-size");
 	config.context = (unsigned)integer(bench, "context");
+	config.type = job_options_dtype(bench->options, "dtype");
 	config.embedding_dropout = 0;
 	config.residual_dropout = 0;
 	config.attention_dropout = 0;
@@ -215,6 +219,24 @@ static size_t norm_scratch_bytes(const struct store *store)
 		most = MAX(most, square_sum_scratch_bytes(
 					 store->rows[i].parameter->count));
 	return arena_piece_bytes(MAX(most, (size_t)1));
+}
+
+/*
+ * Bytes the optimizer cannot but move: for each weight it reads gradient, both
+ * moments and weight, and writes these and a zero; and a rounded copy.
+ */
+static double update_bytes(const struct store *store)
+{
+	double bytes = 0;
+
+	for (unsigned i = 0; i < store->count; i++) {
+		const struct store_row *row = &store->rows[i];
+
+		if (store_row_is_updated(row))
+			bytes += (double)row->parameter->count *
+				 (row->rounded ? 34 : 32);
+	}
+	return bytes;
 }
 
 static int create_rig(struct step_bench *bench)
@@ -242,6 +264,7 @@ static int create_rig(struct step_bench *bench)
 					 &bench->limits_memory);
 	if (rc)
 		return rc;
+	bench->update_bytes = update_bytes(bench->rig.store);
 	bench->scratch = aligned_alloc(CACHE_LINE_BYTES,
 				       norm_scratch_bytes(bench->rig.store));
 	bench->seconds = calloc(3 * bench->layers, sizeof(double));
@@ -357,10 +380,7 @@ struct shares {
 	double norm;
 };
 
-/* Bytes the optimizer cannot but move, for each weight: reads gradient, both
- * moments and weight, writes these and a zero. */
-#define UPDATE_BYTES 32.0
-#define NORM_BYTES   4.0
+#define NORM_BYTES 4.0
 
 static struct shares shares_of(const struct step_bench *bench,
 			       const struct round *rounds, unsigned count)
@@ -373,7 +393,7 @@ static struct shares shares_of(const struct step_bench *bench,
 				      flops / round->times.whole /
 					      round->limits.products),
 		.update = OF_ROUNDS(rounds, count, v,
-				    weights * UPDATE_BYTES * 1e-9 /
+				    bench->update_bytes * 1e-9 /
 					    round->times.update /
 					    round->limits.update),
 		.norm = OF_ROUNDS(rounds, count, v,
@@ -446,7 +466,7 @@ static void print_table(const struct step_bench *bench,
 		  weights * NORM_BYTES / t->norm * 1e-9, "GB/s",
 		  round->limits.read);
 	print_row("optimizer", t->update, t->whole,
-		  weights * UPDATE_BYTES / t->update * 1e-9, "GB/s",
+		  bench->update_bytes / t->update * 1e-9, "GB/s",
 		  round->limits.update);
 	print_row("step", t->whole, t->whole,
 		  bench->step_flops / t->whole * 1e-9, "GFLOP/s",
