@@ -6,7 +6,6 @@
 #include "data/sampler.h"
 #include "data/tokenizer.h"
 #include "engine/checkpoint.h"
-#include "model/io/hf_config.h"
 #include "tools/auto_schedule.h"
 #include "tools/commands.h"
 #include "tools/job_options.h"
@@ -51,6 +50,7 @@ static const struct option_spec table[] = {
 	TRAIN_OPTIONS_BALANCE,
 	HOSTS_OPTIONS,
 	TRAIN_OPTIONS_MODEL,
+	TRAIN_OPTIONS_ADAPTERS,
 	TRAIN_OPTIONS_GRID,
 	TRAIN_OPTIONS_BATCH,
 	{.name = "seed",
@@ -205,6 +205,7 @@ const struct option_command train_command = {
 /* What --resume may change: nothing that would change the result. */
 static const char *const resume_may_change[] = {
 	"resume",
+	"base",
 	"data",
 	"stages",
 	"replicas",
@@ -412,13 +413,24 @@ static int new_model_config(struct train *t)
 	return rc;
 }
 
+/* Which adapters those are is told by the checkpoint itself: job.resume. */
+static int resumed_config(struct train *t)
+{
+	int rc = job_options_model(t->options, t->checkpoint.folder, &t->job);
+
+	if (!rc && t->job.config.adapters.rank == 0)
+		t->job.model[0] = '\0';
+	t->job.adapter[0] = '\0';
+	return rc;
+}
+
 static int choose_config(struct train *t)
 {
 	int rc;
 
 	if (!t->resume)
 		return new_model_config(t);
-	rc = hf_config_read(t->checkpoint.folder, &t->job.config);
+	rc = resumed_config(t);
 	if (!rc)
 		t->job.config.type = job_options_dtype(t->options, "dtype");
 	return rc;
