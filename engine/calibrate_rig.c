@@ -32,6 +32,7 @@ static void fill_weights(struct rig *rig)
 		size_t drawn = MIN(count, DRAWN);
 		float values[DRAWN];
 
+		/* It is trained, and not frozen. */
 		if (row->accumulators && row->accumulators[0])
 			memset(row->accumulators[0], 0, count * sizeof(float));
 		if (row->target >= 0)

@@ -9,19 +9,27 @@
 #include <errno.h>
 #include <stdlib.h>
 
+static int load_adapters(struct pipeline *p)
+{
+	if (p->job->resume[0] || p->job->adapter[0])
+		return checkpoint_load_adapters(p);
+	checkpoint_initialise_adapters(p);
+	return 0;
+}
+
 static int load(struct pipeline *p)
 {
 	const struct job *job = p->job;
 	int rc;
 
-	if (job->resume[0]) {
-		rc = checkpoint_load_weights(p);
-		return rc ? rc : checkpoint_load_moments(p);
+	if (!job->resume[0] && !job->model[0]) {
+		checkpoint_initialise(p);
+		return 0;
 	}
-	if (job->model[0])
-		return checkpoint_load_weights(p);
-	checkpoint_initialise(p);
-	return 0;
+	rc = checkpoint_load_weights(p);
+	if (!rc && job->config.adapters.rank > 0)
+		rc = load_adapters(p);
+	return rc || !job->resume[0] ? rc : checkpoint_load_moments(p);
 }
 
 static int run_kind(struct pipeline *p)

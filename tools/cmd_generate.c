@@ -3,7 +3,6 @@
 #include "base/log.h"
 #include "data/sft/template.h"
 #include "data/tokenizer.h"
-#include "model/io/hf_config.h"
 #include "tools/commands.h"
 #include "tools/job_options.h"
 
@@ -18,6 +17,7 @@ static const struct option_spec table[] = {
 	 .argument = "DIR",
 	 .group = "Text",
 	 .help = "Hugging Face model folder with a tokenizer.json"},
+	JOB_OPTION_BASE,
 	{.name = "prompt",
 	 .letter = 'p',
 	 .kind = OPTION_STRING,
@@ -91,6 +91,10 @@ static int load_tokenizer(struct generate *g, const char *folder)
 	char path[FILES_PATH_BYTES];
 	int rc = files_join(path, sizeof(path), folder, "tokenizer.json");
 
+	/* Adapters may leave it to their base model. */
+	if (!rc && !files_exists(path) && g->job.adapter[0])
+		rc = files_join(path, sizeof(path), g->job.model,
+				"tokenizer.json");
 	if (!rc && !files_exists(path))
 		rc = fail(-ENOENT,
 			  "%s has no tokenizer.json: text cannot become tokens",
@@ -211,7 +215,7 @@ static int fill_job(struct generate *g)
 
 	if (!folder)
 		return fail(-EINVAL, "generate needs --model DIR");
-	rc = hf_config_read(folder, &job->config);
+	rc = job_options_model(o, folder, job);
 	job->config.type = job_options_dtype(o, "dtype");
 	if (!rc)
 		rc = model_create(&job->config, &g->model);
@@ -219,8 +223,6 @@ static int fill_job(struct generate *g)
 		rc = load_tokenizer(g, folder);
 	if (!rc)
 		rc = encode_prompt(g, &prompt);
-	if (!rc)
-		rc = job_options_path(job->model, folder);
 	job->prompt = prompt.ids; /* job_fini() frees it */
 	job->prompt_count = (unsigned)prompt.count;
 	if (!rc)

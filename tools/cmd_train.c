@@ -6,7 +6,6 @@
 #include "data/sampler.h"
 #include "data/tokenizer.h"
 #include "engine/checkpoint.h"
-#include "model/io/hf_config.h"
 #include "tools/auto_schedule.h"
 #include "tools/commands.h"
 #include "tools/job_options.h"
@@ -51,6 +50,7 @@ static const struct option_spec table[] = {
 	TRAIN_OPTIONS_BALANCE,
 	HOSTS_OPTIONS,
 	TRAIN_OPTIONS_MODEL,
+	TRAIN_OPTIONS_ADAPTERS,
 	TRAIN_OPTIONS_GRID,
 	TRAIN_OPTIONS_BATCH,
 	{.name = "seed",
@@ -205,6 +205,7 @@ const struct option_command train_command = {
 /* What --resume may change: nothing that would change the result. */
 static const char *const resume_may_change[] = {
 	"resume",
+	"base",
 	"data",
 	"stages",
 	"replicas",
@@ -337,10 +338,16 @@ static int open_corpus(struct train *t)
 		rc = job_options_path(t->job.data, data);
 	if (!rc)
 		t->job.data_fingerprint = corpus_fingerprint(t->corpus);
-	t->job.packed = !rc && corpus_has_examples(t->corpus);
-	t->job.separate =
-		t->job.packed && options_flag(t->options, "no-packing");
-	return rc;
+	if (rc)
+		return rc;
+	t->job.packed = corpus_has_examples(t->corpus);
+	t->job.separate = options_flag(t->options, "no-packing");
+	if (t->job.separate && !t->job.packed)
+		return fail(
+			-EINVAL,
+			"--no-packing is for examples (prepare --sft), and %s holds text",
+			data);
+	return 0;
 }
 
 static int folder_of(char out[FILES_PATH_BYTES], const char *path)
@@ -406,13 +413,24 @@ static int new_model_config(struct train *t)
 	return rc;
 }
 
+/* Which adapters those are is told by the checkpoint itself: job.resume. */
+static int resumed_config(struct train *t)
+{
+	int rc = job_options_model(t->options, t->checkpoint.folder, &t->job);
+
+	if (!rc && t->job.config.adapters.rank == 0)
+		t->job.model[0] = '\0';
+	t->job.adapter[0] = '\0';
+	return rc;
+}
+
 static int choose_config(struct train *t)
 {
 	int rc;
 
 	if (!t->resume)
 		return new_model_config(t);
-	rc = hf_config_read(t->checkpoint.folder, &t->job.config);
+	rc = resumed_config(t);
 	if (!rc)
 		t->job.config.type = job_options_dtype(t->options, "dtype");
 	return rc;

@@ -14,6 +14,7 @@ E2E_TESTS = \
 	tests/e2e/test-tensor.sh \
 	tests/e2e/test-learning.sh \
 	tests/e2e/test-llama.sh \
+	tests/e2e/test-lora.sh \
 	tests/e2e/test-rehearse.sh \
 	tests/e2e/test-sft.sh
 E2E_SHORT_TESTS = \
