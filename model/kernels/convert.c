@@ -1,5 +1,4 @@
 #include "model/kernels/convert.h"
-#include "model/kernels/bfloat16.h"
 #include "model/kernels/vector_math.h"
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
@@ -49,17 +48,4 @@ KERNEL_CLONES void convert_bf16_to_floats(size_t count, const void *in,
 	VECTOR_LOOP
 	for (size_t i = 0; i < count; i++)
 		store_bits(out + i, load_half(bytes + 2 * i) << 16);
-}
-
-KERNEL_CLONES void convert_floats_to_bf16(size_t count, const float *in,
-					  void *out)
-{
-	unsigned char *bytes = out;
-
-	VECTOR_LOOP
-	for (size_t i = 0; i < count; i++) {
-		bfloat16 rounded = bfloat16_from_float(in[i]);
-
-		__builtin_memcpy(bytes + 2 * i, &rounded, sizeof(rounded));
-	}
 }

@@ -1,7 +1,7 @@
 /*
- * Numbers of other widths, as files hold them, to float, and bfloat16 back.
- * Little endian, any alignment. To float it is exact; subnormal numbers are
- * kept, whatever the rounding and flushing of the thread.
+ * Numbers of other widths, as files hold them, to float. Little endian, any
+ * alignment. Exact, subnormal numbers included, whatever the rounding and
+ * flushing of the thread.
  */
 #ifndef STAGECOACH_MODEL_KERNELS_CONVERT_H
 #define STAGECOACH_MODEL_KERNELS_CONVERT_H
@@ -13,8 +13,5 @@ void convert_f16_to_floats(size_t count, const void *in, float *out);
 
 /* bfloat16: the upper half of a float. */
 void convert_bf16_to_floats(size_t count, const void *in, float *out);
-
-/* The other way, rounded as model/kernels/bfloat16.h says. */
-void convert_floats_to_bf16(size_t count, const float *in, void *out);
 
 #endif
