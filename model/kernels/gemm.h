@@ -1,5 +1,6 @@
 /*
- * Matrix products: the only door to BLAS. Everything is float, row-major.
+ * Matrix products: the only door to BLAS. Everything is row-major; float, but
+ * for gemm_bfloat16().
  *
  * The bits of a product are a function of its shape, transposes, leading
  * dimensions and operands, never of the number of threads: C is cut into
@@ -72,9 +73,13 @@ int gemm_prepare_thread(void) MUST_CHECK; /* the calling thread alone */
 int gemm_prepare_untouched(struct threads *threads) MUST_CHECK;
 
 /*
- * C = op(A) op(B) + beta C, then the bias (NULL: none), of bfloat16 factors.
- * Sums are float; C is float or bfloat16, to which it is rounded once.
- * Otherwise as gemm().
+ * C[m, n] = op(A)[m, k] op(B)[k, n] + beta C, then the bias [n] (NULL: none) is
+ * added to every row. A and B are bfloat16, sums are float; C is ELEMENT_F32,
+ * or ELEMENT_BF16, to which it is rounded once. beta, overlap, m, n and k as
+ * in gemm(), the law of the bits too.
+ *
+ * Sizes that were not prepared are made ready by the first such call, which
+ * allocates, and aborts where there is no memory.
  */
 void gemm_bfloat16(struct threads *threads, enum gemm_transpose transpose_a,
 		   enum gemm_transpose transpose_b, size_t m, size_t n,
@@ -82,13 +87,26 @@ void gemm_bfloat16(struct threads *threads, enum gemm_transpose transpose_a,
 		   size_t ldb, float beta, enum element_type c_type, void *c,
 		   size_t ldc, const float *bias);
 
-/* Makes what this product needs, so that the call allocates nothing. -ENOMEM.*/
+/*
+ * Makes ready what that product needs on this team, so that gemm_bfloat16()
+ * allocates nothing: called by the thread that will call it. Idempotent;
+ * several teams may do it at once. What a thread got is freed when it ends.
+ * -ENOMEM.
+ */
 int gemm_bfloat16_prepare(struct threads *threads,
 			  enum gemm_transpose transpose_a,
 			  enum gemm_transpose transpose_b, size_t m, size_t n,
 			  size_t k, size_t lda, size_t ldb, float beta,
 			  enum element_type c_type, size_t ldc,
 			  bool bias) MUST_CHECK;
+
+/*
+ * What multiplies bfloat16 on this machine, chosen at the first call: oneDNN,
+ * its version and instruction set, or "widened": factors become floats and
+ * gemm_library() multiplies. STAGECOACH_BFLOAT16=widened in the environment
+ * asks for the latter. A static string.
+ */
+const char *gemm_bfloat16_library(void);
 
 /* The size of the tiles of an (m, n, k) product; at the edges less. */
 struct gemm_tile {

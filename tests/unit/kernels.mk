@@ -1,6 +1,7 @@
 # Kernels, each against its plain reference.
 if HAVE_CMOCKA
 KERNEL_TESTS = tests/unit/test-vector-math tests/unit/test-kernels \
+	tests/unit/test-kernels-bfloat16 \
 	tests/unit/test-dropout tests/unit/test-optimizer-kernels \
 	tests/unit/test-rope
 check_PROGRAMS += $(KERNEL_TESTS)
@@ -15,6 +16,12 @@ tests_unit_test_kernels_SOURCES = tests/unit/test-kernels.c \
 	tests/unit/kernel-test.h
 tests_unit_test_kernels_CPPFLAGS = $(TEST_CPPFLAGS)
 tests_unit_test_kernels_LDADD = $(MODEL_LIBS) $(BASE_LIBS) $(CMOCKA_LIBS)
+
+tests_unit_test_kernels_bfloat16_SOURCES = \
+	tests/unit/test-kernels-bfloat16.c tests/unit/kernel-test.h
+tests_unit_test_kernels_bfloat16_CPPFLAGS = $(TEST_CPPFLAGS)
+tests_unit_test_kernels_bfloat16_LDADD = $(MODEL_LIBS) $(BASE_LIBS) \
+	$(CMOCKA_LIBS)
 
 tests_unit_test_dropout_SOURCES = tests/unit/test-dropout.c \
 	tests/unit/kernel-test.h
