@@ -453,3 +453,41 @@ int agreement_check(struct pipeline *p)
 	agreement_fini(&a);
 	return rc;
 }
+
+/* ---- what multiplies ---- */
+
+static const char *word_of(const json_t *all, unsigned rank, unsigned index)
+{
+	const char *text = json_string_value(
+		json_array_get(json_array_get(all, rank), index));
+
+	return text ? text : "";
+}
+
+static int refuse_library(const struct world *world, const json_t *all,
+			  unsigned rank)
+{
+	if (world->rank != ROUTE_ROOT)
+		return -ECANCELED; /* the root has seen it, too, and says so */
+	return fail(
+		-EINVAL,
+		"rank %u on %s multiplies bfloat16 by %s, rank 0 on %s by %s, which round differently: have the same library on all hosts, or set STAGECOACH_BFLOAT16=widened on all, or take --dtype fp32",
+		rank, word_of(all, rank, 1), word_of(all, rank, 0),
+		word_of(all, ROUTE_ROOT, 1), word_of(all, ROUTE_ROOT, 0));
+}
+
+int agreement_check_library(struct world *world, const char *library)
+{
+	json_t *mine = json_pack("[s, s]", library, world->host), *all;
+	int rc = mine ? world_all_gather(world, mine, &all)
+		      : fail(-ENOMEM, "no memory to compare libraries");
+
+	json_decref(mine);
+	if (rc)
+		return rc;
+	for (unsigned r = 1; !rc && r < world->size; r++)
+		if (strcmp(word_of(all, r, 0), word_of(all, ROUTE_ROOT, 0)))
+			rc = refuse_library(world, all, r);
+	json_decref(all);
+	return rc;
+}

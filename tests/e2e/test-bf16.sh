@@ -127,18 +127,19 @@ whole=$(text)
 check "generate in bf16" test ${#whole} -gt 12
 same "generate in two stages" "$whole" "$(text --stages 2)"
 
-# What a step sends is half, is known before, and is what is sent.
-sent() { # DTYPE: bytes between the stages in a step, as planned
-	"$stagecoach" plan --vocab-size 256 --layers 4 --width 48 --heads 3 \
-		--context 37 --micro-batches 6 --micro-batch-size 3 --stages 2 \
+# What a step sends between stages is half, is known before, and is what is sent.
+planned() { # DTYPE KEY: rank 0's bytes
+	"$stagecoach" plan --data data --layers 4 --width 48 --heads 3 \
+		--context 37 --micro-batches 6 --micro-batch-size 4 --stages 2 \
 		--tied no --costs operations --dtype "$1" --json |
-		grep -o '"sent_stages_bytes": *[0-9]*' | head -1 |
-		grep -o '[0-9]*$'
+		grep -o "\"$2\": *[0-9]*" | head -1 | grep -o '[0-9]*$'
 }
-check "a step sends half the bytes" test "$(sent fp32)" = $((2 * $(sent bf16)))
-train run --stages 2 --tied no --trace --steps 3 || sed 's/^/#   /' log
-check "as many as were planned" grep -q "\"bytes\": $(sent bf16)" \
-	run/traffic.json
+same "half the bytes between stages" "$(planned fp32 sent_stages_bytes)" \
+	$((2 * $(planned bf16 sent_stages_bytes)))
+train run --stages 2 --tied no --trace --micro-batch-size 4 ||
+	sed 's/^/#   /' log
+same "as many are sent as were planned" "$(planned bf16 sent_bytes)" \
+	"$(grep -o '"bytes": [0-9]*' run/traffic.json | head -1 | grep -o '[0-9]*$')"
 
 echo "1..$cases"
 finish
