@@ -16,6 +16,7 @@ MANUALS = \
 	docs/stagecoach-report.1 \
 	docs/stagecoach-key.1 \
 	docs/stagecoach-bench-kernels.1 \
+	docs/stagecoach-bench-pipeline.1 \
 	docs/stagecoach-bench-step.1 \
 	docs/stagecoach-bench-transport.1 \
 	docs/stagecoach-schedule-list.1 \

@@ -14,7 +14,8 @@
  *    "micro_batch_size": 2, "context": 256, "threads": 1, "value_bytes": 4,
  *    "message_bytes": 786432, "tied_bytes": 154389504,
  *    "latency": 0.00003, "bandwidth": 4.1e9, "send": 0.00008,
- *    "receive": 0.00002, "reduce_tied": 0.19, "vote": 0.01, "step": 0.03,
+ *    "receive": 0.00002, "reduce_tied": 0.19, "tied_early": 1.2, "vote": 0.01,
+ *    "step": 0.03,
  *    "slices": 2, "replica_latency": 0.00005, "replica_bandwidth": 1.2e9,
  *    "tensor_latency": 0.000004, "tensor_bandwidth": 9e9,
  *    "replica_early": 0.75, "add": 2e-10}
@@ -72,6 +73,7 @@ struct costs {
 	double send;          /* of the rank itself, a message */
 	double receive;
 	double reduce_tied; /* from the later of the two ranks on */
+	double tied_early;  /* the head's gradient on its way, before that */
 	double vote;        /* from the last rank on */
 	double step;        /* optimizer, the costliest rank */
 	/*

@@ -52,6 +52,14 @@ static json_t *lengths_of(const struct trace *trace, unsigned op)
 	return array;
 }
 
+/* The median over the steps of the head's gradient on its way. */
+static double tied_of(const struct trace *trace, double *room)
+{
+	for (unsigned s = 0; s < trace->recorded; s++)
+		room[s] = clock_seconds(trace->step[s].tied_ns);
+	return numbers_median(room, trace->recorded);
+}
+
 static json_t *spans_of(const struct trace *trace)
 {
 	json_t *array = json_array();
@@ -105,7 +113,7 @@ static json_t *tell(const struct pipeline *p)
 
 	if (!room)
 		return NULL;
-	told = json_pack("{s:s, s:o, s:I, s:o, s:o, s:o, s:o, s:f, s:f}",
+	told = json_pack("{s:s, s:o, s:I, s:o, s:o, s:o, s:o, s:f, s:f, s:f}",
 			 "host", p->world->host, "sent", sent_of(trace),
 			 "origin", (json_int_t)trace->origin_ns, "spans",
 			 spans_of(trace), "layers", layers_of(trace), "vote",
@@ -114,7 +122,8 @@ static json_t *tell(const struct pipeline *p)
 			 median_of(trace, room, ACTION_SEND_FORWARD,
 				   ACTION_SEND_BACKWARD),
 			 "step",
-			 median_of(trace, room, ACTION_STEP, ACTION_STEP));
+			 median_of(trace, room, ACTION_STEP, ACTION_STEP),
+			 "early", tied_of(trace, room));
 	free(room);
 	return told;
 }
@@ -273,6 +282,7 @@ static int fill_costs(struct pipeline *p, const json_t *all,
 		join_layers(all, costs);
 		costs->vote = meeting(all, out, "vote", room);
 		costs->reduce_tied = meeting(all, out, "tied", room);
+		costs->tied_early = greatest(all, "early");
 		costs->step = greatest(all, "step");
 		costs->send = usual(all, "send", room);
 	}

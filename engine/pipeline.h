@@ -16,6 +16,7 @@
 #include "engine/job.h"
 #include "engine/route.h"
 #include "engine/stage.h"
+#include "engine/tie.h"
 #include "engine/world.h"
 
 /* Two messages of a kind may be on their way out of a stage. */
@@ -62,6 +63,7 @@ struct pipeline {
 	unsigned tie_count;             /* 0 or 1 */
 	unsigned tie_pieces;            /* of this replica's part of it */
 	struct reduction_run *tie_runs; /* [tie_pieces] */
+	struct tie_plan tie_plan;       /* how its ends exchange */
 	unsigned ahead;                 /* receives posted ahead a link */
 	/* [positions] how the replicas of one sum their gradients: that of this
 	 * rank's, and on the root all; NULL: not training. */
@@ -91,6 +93,7 @@ struct pipeline {
 	double *losses;   /* [M] room for a caller's copy of them */
 	int32_t *token;   /* the one generated last */
 	bool result_busy; /* either is on its way to the root */
+	struct tie *tied; /* NULL: no end here, or whole shards are exchanged */
 	void *reducer_memory;
 	struct reducer *reducer; /* NULL: not training */
 	void *registered[3];     /* of the store: gradients, sums, weights */

@@ -81,6 +81,7 @@ struct layout {
 	size_t pending;
 	size_t discard;
 	size_t scratch;
+	size_t backward_scratch; /* of what runs while a pending slot is used */
 	size_t cache;
 };
 
@@ -115,6 +116,11 @@ static void measure_layer(struct layout *layout, struct stage_layer *here)
 			     LAYER_EVAL, threads, &evaluation);
 	layout->scratch = MAX(layout->scratch, here->memory.scratch_bytes);
 	layout->scratch = MAX(layout->scratch, evaluation.scratch_bytes);
+	layout->backward_scratch =
+		MAX(layout->backward_scratch,
+		    recomputed(config, here->layer)
+			    ? here->memory.scratch_bytes
+			    : here->memory.backward_scratch_bytes);
 	layout->cache += round_up(here->memory.cache_bytes);
 }
 
@@ -174,6 +180,23 @@ static void place_gradient(struct layout *layout, unsigned i,
 }
 
 /*
+ * Where the two halves of B come together, no forward runs while the pending
+ * slot is used: the scratch of forward, which the head's logits make long, may
+ * run over into it.
+ */
+static size_t scratch_before_pendings(const struct layout *layout)
+{
+	const struct stage_config *config = layout->config;
+	size_t pendings = config->pendings * round_up(layout->pending);
+	size_t scratch = round_up(layout->scratch);
+
+	if (!config->training || config->split_backward)
+		return scratch;
+	return MAX(round_up(layout->backward_scratch),
+		   scratch - MIN(scratch, pendings));
+}
+
+/*
  * Lays the layers' things out in the slots; layers[] may be NULL when only
  * the sizes are wanted.
  */
@@ -201,7 +224,7 @@ static void lay_out(const struct stage_config *config,
 				 round_up(layout.widest_pending);
 	sizes->activation_bytes = layout.activation;
 	sizes->pending_bytes = config->training ? layout.pending : 0;
-	sizes->scratch_bytes = round_up(layout.scratch);
+	sizes->scratch_bytes = scratch_before_pendings(&layout);
 	sizes->cache_bytes = layout.cache;
 	*discard_bytes = round_up(layout.discard);
 }
@@ -280,6 +303,8 @@ static int create_slots(struct stage *stage, unsigned char *messages)
 			       config->activations * sizes->activation_bytes));
 	if (rc)
 		return rc;
+	/* One piece after the other: scratch may run over into the slots. */
+	stage->scratch = arena_allocate(&stage->arena, sizes->scratch_bytes);
 	return slots_init(
 		&stage->pendings, config->pendings, sizes->pending_bytes,
 		arena_allocate(&stage->arena,
@@ -344,8 +369,6 @@ int stage_create(const struct stage_config *config, void *messages,
 	rc = create_slots(stage, messages);
 	if (rc)
 		goto err_destroy;
-	stage->scratch =
-		arena_allocate(&stage->arena, stage->sizes.scratch_bytes);
 	stage->discard = arena_allocate(&stage->arena, stage->discard_bytes);
 	stage->discard_output =
 		arena_allocate(&stage->arena, stage->discard_output_bytes);

@@ -3,6 +3,7 @@
 #include "base/random.h"
 #include "base/text.h"
 #include "model/families/family.h"
+#include "model/kernels/normal.h"
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -401,8 +402,8 @@ static void initialise_normal(const struct parameter *row, uint64_t seed,
 		size_t skip = first - run.local;
 		size_t take = MIN(count, run.count - skip);
 
-		random_normal(key, run.whole + skip, take, 0.0f,
-			      row->init_deviation, out);
+		normal_fill(key, run.whole + skip, take, row->init_deviation,
+			    out);
 		first += take;
 		count -= take;
 		out += take;

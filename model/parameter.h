@@ -40,6 +40,8 @@ struct parameter {
 	bool trainable; /* false: no accumulator, no optimizer state */
 	/* Its gradient is added in F (the loss layer's head), not in W. */
 	bool accumulates_in_forward;
+	/* Its gradient is zero but in the rows that the step's tokens number. */
+	bool rows_by_token;
 	/*
 	 * Id of the parameter whose values this row shares, else
 	 * PARAMETER_NOT_TIED. The target comes earlier and is not tied itself.

@@ -47,6 +47,7 @@ stagecoach_SOURCES = tools/main.c tools/commands.h \
 	tools/bench/limits.c tools/bench/limits.h \
 	tools/bench/list.c \
 	tools/bench/memory.c tools/bench/message.c \
+	tools/bench/pipeline.c tools/bench/pipeline.h \
 	tools/bench/raw.c tools/bench/raw.h \
 	tools/bench/remote.c \
 	tools/bench/report.c tools/bench/socket.c \

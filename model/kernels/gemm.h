@@ -116,7 +116,7 @@ struct gemm_tile {
 struct gemm_tile gemm_tile_size(size_t m, size_t n, size_t k);
 
 /* Names tiles, attention's blocks, and what else decides the bits. */
-#define GEMM_VERSION "gemm-1"
+#define GEMM_VERSION "gemm-2"
 
 /*
  * What is linked, for the numerics digest and the start line: name, version

@@ -25,6 +25,7 @@ static unsigned embedding_declare(const struct node *node,
 			 node->output_width, row->deviation);
 	rows[TOKENS].split_axis = 0;
 	rows[TOKENS].split_uneven = true;
+	rows[TOKENS].rows_by_token = true;
 	if (!row->second_name)
 		return 1;
 	parameter_matrix(&rows[POSITIONS], row->second_name, "weight",

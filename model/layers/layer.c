@@ -129,10 +129,12 @@ void layer_memory(const struct layer *layer, size_t batch, size_t time,
 		memory.pending_bytes = pieces_offset(
 			&graph->pending, graph->pending.count, tokens);
 		for (int pass = PASS_INPUT; pass <= PASS_WEIGHT; pass++)
-			memory.scratch_bytes =
-				MAX(memory.scratch_bytes,
+			memory.backward_scratch_bytes =
+				MAX(memory.backward_scratch_bytes,
 				    graph_scratch_bytes(graph, pass, batch,
 							time, mode, threads));
+		memory.scratch_bytes = MAX(memory.scratch_bytes,
+					   memory.backward_scratch_bytes);
 	}
 	for (unsigned i = 0; mode == LAYER_DECODE && i < graph->nodes; i++) {
 		const struct node *node = &graph->node[i];

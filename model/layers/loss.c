@@ -22,7 +22,7 @@
 #include "model/layers/primitive.h"
 #include "model/layers/product.h"
 
-#define LOSS_CHUNK 256
+#define LOSS_CHUNK 512
 
 enum {
 	WEIGHT, /* [V, C] */

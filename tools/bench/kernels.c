@@ -28,7 +28,7 @@
 #include "tools/bench/limits.h"
 
 #define ROUNDS_MAX 99
-#define CHUNK      256 /* tokens the head does at once */
+#define CHUNK      512 /* tokens the head does at once */
 
 static const struct option_spec table[] = {
 	{.name = "width",
@@ -128,6 +128,8 @@ struct kernel_case {
 	enum gemm_transpose transpose_a, transpose_b;
 	size_t m, n, k;
 	float beta;
+	bool narrow; /* factors are bfloat16 */
+	enum element_type c_type;
 };
 
 /* ---- the kernels ---- */
@@ -147,6 +149,15 @@ static void run_product(struct kernels *k, const struct kernel_case *c)
 	     k->array[0], c->transpose_a == GEMM_TRANSPOSED ? c->m : c->k,
 	     k->array[1], c->transpose_b == GEMM_TRANSPOSED ? c->k : c->n,
 	     c->beta, k->array[2], c->n, NULL);
+}
+
+static void run_product_bfloat16(struct kernels *k, const struct kernel_case *c)
+{
+	gemm_bfloat16(
+		k->team, c->transpose_a, c->transpose_b, c->m, c->n, c->k,
+		k->narrow[0], c->transpose_a == GEMM_TRANSPOSED ? c->m : c->k,
+		k->narrow[1], c->transpose_b == GEMM_TRANSPOSED ? c->k : c->n,
+		c->beta, c->c_type, k->array[2], c->n, NULL);
 }
 
 static void run_attention(struct kernels *k, const struct kernel_case *c)
@@ -372,6 +383,25 @@ static void add_product(struct case_list *list, const char *name,
 	c->beta = beta;
 }
 
+/* The same of bfloat16. */
+static void add_narrow(struct case_list *list, const char *name,
+		       enum gemm_transpose transpose_a,
+		       enum gemm_transpose transpose_b, size_t m, size_t n,
+		       size_t k, float beta, enum element_type c_type)
+{
+	double dm = (double)m, dn = (double)n, dk = (double)k;
+	double size = (double)element_type_bytes(c_type);
+	struct kernel_case *c;
+
+	add_product(list, name, transpose_a, transpose_b, m, n, k, beta);
+	c = &list->cases[list->count - 1];
+	c->run = run_product_bfloat16;
+	c->bytes =
+		2 * (dm * dk + dk * dn) + size * dm * dn * (1 + (double)beta);
+	c->narrow = true;
+	c->c_type = c_type;
+}
+
 /* A linear layer's three, weights stored [in, out]. */
 static void add_linear(struct case_list *list, const char *const names[3],
 		       size_t rows, size_t in, size_t out)
@@ -381,6 +411,42 @@ static void add_linear(struct case_list *list, const char *const names[3],
 		    0);
 	add_product(list, names[2], GEMM_TRANSPOSED, GEMM_NORMAL, in, out, rows,
 		    1);
+}
+
+static void add_linear_narrow(struct case_list *list,
+			      const char *const names[3], size_t rows,
+			      size_t in, size_t out)
+{
+	add_narrow(list, names[0], GEMM_NORMAL, GEMM_NORMAL, rows, out, in, 0,
+		   ELEMENT_BF16);
+	add_narrow(list, names[1], GEMM_NORMAL, GEMM_TRANSPOSED, rows, in, out,
+		   0, ELEMENT_BF16);
+	add_narrow(list, names[2], GEMM_TRANSPOSED, GEMM_NORMAL, in, out, rows,
+		   1, ELEMENT_F32);
+}
+
+static void add_products_narrow(struct case_list *list, const struct kernels *k)
+{
+	static const char *const qkv[] = {"bf16 qkv", "bf16 qkv I",
+					  "bf16 qkv W"};
+	static const char *const out[] = {
+		"bf16 projection", "bf16 projection I", "bf16 projection W"};
+	static const char *const up[] = {"bf16 mlp up", "bf16 mlp up I",
+					 "bf16 mlp up W"};
+	static const char *const down[] = {"bf16 mlp down", "bf16 mlp down I",
+					   "bf16 mlp down W"};
+	size_t c = k->width;
+
+	add_linear_narrow(list, qkv, k->tokens, c, 3 * c);
+	add_linear_narrow(list, out, k->tokens, c, c);
+	add_linear_narrow(list, up, k->tokens, c, 4 * c);
+	add_linear_narrow(list, down, k->tokens, 4 * c, c);
+	add_narrow(list, "bf16 head", GEMM_NORMAL, GEMM_TRANSPOSED, k->chunk,
+		   k->vocab, c, 0, ELEMENT_F32);
+	add_narrow(list, "bf16 head I", GEMM_NORMAL, GEMM_NORMAL, k->chunk, c,
+		   k->vocab, 0, ELEMENT_BF16);
+	add_narrow(list, "bf16 head W", GEMM_TRANSPOSED, GEMM_NORMAL, k->vocab,
+		   c, k->chunk, 1, ELEMENT_F32);
 }
 
 static void add_products(struct case_list *list, const struct kernels *k)
@@ -578,7 +644,9 @@ struct score {
 static double limit_of(const struct kernel_case *c,
 		       const struct bench_limits *limits, bool *by_memory)
 {
-	double compute = c->flops * 1e-9 / limits->products;
+	double compute =
+		c->flops * 1e-9 /
+		(c->narrow ? limits->products_bfloat16 : limits->products);
 	double memory =
 		c->bytes * 1e-9 / (c->reads ? limits->read : limits->update);
 
@@ -609,7 +677,8 @@ static void measure(struct kernels *k, const struct case_list *list,
 		    struct score *scores, struct bench_limits_memory *memory,
 		    unsigned rounds, bool json)
 {
-	double products[ROUNDS_MAX], update[ROUNDS_MAX], read[ROUNDS_MAX];
+	double products[ROUNDS_MAX], narrow[ROUNDS_MAX];
+	double update[ROUNDS_MAX], read[ROUNDS_MAX];
 	struct bench_limits limits;
 
 	for (unsigned i = 0; i < list->count; i++)
@@ -617,6 +686,7 @@ static void measure(struct kernels *k, const struct case_list *list,
 	for (unsigned round = 0; round < rounds; round++) {
 		bench_limits_measure(memory, &limits);
 		products[round] = limits.products;
+		narrow[round] = limits.products_bfloat16;
 		update[round] = limits.update;
 		read[round] = limits.read;
 		for (unsigned i = 0; i < list->count; i++) {
@@ -630,10 +700,12 @@ static void measure(struct kernels *k, const struct case_list *list,
 		}
 	}
 	if (!json)
-		printf("%u threads, products: %s, %.1f GFLOP/s; memory "
-		       "read %.1f GB/s, updated %.1f GB/s\n\n",
+		printf("%u threads, products: %s, %.1f GFLOP/s; of bfloat16: "
+		       "%s, %.1f GFLOP/s; memory read %.1f GB/s, updated %.1f "
+		       "GB/s\n\n",
 		       threads_count(k->team), gemm_library_core(),
 		       numbers_median(products, rounds),
+		       gemm_bfloat16_library(), numbers_median(narrow, rounds),
 		       numbers_median(read, rounds),
 		       numbers_median(update, rounds));
 	for (unsigned i = 0; i < list->count; i++)
@@ -656,6 +728,7 @@ static int run(struct kernels *k, const struct options *options)
 		rc = create(k, threads_count(k->team));
 	if (!rc) {
 		add_products(list, k);
+		add_products_narrow(list, k);
 		add_others(list, k);
 		measure(k, list, scores, memory, rounds,
 			options_flag(options, "json"));
