@@ -403,6 +403,25 @@ static struct shares shares_of(const struct step_bench *bench,
 	};
 }
 
+static bool is_bfloat16(const struct step_bench *bench)
+{
+	return model_config(bench->model)->type == ELEMENT_BF16;
+}
+
+/* Of this type: the rate of the products that the layers are made of. */
+static void measure_limits(struct step_bench *bench, struct bench_limits *out)
+{
+	bench_limits_measure(bench->limits_memory, out);
+	if (is_bfloat16(bench))
+		out->products = out->products_bfloat16;
+}
+
+static const char *products_name(const struct step_bench *bench)
+{
+	return is_bfloat16(bench) ? gemm_bfloat16_library()
+				  : gemm_library_core();
+}
+
 static void run_rounds(struct step_bench *bench, struct round *rounds,
 		       unsigned count)
 {
@@ -410,7 +429,7 @@ static void run_rounds(struct step_bench *bench, struct round *rounds,
 
 	run_step(bench, &again); /* warm-up */
 	for (unsigned i = 0; i < count; i++) {
-		bench_limits_measure(bench->limits_memory, &rounds[i].limits);
+		measure_limits(bench, &rounds[i].limits);
 		run_step(bench, &rounds[i].times);
 		run_step(bench, &again);
 		rounds[i].control = again.whole / rounds[i].times.whole;
@@ -448,7 +467,7 @@ static void print_table(const struct step_bench *bench,
 	       "%.1f GB/s\n\n"
 	       "%-16s %13s %8s  %17s %5s\n",
 	       weights * 1e-6, bench->micro_batches, bench->batch, bench->time,
-	       bench->threads, gemm_library_core(), round->limits.products,
+	       bench->threads, products_name(bench), round->limits.products,
 	       round->limits.read, round->limits.update, "", "time", "share",
 	       "rate", "limit");
 	for (unsigned kind = 0; kind < KINDS; kind++)
@@ -487,11 +506,13 @@ static void print_json(const struct step_bench *bench,
 	double tokens =
 		(double)(bench->batch * bench->time * bench->micro_batches);
 
-	printf("{\"threads\":%u,\"products\":\"%s\",\"weights\":%zu,"
+	printf("{\"dtype\":\"%s\",\"threads\":%u,\"products\":\"%s\","
+	       "\"weights\":%zu,"
 	       "\"tokens\":%.0f,\"products_gflops\":%.4g,"
 	       "\"read_gb_per_second\":%.4g,"
 	       "\"update_gb_per_second\":%.4g,\"layers\":[",
-	       bench->threads, gemm_library_core(), bench->weights, tokens,
+	       job_options_dtype_name(model_config(bench->model)->type),
+	       bench->threads, products_name(bench), bench->weights, tokens,
 	       round->limits.products, round->limits.read,
 	       round->limits.update);
 	for (unsigned kind = 0; kind < KINDS; kind++)
