@@ -3,8 +3,13 @@ noinst_LIBRARIES += data/libdata.a
 data_libdata_a_SOURCES = \
 	data/bpe_train.c data/bpe_train.h \
 	data/corpus.c data/corpus.h \
-	data/prepare.c data/prepare.h \
+	data/packing.c data/packing.h \
+	data/prepare.c data/prepare.h data/prepare_impl.h \
+	data/prepare_sft.c \
 	data/sampler.c data/sampler.h \
+	data/sft/example.c data/sft/example.h \
+	data/sft/records.c data/sft/records.h \
+	data/sft/template.c data/sft/template.h \
 	data/shard.c data/shard.h \
 	data/shard_writer.c data/shard_writer.h \
 	data/tokenizer.h \

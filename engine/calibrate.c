@@ -309,6 +309,8 @@ static double time_square(struct rig *rig, void *scratch)
 	for (unsigned i = 0; i < rig->store->count; i++) {
 		const struct store_row *row = &rig->store->rows[i];
 
+		if (!row->accumulators[0])
+			continue; /* frozen */
 		sum += square_sum(rig->team, row->parameter->count,
 				  row->accumulators[0], scratch);
 		count += (double)row->parameter->count;
@@ -327,15 +329,28 @@ static double time_add(struct rig *rig, const struct store_row *largest)
 	return clock_seconds(clock_now_ns() - begin_ns) / (double)count;
 }
 
+/* The largest row that is trained: some row of a block is. */
+static const struct store_row *largest_row(const struct store *store)
+{
+	const struct store_row *largest = NULL;
+
+	for (unsigned i = 0; i < store->count; i++) {
+		const struct store_row *row = &store->rows[i];
+
+		if (row->accumulators[0] &&
+		    (!largest ||
+		     row->parameter->count > largest->parameter->count))
+			largest = row;
+	}
+	ASSERT(largest);
+	return largest;
+}
+
 static int time_rates(struct bench *bench, struct rig *rig)
 {
-	const struct store_row *largest = &rig->store->rows[0];
+	const struct store_row *largest = largest_row(rig->store);
 	void *scratch;
 
-	for (unsigned i = 1; i < rig->store->count; i++)
-		if (rig->store->rows[i].parameter->count >
-		    largest->parameter->count)
-			largest = &rig->store->rows[i];
 	scratch = aligned_alloc(CACHE_LINE_BYTES,
 				MAX(arena_piece_bytes(square_sum_scratch_bytes(
 					    largest->parameter->count)),

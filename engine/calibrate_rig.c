@@ -30,7 +30,8 @@ static void fill_weights(struct rig *rig)
 		size_t count = row->parameter->count;
 		size_t drawn = MIN(count, DRAWN);
 
-		memset(row->accumulators[0], 0, count * sizeof(float));
+		if (row->accumulators[0]) /* it is not frozen */
+			memset(row->accumulators[0], 0, count * sizeof(float));
 		if (row->target >= 0)
 			continue;
 		model_initialise(rig->config.model, row->parameter->id, 1, 0,

@@ -5,6 +5,7 @@
 #include "base/threads.h"
 #include "engine/checkpoint_tensors.h"
 #include "engine/pipeline.h"
+#include "model/io/hf_adapter.h"
 #include "model/io/hf_config.h"
 #include "model/io/safetensors.h"
 #include "model/kernels/numerics.h"
@@ -77,7 +78,7 @@ static void initialise_block(void *argument, size_t index, unsigned thread)
 	}
 }
 
-void checkpoint_initialise(struct pipeline *p)
+static void initialise(struct pipeline *p, bool adapters_only)
 {
 	for (unsigned i = 0; i < p->store->count; i++) {
 		struct initialise work = {.model = p->model,
@@ -85,12 +86,23 @@ void checkpoint_initialise(struct pipeline *p)
 					  .seed = p->job->seed};
 		size_t count = work.row->parameter->count;
 
-		if (work.row->target >= 0)
+		if (work.row->target >= 0 ||
+		    (adapters_only && !work.row->parameter->adapter))
 			continue;
 		threads_run(p->world->team,
 			    (count + INITIALISE_BLOCK - 1) / INITIALISE_BLOCK,
 			    initialise_block, &work);
 	}
+}
+
+void checkpoint_initialise(struct pipeline *p)
+{
+	initialise(p, false);
+}
+
+void checkpoint_initialise_adapters(struct pipeline *p)
+{
+	initialise(p, true);
 }
 
 /* ---- writing ---- */
@@ -139,6 +151,17 @@ static int write_state(const struct pipeline *p, const char *folder,
 	return rc;
 }
 
+static int write_config(const struct pipeline *p, const char *folder)
+{
+	const struct model_config *config = model_config(p->model);
+
+	if (config->adapters.rank > 0)
+		return hf_adapter_write(folder, config, p->job->model);
+	return hf_config_write(folder, config,
+			       p->job->save_type == ELEMENT_BF16 ? "bfloat16"
+								 : "float32");
+}
+
 /* The root: a fresh folder with everything but the tensors' data. */
 static int begin_folder(const struct pipeline *p,
 			const struct checkpoint_layouts *layouts,
@@ -149,10 +172,7 @@ static int begin_folder(const struct pipeline *p,
 	if (!rc)
 		rc = files_make_folder(folder);
 	if (!rc)
-		rc = hf_config_write(folder, model_config(p->model),
-				     p->job->save_type == ELEMENT_BF16
-					     ? "bfloat16"
-					     : "float32");
+		rc = write_config(p, folder);
 	if (!rc)
 		rc = copy_companions(p->job, folder);
 	if (!rc)

@@ -8,6 +8,8 @@
  *       masters.safetensors       the weights in float, where the model's
  *                                 file has them rounded (--save-dtype)
  *       state.json                step, the run's identity, its numerics
+ *       (adapter_config.json adapter_model.safetensors in place of the first two
+ *       where low-rank adapters are trained: a PEFT folder)
  *       manifest.json             bytes and SHA-256 of every file above
  *   RUN/checkpoints/latest        "step-00000100"
  *
@@ -31,13 +33,16 @@ struct pipeline;
 
 /* Initial weights: from (seed, parameter name) alone. */
 void checkpoint_initialise(struct pipeline *pipeline);
+void checkpoint_initialise_adapters(struct pipeline *pipeline);
 
 /*
  * Weights and moments of the layers held here from the job's checkpoint, or
- * weights from its model folder; through the root on ranks that do not see it
+ * weights from its model folder, and the adapters of a model that has some
+ * from either or from the job's adapter folder; through the root on ranks that do not see it
  * (pipeline->reach). All ranks call it. -EINVAL names file and tensor.
  */
 int checkpoint_load_weights(struct pipeline *pipeline) MUST_CHECK;
+int checkpoint_load_adapters(struct pipeline *pipeline) MUST_CHECK;
 int checkpoint_load_moments(struct pipeline *pipeline) MUST_CHECK;
 
 /*

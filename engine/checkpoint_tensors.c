@@ -3,6 +3,7 @@
 #include "engine/checkpoint.h"
 #include "engine/ferry.h"
 #include "engine/pipeline.h"
+#include "model/io/hf_adapter.h"
 #include "model/io/safetensors.h"
 #include "model/kernels/values.h"
 
@@ -12,7 +13,7 @@
 #include <string.h>
 
 #define SHARD_BYTES_MAX   ((uint64_t)5000000000) /* as transformers 4 */
-#define TENSOR_NAME_BYTES (PARAMETER_NAME_BYTES + 16)
+#define TENSOR_NAME_BYTES (PARAMETER_NAME_BYTES + 32)
 
 /* ---- which tensors a rank moves ---- */
 
@@ -198,7 +199,10 @@ static int find_current(struct tensors *t)
 	char name[TENSOR_NAME_BYTES];
 
 	snprintf(name, sizeof(name), "%s", stored->name);
-	if (freight_is_of_moments(t->freight)) {
+	if (t->freight == LOAD_ADAPTERS) {
+		hf_adapter_tensor_name(stored->name, name, sizeof(name));
+		t->found = safetensors_find(t->files, name);
+	} else if (freight_is_of_moments(t->freight)) {
 		moment_tensor_name(p, (unsigned)(t->current % t->copies),
 				   stored, name);
 		t->found = safetensors_find(t->files, name);
@@ -261,6 +265,26 @@ static int move_own(struct tensors *t,
 	return rc;
 }
 
+/* What the root reads for all others, wherever they are. */
+static bool comes_from_root(const struct pipeline *p, enum freight freight)
+{
+	return p->job->config.adapters.rank > 0 && freight != LOAD_WEIGHTS;
+}
+
+static const char *source_folder(const struct pipeline *p, enum freight freight)
+{
+	if (!comes_from_root(p, freight))
+		return p->reach.source;
+	return p->job->resume[0] ? p->job->resume : p->job->adapter;
+}
+
+static bool reads_itself(const struct pipeline *p, enum freight freight,
+			 unsigned rank)
+{
+	return rank == ROUTE_ROOT ||
+	       (p->reach.reads[rank] && !comes_from_root(p, freight));
+}
+
 /* An item of weights, also where they are held rounded alone. */
 static int read_weights(struct tensors *t, size_t item)
 {
@@ -304,7 +328,7 @@ static int read_for_others(struct tensors *t)
 	for (unsigned r = 0; !rc && r < p->world->size; r++) {
 		struct ferry_cargo cargo = cargo_of(t, read_item);
 
-		if (p->reach.reads[r])
+		if (reads_itself(p, t->freight, r))
 			continue;
 		tensors_of_rank(t, r);
 		rc = ferry_send(p->ferry, r, &cargo);
@@ -351,12 +375,20 @@ int checkpoint_has_masters(const char *folder, bool *out)
 
 static int open_weights(const struct tensors *t, struct safetensors **out)
 {
+	const struct job *job = t->pipeline->job;
 	struct safetensors *files;
 	bool masters = false;
 	int rc = 0;
 
-	if (t->pipeline->job->resume[0])
+	/* A base model that is a checkpoint itself counts as a model. */
+	if (job->resume[0] &&
+	    (job->config.adapters.rank == 0 || t->freight == LOAD_ADAPTERS))
 		rc = checkpoint_has_masters(t->folder, &masters);
+	if (!rc && t->freight == LOAD_ADAPTERS)
+		return hf_adapter_open(t->folder,
+				       masters ? CHECKPOINT_MASTERS
+					       : HF_ADAPTER_STEM,
+				       t->pipeline->model, out);
 	if (!rc)
 		rc = masters ? safetensors_open_folder(
 				       t->folder, CHECKPOINT_MASTERS, &files)
@@ -383,7 +415,7 @@ static int read_from_disk(struct tensors *t)
 	struct safetensors *files;
 	int rc;
 
-	t->folder = t->pipeline->reach.source;
+	t->folder = source_folder(t->pipeline, t->freight);
 	rc = open_source(t, &files);
 	if (rc)
 		return rc;
@@ -403,7 +435,7 @@ static int load(struct pipeline *p, enum freight freight)
 	tensors_init(&t, p, freight);
 	if (item_count(&t) == 0)
 		return 0;
-	if (p->reach.reads[p->world->rank])
+	if (reads_itself(p, freight, p->world->rank))
 		return read_from_disk(&t);
 	cargo = cargo_of(&t, copy_to_memory);
 	return ferry_receive(p->ferry, ROUTE_ROOT, &cargo);
@@ -412,6 +444,11 @@ static int load(struct pipeline *p, enum freight freight)
 int checkpoint_load_weights(struct pipeline *p)
 {
 	return load(p, LOAD_WEIGHTS);
+}
+
+int checkpoint_load_adapters(struct pipeline *p)
+{
+	return load(p, LOAD_ADAPTERS);
 }
 
 int checkpoint_load_moments(struct pipeline *p)
@@ -441,23 +478,40 @@ static void set_entry(struct safetensors_entry *entry, const char *name,
 	};
 }
 
+static void stored_name(const struct parameter *parameter,
+			char out[TENSOR_NAME_BYTES])
+{
+	if (parameter->adapter)
+		hf_adapter_tensor_name(parameter->name, out, TENSOR_NAME_BYTES);
+	else
+		snprintf(out, TENSOR_NAME_BYTES, "%s", parameter->name);
+}
+
 static int lay_out_weights(const struct pipeline *p, enum element_type type,
 			   const char *stem, struct safetensors_layout **out)
 {
 	unsigned count;
 	const struct parameter *all = model_parameters(p->model, &count);
 	struct safetensors_entry *entries = calloc(count, sizeof(*entries));
+	char(*names)[TENSOR_NAME_BYTES] = calloc(count, sizeof(*names));
+	/* PEFT reads one file. */
+	uint64_t most = p->job->config.adapters.rank > 0 ? 0 : SHARD_BYTES_MAX;
 	size_t used = 0;
-	int rc;
+	int rc = 0;
 
-	if (!entries)
-		return fail(-ENOMEM, "no memory to lay out a checkpoint");
-	for (unsigned i = 0; i < count; i++)
-		if (holding_is_stored(&all[i]))
-			set_entry(&entries[used++], all[i].name, type, &all[i]);
-	rc = safetensors_layout_create(entries, used, SHARD_BYTES_MAX, stem,
-				       out);
+	if (!entries || !names)
+		rc = fail(-ENOMEM, "no memory to lay out a checkpoint");
+	for (unsigned i = 0; !rc && i < count; i++) {
+		if (!holding_is_stored(&all[i]))
+			continue;
+		stored_name(&all[i], names[used]);
+		set_entry(&entries[used], names[used], type, &all[i]);
+		used++;
+	}
+	if (!rc)
+		rc = safetensors_layout_create(entries, used, most, stem, out);
 	free(entries);
+	free(names);
 	return rc;
 }
 
@@ -497,7 +551,10 @@ int checkpoint_layouts_init(const struct pipeline *p,
 	int rc;
 
 	*out = (struct checkpoint_layouts){0};
-	rc = lay_out_weights(p, type, "model", &out->model);
+	rc = lay_out_weights(p, type,
+			     p->job->config.adapters.rank > 0 ? HF_ADAPTER_STEM
+							      : "model",
+			     &out->model);
 	if (!rc)
 		rc = lay_out_moments(p, &out->optimizer);
 	if (!rc && type != ELEMENT_F32)

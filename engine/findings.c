@@ -52,14 +52,6 @@ static json_t *lengths_of(const struct trace *trace, unsigned op)
 	return array;
 }
 
-/* The median over the steps of the head's gradient on its way. */
-static double tied_of(const struct trace *trace, double *room)
-{
-	for (unsigned s = 0; s < trace->recorded; s++)
-		room[s] = clock_seconds(trace->step[s].tied_ns);
-	return numbers_median(room, trace->recorded);
-}
-
 static json_t *spans_of(const struct trace *trace)
 {
 	json_t *array = json_array();
@@ -70,9 +62,11 @@ static json_t *spans_of(const struct trace *trace)
 		json_array_append_new(
 			array,
 			json_pack(
-				"[I, I, I]", (json_int_t)step->step,
+				"[I, I, I, I]", (json_int_t)step->step,
 				(json_int_t)(step->begin_ns - trace->origin_ns),
-				(json_int_t)(step->end_ns - trace->origin_ns)));
+				(json_int_t)(step->end_ns - trace->origin_ns),
+				(json_int_t)(step->tied_ns -
+					     trace->origin_ns)));
 	}
 	return array;
 }
@@ -113,7 +107,7 @@ static json_t *tell(const struct pipeline *p)
 
 	if (!room)
 		return NULL;
-	told = json_pack("{s:s, s:o, s:I, s:o, s:o, s:o, s:o, s:f, s:f, s:f}",
+	told = json_pack("{s:s, s:o, s:I, s:o, s:o, s:o, s:o, s:f, s:f}",
 			 "host", p->world->host, "sent", sent_of(trace),
 			 "origin", (json_int_t)trace->origin_ns, "spans",
 			 spans_of(trace), "layers", layers_of(trace), "vote",
@@ -122,8 +116,7 @@ static json_t *tell(const struct pipeline *p)
 			 median_of(trace, room, ACTION_SEND_FORWARD,
 				   ACTION_SEND_BACKWARD),
 			 "step",
-			 median_of(trace, room, ACTION_STEP, ACTION_STEP),
-			 "early", tied_of(trace, room));
+			 median_of(trace, room, ACTION_STEP, ACTION_STEP));
 	free(room);
 	return told;
 }
@@ -265,6 +258,25 @@ static double usual(const json_t *all, const char *key, double *room)
 	return numbers_median(room, count);
 }
 
+/* The median over the steps of how long a head's gradient was on its way. */
+static double tied_early(const struct pipeline *p, const json_t *all,
+			 const struct findings *findings, double *room)
+{
+	const unsigned *rank_of = p->train_schedule->rank_of_stage;
+	unsigned from = rank_of[p->tie.second_stage];
+	unsigned to = rank_of[p->tie.first_stage];
+
+	if (!p->tie_plan.by_rows || from == to)
+		return 0;
+	for (unsigned s = 0; s < findings->steps; s++)
+		room[s] = MAX(clock_seconds(span_part(all, to, s, 3) +
+					    findings->offset_ns[to] -
+					    span_part(all, from, s, 3) -
+					    findings->offset_ns[from]),
+			      0);
+	return numbers_median(room, findings->steps);
+}
+
 static int fill_costs(struct pipeline *p, const json_t *all,
 		      struct findings *out)
 {
@@ -282,7 +294,7 @@ static int fill_costs(struct pipeline *p, const json_t *all,
 		join_layers(all, costs);
 		costs->vote = meeting(all, out, "vote", room);
 		costs->reduce_tied = meeting(all, out, "tied", room);
-		costs->tied_early = greatest(all, "early");
+		costs->tied_early = tied_early(p, all, out, room);
 		costs->step = greatest(all, "step");
 		costs->send = usual(all, "send", room);
 	}

@@ -27,19 +27,21 @@ enum field_type {
 	FIELD_REAL,
 	FIELD_BOOL,
 	FIELD_PATH,
-	FIELD_NAME, /* char[16] */
+	FIELD_NAME, /* a shorter text */
 };
 
 struct field {
 	const char *name;
 	enum field_type type;
 	size_t offset;
+	size_t size;
 	bool identity; /* determines the bits of the result */
 };
 
 #define FIELD(type, member, identity)                                          \
 	{                                                                      \
-#member, type, offsetof(struct job, member), identity          \
+#member, type, offsetof(struct job, member),                   \
+			sizeof(((struct job *)0)->member), identity            \
 	}
 
 /* Enumerations are written as the numbers they are. */
@@ -48,6 +50,7 @@ static const struct field fields[] = {
 	FIELD(FIELD_PATH, data, false),
 	FIELD(FIELD_PATH, model, false),
 	FIELD(FIELD_PATH, resume, false),
+	FIELD(FIELD_PATH, adapter, false),
 	FIELD(FIELD_PATH, tokenizer_folder, false),
 	FIELD(FIELD_PATH, schedule, false),
 	FIELD(FIELD_NAME, config.family, true),
@@ -84,6 +87,9 @@ static const struct field fields[] = {
 	FIELD(FIELD_BOOL, config.head_norm, true),
 	FIELD(FIELD_UNSIGNED, config.window, true),
 	FIELD(FIELD_UNSIGNED, config.window_first, true),
+	FIELD(FIELD_UNSIGNED, config.adapters.rank, true),
+	FIELD(FIELD_REAL, config.adapters.alpha, true),
+	FIELD(FIELD_NAME, config.adapters.targets, true),
 	FIELD(FIELD_INT, config.type, true),
 	FIELD(FIELD_INT, config.bos_id, true),
 	FIELD(FIELD_INT, config.eos_id, true),
@@ -200,13 +206,10 @@ static int integer_from_json(const json_t *json, const struct field *field,
 static int text_from_json(const json_t *json, const struct field *field,
 			  void *at)
 {
-	size_t size = field->type == FIELD_NAME
-			      ? sizeof(((struct job *)0)->config.family)
-			      : FILES_PATH_BYTES;
 	const char *text;
 	int rc = json_get_string(json, field->name, ORIGIN, &text);
 
-	if (!rc && text_copy(at, size, text))
+	if (!rc && text_copy(at, field->size, text))
 		rc = fail(-ENAMETOOLONG, "%s: '%s' is too long", ORIGIN,
 			  field->name);
 	return rc;

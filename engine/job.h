@@ -39,6 +39,12 @@ struct job {
 	char model[FILES_PATH_BYTES]; /* folder with weights; "": random */
 	/* Checkpoint to go on from: weights, moments, step; "": none. */
 	char resume[FILES_PATH_BYTES];
+	/*
+	 * Folder with adapters to begin with; "": random. A model with adapters
+	 * has its other weights from `model`, when it is resumed, too. Read by
+	 * the root alone, as is then what `resume` holds.
+	 */
+	char adapter[FILES_PATH_BYTES];
 	/* Files copied beside each checkpoint, such as tokenizer.json. */
 	char tokenizer_folder[FILES_PATH_BYTES];
 

@@ -16,6 +16,7 @@ engine_libengine_a_SOURCES = \
 	engine/event_file.c engine/event_file.h \
 	engine/exchange.c engine/exchange.h \
 	engine/ferry.c engine/ferry.h \
+	engine/merge.c engine/merge.h \
 	engine/findings.c engine/findings.h \
 	engine/flights.c engine/flights.h \
 	engine/generate.c \

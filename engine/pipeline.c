@@ -560,10 +560,13 @@ static size_t tie_staging_bytes(const struct pipeline *p)
 	return p->ahead * REDUCTION_TIE_PIECE_BYTES;
 }
 
-/* The root has one for all it serves, and each of those has one. */
+/*
+ * The root has one for all it serves, and each of those has one. Adapters are
+ * read by the root for all.
+ */
 static bool needs_ferry(const struct pipeline *p)
 {
-	bool needs = false;
+	bool needs = p->world->size > 1 && p->job->config.adapters.rank > 0;
 
 	for (unsigned r = 0; r < p->world->size; r++)
 		if (r == p->world->rank || p->world->rank == ROUTE_ROOT)

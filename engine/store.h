@@ -48,7 +48,7 @@ struct store_row {
 	/* [parameter->count] the master; NULL: only `rounded` is held. */
 	float *weights;
 	bfloat16 *rounded;    /* [parameter->count] of weights; NULL: none */
-	float **accumulators; /* [levels], NULL when frozen or not training */
+	float **accumulators; /* [levels], NULLs when frozen or not training */
 	float *moments[STORE_MOMENTS_MAX]; /* of all pieces; NULL: none */
 	float *sums; /* of all pieces, apart from accumulators[0]; or NULL */
 	/* Of a row that is trained: all of it, or this replica's share. */

@@ -26,12 +26,11 @@ struct tie {
 	uint32_t *ids; /* [plan->rows] */
 	unsigned char *marks;
 
-	bool active;      /* in a pass of training */
-	bool complete;    /* the head's gradient, on its rank */
-	int64_t begin_ns; /* since when */
-	unsigned sent;    /* pieces of it, posted */
-	unsigned taken;   /* pieces that have left, or have come */
-	float *aside;     /* rows end: of the head's gradient, [rows * width] */
+	bool active;    /* in a pass of training */
+	bool complete;  /* the head's gradient, on its rank */
+	unsigned sent;  /* pieces of it, posted */
+	unsigned taken; /* pieces that have left, or have come */
+	float *aside;   /* rows end: of the head's gradient, [rows * width] */
 	unsigned char *slots; /* rows end: rows on their way out */
 	bool busy[TIE_UNDER_WAY];
 };
@@ -203,7 +202,7 @@ void tie_action_done(struct tie *tie, size_t index)
 {
 	if (tie && tie->active && !tie->rows_end && index == tie->last_action) {
 		tie->complete = true;
-		tie->begin_ns = clock_now_ns();
+		trace_note_tied(tie->pipeline->trace, clock_now_ns());
 		work(tie);
 	}
 }
@@ -247,9 +246,6 @@ static bool work_of_head(struct tie *tie)
 	rows_take(&tie->rows, run->first, run->count, tie->table + run->first,
 		  tie->table, NULL);
 	tie->taken++;
-	if (tie->taken == tie->pipeline->tie_pieces)
-		trace_note_tied(tie->pipeline->trace,
-				clock_now_ns() - tie->begin_ns);
 	return true;
 }
 
@@ -265,6 +261,8 @@ static bool work_of_rows(struct tie *tie)
 	rows_take(&tie->rows, run->first, run->count, message->data, tie->table,
 		  tie->aside);
 	tie->taken++;
+	if (tie->taken == tie->pipeline->tie_pieces)
+		trace_note_tied(tie->pipeline->trace, clock_now_ns());
 	/* The error sticks. */
 	(void)!exchange_take(tie->pipeline->exchange, message);
 	return true;

@@ -2,6 +2,7 @@
 #include "base/log.h"
 #include "base/random.h"
 #include "base/text.h"
+#include "model/adapters.h"
 #include "model/families/family.h"
 #include "model/kernels/normal.h"
 #include <errno.h>
@@ -245,6 +246,8 @@ static int model_add_layer(struct model *model, unsigned index)
 
 	memset(&description, 0, sizeof(description));
 	model->family->layer(&model->config, model->rope, index, &description);
+	if (model->config.adapters.rank > 0)
+		adapters_insert(&model->config.adapters, &description);
 	graph = (struct graph_description){
 		.rows = description.rows,
 		.row_count = description.row_count,
@@ -256,6 +259,7 @@ static int model_add_layer(struct model *model, unsigned index)
 			description.input.entry[0].needs_gradient,
 		.prefix = description.prefix,
 		.type = model->config.type,
+		.frozen = model->config.adapters.rank > 0,
 		.slices = model->family->divides ? model->config.slices : 1,
 		.slice = model->family->divides ? model->config.slice : 0,
 	};
@@ -295,6 +299,8 @@ int model_create(const struct model_config *config, struct model **out)
 		error = model->family->config_check(&model->config);
 	if (!error && model->family->divides)
 		error = config_check_slices(&model->config);
+	if (!error)
+		error = adapters_complete(model->family, &model->config);
 	if (!error && model->config.rope.kind != ROPE_NONE)
 		error = rope_create(&model->config.rope,
 				    model->config.head_size,
@@ -315,6 +321,11 @@ int model_create(const struct model_config *config, struct model **out)
 		if (error)
 			goto err_destroy_model;
 	}
+	error = adapters_check_targets(&model->config.adapters,
+				       model->parameters,
+				       model->parameter_count);
+	if (error)
+		goto err_destroy_model;
 	*out = model;
 	return 0;
 

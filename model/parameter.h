@@ -38,6 +38,8 @@ struct parameter {
 	size_t whole_count;
 	unsigned layer; /* global layer index */
 	bool trainable; /* false: no accumulator, no optimizer state */
+	/* Of a low-rank adapter: all that is not is frozen then. */
+	bool adapter;
 	/* Its gradient is added in F (the loss layer's head), not in W. */
 	bool accumulates_in_forward;
 	/* Its gradient is zero but in the rows that the step's tokens number. */

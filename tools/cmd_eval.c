@@ -2,7 +2,6 @@
 #include "base/log.h"
 #include "base/math.h"
 #include "data/corpus.h"
-#include "model/io/hf_config.h"
 #include "tools/commands.h"
 #include "tools/job_options.h"
 
@@ -18,6 +17,7 @@ static const struct option_spec table[] = {
 	 .argument = "DIR",
 	 .group = "Input",
 	 .help = "Hugging Face model folder: RUN/model, or a checkpoint"},
+	JOB_OPTION_BASE,
 	{.name = "data",
 	 .letter = 'd',
 	 .kind = OPTION_STRING,
@@ -90,18 +90,17 @@ static int fill_job(const struct options *options, struct corpus **corpus,
 	job->split = strcmp(options_string(options, "on"), "train") == 0
 			     ? CORPUS_TRAIN
 			     : CORPUS_VALIDATION;
-	rc = hf_config_read(folder, &job->config);
+	rc = job_options_model(options, folder, job);
 	job->config.type = job_options_dtype(options, "dtype");
 	if (!rc)
 		rc = model_create(&job->config, model);
 	if (!rc)
 		rc = corpus_open(data, NULL, corpus);
 	if (!rc)
-		rc = job_options_path(job->model, folder);
-	if (!rc)
 		rc = job_options_path(job->data, data);
 	if (rc)
 		return rc;
+	job->packed = corpus_has_examples(*corpus);
 	job_options_compare_tokenizers(*corpus, folder);
 	job->context = MIN(job->config.context, 1024u);
 	if (options_is_set(options, "context"))

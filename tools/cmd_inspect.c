@@ -2,6 +2,7 @@
 #include "base/log.h"
 #include "base/text.h"
 #include "engine/checkpoint.h"
+#include "model/io/hf_adapter.h"
 #include "model/io/hf_config.h"
 #include "model/io/safetensors.h"
 #include "model/model.h"
@@ -138,6 +139,21 @@ static void print_shape(const struct safetensors_tensor *tensor)
 	printf("]\n");
 }
 
+static void print_tensors(const struct options *options,
+			  const struct safetensors *files)
+{
+	for (size_t i = 0;
+	     options_flag(options, "tensors") && i < safetensors_count(files);
+	     i++) {
+		const struct safetensors_tensor *tensor =
+			safetensors_tensor(files, i);
+
+		printf("  %-44s %-5s ", tensor->name,
+		       safetensors_dtype_name(tensor->dtype));
+		print_shape(tensor);
+	}
+}
+
 static void print_model(const struct options *options, const char *folder,
 			const struct model *model,
 			const struct safetensors *files, uint64_t masters)
@@ -158,16 +174,7 @@ static void print_model(const struct options *options, const char *folder,
 	if (masters)
 		printf("  float masters beside it, to go on from: %s\n",
 		       text_bytes(bytes, sizeof(bytes), masters));
-	for (size_t i = 0;
-	     options_flag(options, "tensors") && i < safetensors_count(files);
-	     i++) {
-		const struct safetensors_tensor *tensor =
-			safetensors_tensor(files, i);
-
-		printf("  %-44s %-5s ", tensor->name,
-		       safetensors_dtype_name(tensor->dtype));
-		print_shape(tensor);
-	}
+	print_tensors(options, files);
 }
 
 static int inspect_model(const struct options *options, const char *folder)
@@ -201,6 +208,70 @@ static int inspect_model(const struct options *options, const char *folder)
 	return rc;
 }
 
+/* ---- a folder of adapters, or such a checkpoint ---- */
+
+static void print_adapters(const struct options *options, const char *folder,
+			   const struct model_adapters *adapters,
+			   const char *base, const struct safetensors *files)
+{
+	char parameters[32], bytes[32];
+	uint64_t count = 0;
+
+	for (size_t i = 0; i < safetensors_count(files); i++)
+		count += safetensors_tensor(files, i)->count;
+	text_grouped(parameters, sizeof(parameters), count);
+	text_bytes(bytes, sizeof(bytes), total_bytes(files));
+	printf("%s: low-rank adapters\n", folder);
+	printf("  rank %u, alpha %g, of %s\n", adapters->rank, adapters->alpha,
+	       adapters->targets);
+	printf("  base model %s\n", base[0] ? base : "not named");
+	printf("  %s parameters in %zu tensors, %s\n", parameters,
+	       safetensors_count(files), bytes);
+	print_tensors(options, files);
+}
+
+static json_t *adapters_json(const struct options *options, const char *folder,
+			     const struct model_adapters *adapters,
+			     const char *base, const struct safetensors *files)
+{
+	json_t *json = json_pack(
+		"{s:s, s:s, s:s, s:i, s:f, s:s, s:I, s:I}", "kind", "adapters",
+		"folder", folder, "base", base, "rank", (int)adapters->rank,
+		"alpha", adapters->alpha, "targets", adapters->targets,
+		"tensors", (json_int_t)safetensors_count(files), "bytes",
+		(json_int_t)total_bytes(files));
+
+	if (options_flag(options, "tensors"))
+		json_object_set_new(json, "tensor_list", tensors_json(files));
+	return json;
+}
+
+/* The base model need not be here. */
+static int inspect_adapters(const struct options *options, const char *folder)
+{
+	struct model_adapters adapters;
+	struct safetensors *files;
+	char base[FILES_PATH_BYTES];
+	int rc = hf_adapter_read(folder, &adapters, base);
+
+	if (!rc)
+		rc = safetensors_open_folder(folder, HF_ADAPTER_STEM, &files);
+	if (rc)
+		return rc;
+	if (options_flag(options, "json")) {
+		json_t *json =
+			adapters_json(options, folder, &adapters, base, files);
+
+		json_dumpf(json, stdout, JSON_INDENT(2));
+		puts("");
+		json_decref(json);
+	} else {
+		print_adapters(options, folder, &adapters, base, files);
+	}
+	safetensors_close(files);
+	return 0;
+}
+
 /* ---- what kind of folder is it? ---- */
 
 static bool holds(const char *folder, const char *name)
@@ -218,7 +289,10 @@ static int inspect_checkpoint(const struct options *options, const char *folder)
 
 	if (!rc && options_flag(options, "verify"))
 		log_info("%s: every file is as its manifest says", folder);
-	return rc ? rc : inspect_model(options, folder);
+	if (rc)
+		return rc;
+	return hf_adapter_is(folder) ? inspect_adapters(options, folder)
+				     : inspect_model(options, folder);
 }
 
 /* A run: its finished model, or else its newest checkpoint. */
@@ -231,7 +305,8 @@ static int inspect_run(const struct options *options, const char *folder)
 	if (rc)
 		return rc;
 	if (files_is_folder(path))
-		return inspect_model(options, path);
+		return hf_adapter_is(path) ? inspect_adapters(options, path)
+					   : inspect_model(options, path);
 	rc = checkpoint_find(folder, &checkpoint);
 	if (!rc)
 		rc = inspect_checkpoint(options, checkpoint.folder);
@@ -248,6 +323,8 @@ static int inspect_one(const struct options *options, const char *path)
 		return inspect_run(options, path);
 	if (holds(path, "manifest.json"))
 		return inspect_checkpoint(options, path);
+	if (hf_adapter_is(path))
+		return inspect_adapters(options, path);
 	if (holds(path, "config.json"))
 		return inspect_model(options, path);
 	return inspect_corpus(path, options_flag(options, "json"));

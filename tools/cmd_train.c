@@ -3,9 +3,9 @@
 #include "base/math.h"
 #include "base/text.h"
 #include "data/corpus.h"
+#include "data/sampler.h"
 #include "data/tokenizer.h"
 #include "engine/checkpoint.h"
-#include "model/io/hf_config.h"
 #include "tools/auto_schedule.h"
 #include "tools/commands.h"
 #include "tools/job_options.h"
@@ -27,6 +27,9 @@ static const struct option_spec table[] = {
 	 .argument = "DIR",
 	 .group = "Input and output",
 	 .help = "tokens: a folder made by prepare, or .bin shards of llm.c or nanoGPT"},
+	{.name = "no-packing",
+	 .kind = OPTION_FLAG,
+	 .help = "examples of prepare --sft: one a sequence, not as many as fit"},
 	{.name = "out",
 	 .letter = 'o',
 	 .kind = OPTION_STRING,
@@ -47,6 +50,7 @@ static const struct option_spec table[] = {
 	TRAIN_OPTIONS_BALANCE,
 	HOSTS_OPTIONS,
 	TRAIN_OPTIONS_MODEL,
+	TRAIN_OPTIONS_ADAPTERS,
 	TRAIN_OPTIONS_GRID,
 	TRAIN_OPTIONS_BATCH,
 	{.name = "seed",
@@ -201,6 +205,7 @@ const struct option_command train_command = {
 /* What --resume may change: nothing that would change the result. */
 static const char *const resume_may_change[] = {
 	"resume",
+	"base",
 	"data",
 	"stages",
 	"replicas",
@@ -333,6 +338,9 @@ static int open_corpus(struct train *t)
 		rc = job_options_path(t->job.data, data);
 	if (!rc)
 		t->job.data_fingerprint = corpus_fingerprint(t->corpus);
+	t->job.packed = !rc && corpus_has_examples(t->corpus);
+	t->job.separate =
+		t->job.packed && options_flag(t->options, "no-packing");
 	return rc;
 }
 
@@ -399,13 +407,24 @@ static int new_model_config(struct train *t)
 	return rc;
 }
 
+/* Which adapters those are is told by the checkpoint itself: job.resume. */
+static int resumed_config(struct train *t)
+{
+	int rc = job_options_model(t->options, t->checkpoint.folder, &t->job);
+
+	if (!rc && t->job.config.adapters.rank == 0)
+		t->job.model[0] = '\0';
+	t->job.adapter[0] = '\0';
+	return rc;
+}
+
 static int choose_config(struct train *t)
 {
 	int rc;
 
 	if (!t->resume)
 		return new_model_config(t);
-	rc = hf_config_read(t->checkpoint.folder, &t->job.config);
+	rc = resumed_config(t);
 	if (!rc)
 		t->job.config.type = job_options_dtype(t->options, "dtype");
 	return rc;
@@ -489,7 +508,14 @@ static int check_data(struct train *t)
 
 	if (rc || wanted == 0)
 		return rc;
-	if (corpus_tokens(t->corpus, CORPUS_VALIDATION) <= t->job.context) {
+	if (t->job.packed && !corpus_examples(t->corpus, CORPUS_VALIDATION)) {
+		log_warning(
+			"%s has no examples for validation: nothing is evaluated",
+			t->job.data);
+		return 0;
+	}
+	if (!t->job.packed &&
+	    corpus_tokens(t->corpus, CORPUS_VALIDATION) <= t->job.context) {
 		log_warning(
 			"%s has no validation split of %u tokens or more: nothing is evaluated",
 			t->job.data, t->job.context + 1);
@@ -768,6 +794,38 @@ static void introduce_grid(const struct job *job)
 			job->gradient_groups);
 }
 
+/* How full the sequences are, and what did not fit into one. */
+static void introduce_examples(const struct train *t)
+{
+	uint64_t tokens = corpus_tokens(t->corpus, CORPUS_TRAIN);
+	char examples[32], supervised[32];
+	struct sampler sampler;
+	double places;
+
+	if ((t->job.separate ? sampler_init_separate : sampler_init)(
+		    &sampler, t->corpus, CORPUS_TRAIN, SAMPLER_SEQUENTIAL, 0,
+		    t->job.context))
+		return;
+	places = (double)sampler.windows * (double)t->job.context;
+	log_info(
+		"examples: %s in %" PRIu64
+		" sequences, %.0f %% full, template %s; the loss is of %s supervised tokens of %.0f",
+		text_grouped(examples, sizeof(examples), sampler.examples),
+		sampler.windows,
+		100 * (double)(tokens - sampler.examples - sampler.cut_tokens) /
+			places,
+		corpus_template(t->corpus),
+		text_grouped(supervised, sizeof(supervised),
+			     corpus_supervised(t->corpus, CORPUS_TRAIN)),
+		(double)tokens);
+	if (sampler.cut)
+		log_warning(
+			"%" PRIu64
+			" examples are longer than the context of %u tokens: what is beyond is left out",
+			sampler.cut, t->job.context);
+	sampler_fini(&sampler);
+}
+
 static void introduce(const struct train *t)
 {
 	const struct job *job = &t->job;
@@ -803,6 +861,8 @@ static void introduce(const struct train *t)
 		" steps",
 		job->micro_batches, job->micro_batch_size, job->context, tokens,
 		job->steps);
+	if (job->packed)
+		introduce_examples(t);
 	if (entropy > 0)
 		log_info(
 			"yardsticks: a uniform guess has loss %.4f, word frequencies alone %.4f",

@@ -99,6 +99,12 @@
 	}
 
 /* clang-format off */
+#define JOB_OPTION_BASE                                                        \
+	{                                                                      \
+		.name = "base", .kind = OPTION_STRING, .argument = "DIR",      \
+		.help = "where the base model of adapters is (default: where their adapter_config.json says)"                          \
+	}
+
 #define JOB_OPTION_TENSOR                                                      \
 	{.name = "tensor",                                                     \
 	 .kind = OPTION_INTEGER,                                               \
@@ -180,6 +186,16 @@ void job_options_compare_tokenizers(const struct corpus *corpus,
 				    const char *model_folder);
 
 /* Copies a path option into a job's field; -ENAMETOOLONG logged. */
+/* Absolute, as others are to find it: adapters name their base model. */
+int job_options_whole_path(char path[FILES_PATH_BYTES]) MUST_CHECK;
+
+/*
+ * A model folder, or a folder of adapters and its base model (--base): the
+ * configuration and where weights are, into the job.
+ */
+int job_options_model(const struct options *options, const char *folder,
+		      struct job *job) MUST_CHECK;
+
 int job_options_path(char out[FILES_PATH_BYTES], const char *path) MUST_CHECK;
 
 #endif

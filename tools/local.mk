@@ -58,6 +58,7 @@ stagecoach_SOURCES = tools/main.c tools/commands.h \
 	tools/cmd_generate.c \
 	tools/cmd_inspect.c tools/inspect_corpus.c tools/inspect_corpus.h \
 	tools/cmd_key.c \
+	tools/cmd_merge.c \
 	tools/cmd_plan.c \
 	tools/cmd_prepare.c \
 	tools/cmd_rank.c \

@@ -248,5 +248,6 @@ const struct family_ops gpt2_family_ops = {
 	.config_check = gpt2_config_check,
 	.layer_count = gpt2_layer_count,
 	.layer = gpt2_layer,
+	.adapter_targets = "c_attn",
 	.tensor_is_ignored = gpt2_tensor_is_ignored,
 };

@@ -423,6 +423,7 @@ static bool llama_tensor_is_ignored(const char *name)
 		.set_dropout = llama_set_dropout, .inner = llama_inner,        \
 		.config_check = NAME##_config_check,                           \
 		.layer_count = llama_layer_count, .layer = llama_layer,        \
+		.adapter_targets = "q_proj,v_proj",                            \
 		.tensor_is_ignored = llama_tensor_is_ignored,                  \
 	}
 

@@ -26,4 +26,7 @@ int hf_config_read(const char *folder, struct model_config *out) MUST_CHECK;
 int hf_config_write(const char *folder, const struct model_config *config,
 		    const char *dtype) MUST_CHECK;
 
+/* Whether the family keeps matrices [in, out]: PEFT's fan_in_fan_out. */
+bool hf_config_transposes(const struct model_config *config);
+
 #endif

@@ -1,4 +1,5 @@
 #include "model/kernels/attention.h"
+#include "model/kernels/attention_narrow.h"
 #include "model/kernels/dropout.h"
 #include "model/kernels/gemm.h"
 #include "model/kernels/lanes.h"
@@ -12,8 +13,8 @@
  * it (what is computed in vain is half of that) and long along the other, so
  * that products are large enough for BLAS and softmax seldom rescales.
  */
-#define NARROW 64
-#define LONG   256
+#define NARROW ATTENTION_NARROW
+#define LONG   ATTENTION_LONG
 
 struct attention_work {
 	const struct attention_shape *shape;
@@ -26,6 +27,7 @@ struct attention_work {
 	unsigned char *scratch;
 	size_t scratch_bytes; /* of one thread */
 	size_t query_blocks;
+	bool narrow; /* products are of bfloat16 */
 };
 
 /* What each thread has of the scratch memory. */
@@ -37,10 +39,11 @@ struct attention_scratch {
 	float *sum;       /* [NARROW] of their exponentials */
 	float *delta;     /* [time_q] row sums of dout * out */
 	/* Where values are bfloat16: */
-	float *q, *k, *v; /* [LONG x D] of a block, widened */
-	float *out;       /* [LONG x D]: sums, or dout widened */
-	float *dq;        /* [time_q x D]: sums of one head */
-	float *dk, *dv;   /* [time_k x D]: of one of keys */
+	float *q, *k, *v;               /* [LONG x D] of a block, widened */
+	float *out;                     /* [LONG x D]: sums, or dout widened */
+	float *dq;                      /* [time_q x D]: sums of one head */
+	float *dk, *dv;                 /* [time_k x D]: of one of keys */
+	struct attention_narrow narrow; /* instead of q, k and v */
 };
 
 static size_t rounded(size_t floats)
@@ -50,16 +53,44 @@ static size_t rounded(size_t floats)
 	return (floats + line - 1) / line * line;
 }
 
+/* Floats of widened blocks, or of packed factors in their place. */
+static size_t factor_floats(const struct attention_shape *shape)
+{
+	return rounded(
+		MAX(3 * LONG * shape->head_size,
+		    attention_narrow_bytes(shape->time_q, shape->head_size) /
+			    sizeof(float)));
+}
+
 static size_t thread_floats(const struct attention_shape *shape)
 {
 	size_t floats =
 		2 * NARROW * LONG + LONG + 2 * NARROW + rounded(shape->time_q);
 
 	if (shape->type == ELEMENT_BF16)
-		floats += 4 * LONG * shape->head_size +
+		floats += factor_floats(shape) + LONG * shape->head_size +
 			  rounded(shape->time_q * shape->head_size) +
 			  2 * rounded(shape->time_k * shape->head_size);
 	return floats;
+}
+
+/*
+ * Are products of bfloat16? Few queries are not worth the packing, and those of
+ * a cache begin anywhere.
+ */
+static bool is_narrow(const struct attention_shape *shape)
+{
+	return shape->type == ELEMENT_BF16 && shape->time_q >= NARROW &&
+	       shape->position_offset == 0 && attention_narrow_is_there();
+}
+
+int attention_prepare(struct threads *threads,
+		      const struct attention_shape *shape)
+{
+	if (!is_narrow(shape))
+		return 0;
+	return attention_narrow_prepare(
+		threads, MAX(shape->time_q, shape->time_k), shape->head_size);
 }
 
 size_t attention_scratch_bytes(const struct attention_shape *shape,
@@ -87,7 +118,9 @@ static struct attention_scratch scratch_of(const struct attention_work *work,
 	scratch.q = scratch.delta + rounded(work->shape->time_q);
 	scratch.k = scratch.q + LONG * size;
 	scratch.v = scratch.k + LONG * size;
-	scratch.out = scratch.v + LONG * size;
+	scratch.narrow =
+		attention_narrow_place(work->shape->time_q, size, scratch.q);
+	scratch.out = scratch.q + factor_floats(work->shape);
 	scratch.dq = scratch.out + LONG * size;
 	scratch.dk = scratch.dq + rounded(work->shape->time_q * size);
 	scratch.dv = scratch.dk + rounded(work->shape->time_k * size);
@@ -370,7 +403,8 @@ struct forward_block {
 	size_t sample, head, kv_head;
 	size_t query, queries;
 	size_t key, keys;
-	size_t begin; /* the first key of the first block */
+	size_t begin;  /* the first key of the first block */
+	size_t stride; /* of scores */
 	struct rows q, out;
 };
 
@@ -390,7 +424,7 @@ static void forward_row(const struct attention_work *work,
 	/* Were there others before? The first keys of a block may be none. */
 	bool further = block->key > block->begin &&
 		       block->key > first_seen(shape, block->sample, query);
-	float *scores = scratch->scores + row * block->keys;
+	float *scores = scratch->scores + row * block->stride;
 	float *out = block->out.first + row * block->out.stride;
 	float maximum, sum, factor;
 
@@ -445,6 +479,49 @@ static void forward_keys(const struct attention_work *work,
 		   block->out.stride);
 }
 
+static void forward_keys_narrow(const struct attention_work *work,
+				const struct attention_scratch *scratch,
+				const struct forward_block *block)
+{
+	const struct attention_shape *shape = work->shape;
+	size_t size = shape->head_size;
+	const bfloat16 *k = work->k, *v = work->v;
+
+	k += offset_of(shape->k, size, block->sample, block->key,
+		       block->kv_head);
+	v += offset_of(shape->v, size, block->sample, block->key,
+		       block->kv_head);
+	attention_narrow_scores(&scratch->narrow, block->keys, k,
+				shape->k.row_stride, scratch->scores);
+	row_scale(NARROW * block->stride, shape->scale, scratch->scores);
+	for (size_t row = 0; row < block->queries; row++)
+		forward_row(work, scratch, block, row);
+	attention_narrow_values(&scratch->narrow, block->queries, block->keys,
+				scratch->scores, v, shape->v.row_stride,
+				block->key != block->begin, block->out.first);
+}
+
+static void forward_place_queries(const struct attention_work *work,
+				  const struct attention_scratch *scratch,
+				  struct forward_block *block)
+{
+	const struct attention_shape *shape = work->shape;
+	const bfloat16 *q = work->q;
+
+	if (work->narrow)
+		attention_narrow_queries(
+			&scratch->narrow, block->queries,
+			q + offset_of(shape->q, shape->head_size, block->sample,
+				      block->query, block->head),
+			shape->q.row_stride);
+	else
+		block->q = rows_read(shape, work->q, shape->q, block->sample,
+				     block->query, block->head, block->queries,
+				     scratch->q);
+	block->out = rows_sum(shape, work->out, shape->out, block->sample,
+			      block->query, block->head, scratch->out);
+}
+
 static void forward_finish(const struct attention_work *work,
 			   const struct attention_scratch *scratch,
 			   const struct forward_block *block)
@@ -486,14 +563,15 @@ static void forward_task(void *argument, size_t index, unsigned thread)
 	end = keys_seen(shape, block.query + block.queries - 1, 0,
 			shape->time_k);
 	block.begin = first_of_block(shape, block.sample, block.query);
-	block.q = rows_read(shape, work->q, shape->q, block.sample, block.query,
-			    block.head, block.queries, scratch.q);
-	block.out = rows_sum(shape, work->out, shape->out, block.sample,
-			     block.query, block.head, scratch.out);
+	forward_place_queries(work, &scratch, &block);
 	for (block.key = block.begin; block.key < end;
 	     block.key += block.keys) {
 		block.keys = MIN((size_t)LONG, end - block.key);
-		forward_keys(work, &scratch, &block);
+		block.stride = work->narrow
+				       ? attention_narrow_stride(block.keys)
+				       : block.keys;
+		(work->narrow ? forward_keys_narrow
+			      : forward_keys)(work, &scratch, &block);
 	}
 	forward_finish(work, &scratch, &block);
 }
@@ -525,6 +603,7 @@ void attention_forward(struct threads *threads,
 		.scratch = scratch,
 		.scratch_bytes = attention_scratch_bytes(shape, 1),
 		.query_blocks = (shape->time_q + NARROW - 1) / NARROW,
+		.narrow = is_narrow(shape),
 	};
 
 	check_shape(shape);
@@ -538,7 +617,8 @@ struct backward_block {
 	size_t sample, head, kv_head;
 	size_t query, queries;
 	size_t key, keys;
-	bool first; /* the first to add to dk and dv of these keys */
+	size_t stride; /* of scores */
+	bool first;    /* the first to add to dk and dv of these keys */
 	struct rows k, v, dk, dv; /* from `key` on */
 	struct rows dq;           /* from 0 on */
 };
@@ -558,8 +638,8 @@ static void backward_row(const struct attention_work *work,
 	size_t seen = keys_seen(shape, query, block->key, block->keys);
 	size_t before = keys_before(shape, block->sample, query, block->key,
 				    block->keys);
-	float *scores = scratch->scores + row * block->keys;
-	float *gradients = scratch->gradients + row * block->keys;
+	float *scores = scratch->scores + row * block->stride;
+	float *gradients = scratch->gradients + row * block->stride;
 	uint32_t threshold = 0;
 	float scale = 1.0f;
 
@@ -623,6 +703,33 @@ static void backward_queries(const struct attention_work *work,
 		   block->dq.stride);
 }
 
+static void backward_queries_narrow(const struct attention_work *work,
+				    const struct attention_scratch *scratch,
+				    const struct backward_block *block)
+{
+	const struct attention_shape *shape = work->shape;
+	const struct attention_narrow_sums sums = {
+		.query = block->query,
+		.queries = block->queries,
+		.keys = block->keys,
+		.p = scratch->scores,
+		.ds = scratch->gradients,
+		.add = !block->first,
+		.add_dq = block->key > 0 || has_first(shape),
+		.dq = block->dq.first + block->query * block->dq.stride,
+		.dk = block->dk.first,
+		.dv = block->dv.first,
+	};
+
+	attention_narrow_both(&scratch->narrow, block->query, block->queries,
+			      scratch->scores, scratch->gradients);
+	row_scale(block->queries * block->stride, shape->scale,
+		  scratch->scores);
+	for (size_t row = 0; row < block->queries; row++)
+		backward_row(work, scratch, block, row);
+	attention_narrow_gradients(&scratch->narrow, &sums);
+}
+
 static void backward_delta(const struct attention_work *work,
 			   const struct attention_scratch *scratch,
 			   size_t sample, size_t head)
@@ -640,6 +747,36 @@ static void backward_delta(const struct attention_work *work,
 	}
 }
 
+static void backward_pack_keys(const struct attention_work *work,
+			       const struct attention_scratch *scratch,
+			       const struct backward_block *block)
+{
+	const struct attention_shape *shape = work->shape;
+	const bfloat16 *k = work->k, *v = work->v;
+	size_t size = shape->head_size;
+
+	k += offset_of(shape->k, size, block->sample, block->key,
+		       block->kv_head);
+	v += offset_of(shape->v, size, block->sample, block->key,
+		       block->kv_head);
+	attention_narrow_keys(&scratch->narrow, block->keys, k,
+			      shape->k.row_stride, v, shape->v.row_stride);
+}
+
+static void backward_pack_head(const struct attention_work *work,
+			       const struct attention_scratch *scratch,
+			       const struct backward_block *block)
+{
+	const struct attention_shape *shape = work->shape;
+	const bfloat16 *q = work->q, *dout = work->dout;
+	size_t size = shape->head_size;
+
+	q += offset_of(shape->q, size, block->sample, 0, block->head);
+	dout += offset_of(shape->out, size, block->sample, 0, block->head);
+	attention_narrow_head(&scratch->narrow, q, shape->q.row_stride, dout,
+			      shape->out.row_stride);
+}
+
 /* Finds the block's keys, and where their gradients go. */
 static void backward_place_keys(const struct attention_work *work,
 				const struct attention_scratch *scratch,
@@ -650,10 +787,14 @@ static void backward_place_keys(const struct attention_work *work,
 	size_t at = key * shape->head_size; /* of the sums, where widened */
 	bool narrow = shape->type == ELEMENT_BF16;
 
-	block->k = rows_read(shape, work->k, shape->k, sample, key, head,
-			     block->keys, scratch->k);
-	block->v = rows_read(shape, work->v, shape->v, sample, key, head,
-			     block->keys, scratch->v);
+	if (work->narrow) {
+		backward_pack_keys(work, scratch, block);
+	} else {
+		block->k = rows_read(shape, work->k, shape->k, sample, key,
+				     head, block->keys, scratch->k);
+		block->v = rows_read(shape, work->v, shape->v, sample, key,
+				     head, block->keys, scratch->v);
+	}
 	block->dk = rows_sum(shape, work->dk, shape->k, sample, key, head,
 			     narrow ? scratch->dk + at : NULL);
 	block->dv = rows_sum(shape, work->dv, shape->v, sample, key, head,
@@ -681,7 +822,8 @@ static void backward_keys(const struct attention_work *work,
 	for (; query < end; query += block->queries) {
 		block->query = query;
 		block->queries = MIN((size_t)LONG, end - query);
-		backward_queries(work, scratch, block);
+		(work->narrow ? backward_queries_narrow
+			      : backward_queries)(work, scratch, block);
 		block->first = false;
 	}
 }
@@ -708,6 +850,8 @@ static void backward_head(const struct attention_work *work,
 	const struct attention_shape *shape = work->shape;
 
 	backward_delta(work, scratch, block->sample, block->head);
+	if (work->narrow)
+		backward_pack_head(work, scratch, block);
 	block->dq = rows_sum(shape, work->dq, shape->q, block->sample, 0,
 			     block->head, scratch->dq);
 	/* Where not every query meets the first keys dq begins as zeros. */
@@ -716,6 +860,7 @@ static void backward_head(const struct attention_work *work,
 	for (block->key = 0; block->key < shape->time_k;
 	     block->key += block->keys) {
 		block->keys = MIN((size_t)NARROW, shape->time_k - block->key);
+		block->stride = work->narrow ? NARROW : block->keys;
 		block->first = first;
 		backward_keys(work, scratch, block);
 	}
@@ -766,6 +911,7 @@ void attention_backward(struct threads *threads,
 		.dropout = active(dropout),
 		.scratch = scratch,
 		.scratch_bytes = attention_scratch_bytes(shape, 1),
+		.narrow = is_narrow(shape),
 	};
 
 	check_shape(shape);

@@ -69,6 +69,13 @@ size_t attention_scratch_bytes(const struct attention_shape *shape,
 			       unsigned threads);
 
 /*
+ * Readies the products of these sizes, and of less, on the team: of bfloat16
+ * alone is there anything to do. -ENOMEM.
+ */
+int attention_prepare(struct threads *threads,
+		      const struct attention_shape *shape) MUST_CHECK;
+
+/*
  * out = dropout(softmax(scale q k^T)) v, and lse[B, H, time_q] = the logarithm
  * of each row's sum of exponentials (NULL: not wanted). `dropout`: key,
  * probability and sample_ids are used; NULL or probability 0: none. The mask

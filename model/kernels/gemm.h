@@ -107,6 +107,7 @@ int gemm_bfloat16_prepare(struct threads *threads,
  * asks for the latter. A static string.
  */
 const char *gemm_bfloat16_library(void);
+bool gemm_bfloat16_is_widened(void); /* it is the latter */
 
 /* The size of the tiles of an (m, n, k) product; at the edges less. */
 struct gemm_tile {

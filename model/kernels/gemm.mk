@@ -1,6 +1,7 @@
 # The products and what is built on them.
 model_libkernels_a_SOURCES += \
 	model/kernels/attention.c model/kernels/attention.h \
+	model/kernels/attention_narrow.c model/kernels/attention_narrow.h \
 	model/kernels/attention_reference.c \
 	model/kernels/gemm.c model/kernels/gemm.h \
 	model/kernels/gemm_bfloat16.c \

@@ -32,7 +32,7 @@ static void choose(void)
 	chosen = gemm_dnnl_open();
 }
 
-static bool is_widened(void)
+bool gemm_bfloat16_is_widened(void)
 {
 	pthread_once(&choose_once, choose);
 	return chosen == NULL;
@@ -40,19 +40,22 @@ static bool is_widened(void)
 
 const char *gemm_bfloat16_library(void)
 {
-	return is_widened() ? "widened" : chosen;
+	return gemm_bfloat16_is_widened() ? "widened" : chosen;
 }
 
 /* ---- the grid of tiles ---- */
 
 /*
  * Measured with the products of GPT-2, packed: all tiles of 128..256 rows and
- * 192..384 columns are within 3 % of each other. A float tile of 256 x 256 is
- * a quarter of a second-level cache. So tiles are cut for the sake of even
- * shares, and no smaller than it takes.
+ * 128..384 columns are within 3 % of each other. A float tile of 256 x 256 is a
+ * quarter of a second-level cache. So tiles are cut for the sake of even shares,
+ * and no smaller than it takes. Where k is small, what counts is how C is read
+ * and written: in long runs (8 % of the head's gradient of weights).
  */
-#define ROWS_MAX       256
-#define COLUMNS_MAX    256
+#define SHALLOW ((size_t)512) /* k */
+
+static const struct gemm_tile most = {256, 256}, most_shallow = {128, 768};
+
 #define ROW_GRAIN      16
 #define EDGE_COST      8.0 /* rows and columns that a tile's rim costs */
 #define ROW_CHOICES    4
@@ -90,10 +93,11 @@ static double grid_cost(size_t m, size_t n, size_t rows, size_t columns)
 }
 
 /* Tries the grids around the coarsest one. */
-static struct gemm_tile grid_choose(size_t m, size_t n)
+static struct gemm_tile grid_choose(size_t m, size_t n, size_t k)
 {
-	size_t row_parts = parts_of(m, ROWS_MAX);
-	size_t column_parts = parts_of(n, COLUMNS_MAX);
+	struct gemm_tile limit = k <= SHALLOW ? most_shallow : most;
+	size_t row_parts = parts_of(m, limit.rows);
+	size_t column_parts = parts_of(n, limit.columns);
 	struct gemm_tile best = {0, 0};
 	double best_cost = 0.0;
 
@@ -117,11 +121,12 @@ static struct gemm_tile grid_choose(size_t m, size_t n)
 
 /*
  * Packed factors are to be found in a shared cache: a large product is done
- * group by group, each some columns of tiles and some rows of them.
+ * group by group, each some columns of tiles and some rows of them. A group is
+ * no smaller than this many tiles a thread; no bit depends on it.
  */
 #define GROUP_A_BYTES ((size_t)4 << 20)
 #define GROUP_B_BYTES ((size_t)8 << 20)
-#define GROUP_TILES   8 /* at least in either direction, for the team */
+#define GROUP_TILES   2
 
 /* Rows of k that one task packs, and of A. */
 #define PACK_DEPTH 1024
@@ -152,18 +157,18 @@ struct work {
 	size_t a_tasks, depth_tasks;
 };
 
-static size_t group_of(size_t tiles, size_t tile_bytes, size_t limit)
+/* Of `tiles` in one direction, where a group has `across` in the other. */
+static size_t group_of(size_t tiles, size_t across, size_t tile_bytes,
+		       size_t limit, unsigned threads)
 {
-	size_t group = MAX(limit / tile_bytes, (size_t)GROUP_TILES);
+	size_t enough = parts_of((size_t)threads * GROUP_TILES, across);
 
-	return MIN(group, tiles);
+	return MIN(tiles, MAX(limit / MAX(tile_bytes, (size_t)1), enough));
 }
 
-static void work_plan(struct work *work)
+static void work_plan(struct work *work, unsigned threads)
 {
-	size_t k = MAX(work->k, (size_t)1);
-
-	work->tile = grid_choose(work->m, work->n);
+	work->tile = grid_choose(work->m, work->n, work->k);
 	work->row_tiles = parts_of(work->m, work->tile.rows);
 	work->column_tiles = parts_of(work->n, work->tile.columns);
 	work->packs_a =
@@ -174,13 +179,15 @@ static void work_plan(struct work *work)
 			: work->m - (work->row_tiles - 1) * work->tile.rows;
 	work->group_row_tiles = work->row_tiles;
 	if (work->packs_a)
-		work->group_row_tiles = group_of(
-			work->row_tiles, work->tile.rows * k * sizeof(bfloat16),
-			GROUP_A_BYTES);
-	work->group_column_tiles = group_of(
-		work->column_tiles,
-		work->tile.columns * gemm_pack_depth(k) * sizeof(bfloat16),
-		GROUP_B_BYTES);
+		work->group_row_tiles =
+			group_of(work->row_tiles, work->column_tiles,
+				 work->tile.rows * work->k * sizeof(bfloat16),
+				 GROUP_A_BYTES, threads);
+	work->group_column_tiles =
+		group_of(work->column_tiles, work->group_row_tiles,
+			 work->tile.columns * gemm_pack_depth(work->k) *
+				 sizeof(bfloat16),
+			 GROUP_B_BYTES, threads);
 }
 
 /* ---- putting a finished tile in its place ---- */
@@ -441,10 +448,11 @@ static int tile_prepare(const struct work *work, size_t row, size_t column)
 
 	if (error != 0 || work->k == 0)
 		return error;
-	return is_widened() ? widened_grow(work)
-			    : gemm_dnnl_prepare(padded_rows(work, row),
-						padded_columns(work, column),
-						work->k);
+	return gemm_bfloat16_is_widened()
+		       ? widened_grow(work)
+		       : gemm_dnnl_prepare(padded_rows(work, row),
+					   padded_columns(work, column),
+					   work->k);
 }
 
 /* Tiles go down the rows first: neighbours share their part of B. */
@@ -464,7 +472,7 @@ static void tile_task(void *argument, size_t index, unsigned thread)
 	if (work->k == 0)
 		memset(tile, 0,
 		       rows * padded_columns(work, column) * sizeof(*tile));
-	else if (is_widened())
+	else if (gemm_bfloat16_is_widened())
 		widened_tile(work, row, column, rows, columns, tile);
 	else
 		packed_tile(work, row, column, tile);
@@ -473,7 +481,7 @@ static void tile_task(void *argument, size_t index, unsigned thread)
 
 static void group_run(struct threads *threads, struct work *work)
 {
-	if (work->k > 0 && !is_widened())
+	if (work->k > 0 && !gemm_bfloat16_is_widened())
 		packed_group(threads, work);
 	threads_run(threads,
 		    parts_of(work->rows, work->tile.rows) *
@@ -524,8 +532,8 @@ void gemm_bfloat16(struct threads *threads, enum gemm_transpose transpose_a,
 	ASSERT(c_type == ELEMENT_F32 || c_type == ELEMENT_BF16);
 	if (m == 0 || n == 0)
 		return;
-	work_plan(&work);
-	error = is_widened() ? 0 : packed_grow(&work);
+	work_plan(&work, threads_count(threads));
+	error = gemm_bfloat16_is_widened() ? 0 : packed_grow(&work);
 	ASSERT(error == 0); /* prepared, this does nothing */
 	work_run(threads, &work);
 }
@@ -575,8 +583,8 @@ int gemm_bfloat16_prepare(struct threads *threads,
 	(void)beta, (void)c_type, (void)ldc, (void)bias;
 	if (m == 0 || n == 0)
 		return 0;
-	work_plan(&preparation.work);
-	error = is_widened() ? 0 : packed_grow(&preparation.work);
+	work_plan(&preparation.work, threads_count(threads));
+	error = gemm_bfloat16_is_widened() ? 0 : packed_grow(&preparation.work);
 	if (error != 0)
 		return error;
 	threads_run_each(threads, prepare_task, &preparation);

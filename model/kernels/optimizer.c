@@ -205,14 +205,23 @@ KERNEL_CLONES static double square_block(size_t count, const float *values)
 	return lanes_sum_double(sums);
 }
 
+/* A thread reads so many blocks in a row: memory is fastest read on and on. */
+#define SQUARE_BLOCKS 16
+
 static void square_task(void *argument, size_t index, unsigned thread)
 {
 	const struct square_work *work = argument;
-	size_t first = index * BLOCK;
+	size_t begin = index * SQUARE_BLOCKS;
+	size_t end = MIN(begin + SQUARE_BLOCKS, block_count(work->count));
 
 	(void)thread;
-	work->partials[index] = square_block(
-		MIN((size_t)BLOCK, work->count - first), work->values + first);
+	for (size_t block = begin; block < end; block++) {
+		size_t first = block * BLOCK;
+
+		work->partials[block] =
+			square_block(MIN((size_t)BLOCK, work->count - first),
+				     work->values + first);
+	}
 }
 
 size_t square_sum_scratch_bytes(size_t count)
@@ -225,7 +234,9 @@ void square_partials(struct threads *threads, size_t count, const float *values,
 {
 	struct square_work work = {count, values, partials};
 
-	threads_run(threads, block_count(count), square_task, &work);
+	threads_run(threads,
+		    (block_count(count) + SQUARE_BLOCKS - 1) / SQUARE_BLOCKS,
+		    square_task, &work);
 }
 
 double square_sum(struct threads *threads, size_t count, const float *values,

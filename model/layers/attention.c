@@ -95,6 +95,16 @@ static size_t attention_node_scratch_bytes(const struct node *node,
 	return attention_scratch_bytes(&shape, threads);
 }
 
+static int attention_node_prepare(const struct node *node, size_t batch,
+				  size_t time, enum layer_mode mode,
+				  struct threads *threads)
+{
+	struct attention_shape shape = node_shape(node, batch, time);
+
+	(void)mode;
+	return attention_prepare(threads, &shape);
+}
+
 static size_t attention_cache_bytes(const struct node *node, size_t batch)
 {
 	return 2 * batch * node->row.context * node_packing(node).key_width *
@@ -215,6 +225,7 @@ const struct primitive_ops attention_ops = {
 	.backward_input_reads = READS_INPUT(0) | READS_OUTPUT,
 	.statistics_width = attention_statistics_width,
 	.scratch_bytes = attention_node_scratch_bytes,
+	.prepare = attention_node_prepare,
 	.cache_bytes = attention_cache_bytes,
 	.cost = attention_cost,
 	.forward = attention_node_forward,

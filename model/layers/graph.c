@@ -111,6 +111,8 @@ static int node_declare(struct node *node,
 	if (!node->row.ops->declare)
 		return 0;
 	node->weights = node->row.ops->declare(node, rows);
+	node->trained = node->weights > 0 &&
+			(!description->frozen || node->row.ops == &adapter_ops);
 	for (unsigned w = 0; w < node->weights; w++) {
 		struct parameter *row = &parameters[*count];
 		int length;
@@ -118,6 +120,8 @@ static int node_declare(struct node *node,
 		*row = rows[w];
 		row->id = *count;
 		row->layer = node->layer;
+		row->trainable = node->trained;
+		row->adapter = node->row.ops == &adapter_ops;
 		if (row->dimensions > 1)
 			row->compute_type = node->type;
 		length = snprintf(row->name, sizeof(row->name), "%s%s",

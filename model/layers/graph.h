@@ -71,6 +71,8 @@ struct graph_row {
 	size_t context;      /* positions: of the embedding, of the cache */
 	size_t vocab_size;   /* embedding, loss: of all slices */
 	const char *tied_to; /* full name of the parameter it shares */
+	unsigned rank;       /* adapter: r */
+	float scale;         /* adapter: alpha / r */
 	double seconds[3];   /* sleep: F, I, W */
 };
 
@@ -87,6 +89,7 @@ struct node {
 	unsigned layer;          /* global index, keys dropout */
 	unsigned slices, slice;  /* 1 and 0: it is whole */
 	enum element_type type;  /* of its values and their gradients */
+	bool trained;            /* it has weights, and not frozen ones */
 	bool adds[NODE_INPUTS_MAX]; /* I adds to what is there of a gradient */
 };
 
@@ -103,6 +106,7 @@ struct graph_description {
 	bool input_needs_gradient;
 	const char *prefix;     /* of parameter names: "transformer.h.0." */
 	enum element_type type; /* of values: ELEMENT_F32, ELEMENT_BF16 */
+	bool frozen;            /* all parameters but the adapters' */
 	unsigned slices;        /* that compute the layer together; 0: as 1 */
 	unsigned slice;
 };

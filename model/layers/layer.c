@@ -204,6 +204,7 @@ static bool node_is_alike(const struct node *a, const struct node *b)
 	       x->kv_heads == y->kv_heads && x->head_size == y->head_size &&
 	       memcmp(x->map_widths, y->map_widths, sizeof(x->map_widths)) ==
 		       0 &&
+	       x->rank == y->rank && a->trained == b->trained &&
 	       x->context == y->context && x->window == y->window;
 }
 

@@ -137,7 +137,7 @@ struct layer_memory {
 	size_t pending_bytes; /* I leaves for W; train only */
 	size_t scratch_bytes; /* enough for each of the calls in this mode */
 	size_t backward_scratch_bytes; /* enough for I and W; train only */
-	size_t cache_bytes;   /* decode: keys and values, full context */
+	size_t cache_bytes; /* decode: keys and values, full context */
 };
 
 /*

@@ -93,7 +93,7 @@ static bool backward_weight_reads(const struct graph *graph, unsigned value)
 	for (unsigned i = 0; i < graph->nodes; i++) {
 		const struct node *node = &graph->node[i];
 
-		if (node->weights > 0 &&
+		if (node->trained &&
 		    node_reads(node, node->row.ops->backward_weight_reads,
 			       value))
 			return true;
@@ -279,7 +279,7 @@ static void plan_holders(struct gradient_planning *planning)
 			ASSERT(holder != HOLDER_NONE); /* else it is unused */
 			planning->node[i].output = holder;
 			planning->holder[holder].last = moment;
-			if (node->weights > 0)
+			if (node->trained)
 				planning->holder[holder].pending = true;
 		}
 		for (unsigned k = 0; k < node->inputs; k++)

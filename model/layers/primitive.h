@@ -106,6 +106,14 @@ extern const struct primitive_ops linear_ops;
  */
 extern const struct primitive_ops linears_ops;
 
+/*
+ * What low-rank adapters of a linear map, or of up to three of a linears row,
+ * add to its output: input 0 is the map's input, input 1 its output. Fields:
+ * name, second_name, third_name (NULL: that map has none), map_widths, rank,
+ * scale, deviation (of A; B starts as zeros). Whole layers only.
+ */
+extern const struct primitive_ops adapter_ops;
+
 /* LayerNorm. Fields: name, epsilon. */
 extern const struct primitive_ops layernorm_ops;
 
@@ -163,6 +171,8 @@ extern const struct primitive_ops loss_ops;
  * source is the same without input, and so without I.
  */
 extern const struct primitive_ops sleep_ops;
+/* A parameter of whole rows of so many is a table of them. */
+#define SLEEP_ROW_FLOATS 256u
 extern const struct primitive_ops sleep_source_ops;
 
 /* For implementations. */

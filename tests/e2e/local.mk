@@ -6,6 +6,7 @@ E2E_TESTS = \
 	tests/e2e/test-same-bits-schedules.sh \
 	tests/e2e/test-large-shape.sh \
 	tests/e2e/test-failures.sh \
+	tests/e2e/test-fine-tuning.sh \
 	tests/e2e/test-hostile.sh \
 	tests/e2e/test-hybrid.sh \
 	tests/e2e/test-liveness.sh \
@@ -14,7 +15,9 @@ E2E_TESTS = \
 	tests/e2e/test-tensor.sh \
 	tests/e2e/test-learning.sh \
 	tests/e2e/test-llama.sh \
-	tests/e2e/test-rehearse.sh
+	tests/e2e/test-lora.sh \
+	tests/e2e/test-rehearse.sh \
+	tests/e2e/test-sft.sh
 E2E_SHORT_TESTS = \
 	tests/e2e/test-bench.sh \
 	tests/e2e/test-faults.sh \

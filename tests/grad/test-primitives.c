@@ -32,6 +32,41 @@ struct bench {
 
 /* ---- the reference: rows one after the other, in double ---- */
 
+static unsigned adapter_weights(const struct graph_row *row)
+{
+	return 2u * ((row->name != NULL) + (row->second_name != NULL) +
+		     (row->third_name != NULL));
+}
+
+/* z = base + scale (x A^T) B^T in the columns of each map that is named. */
+static void reference_adapter(const struct graph_row *row, size_t tokens,
+			      size_t in, size_t out, const double *x,
+			      const double *base, double *const *weights,
+			      double *z)
+{
+	const char *const names[] = {row->name, row->second_name,
+				     row->third_name};
+	size_t column = 0;
+
+	memcpy(z, base, tokens * out * sizeof(*z));
+	for (unsigned map = 0; map < 3; column += row->map_widths[map++]) {
+		const double *a = weights[0], *b = weights[1];
+
+		if (!names[map])
+			continue;
+		weights += 2;
+		for (size_t t = 0; t < tokens; t++)
+			for (size_t o = 0; o < row->map_widths[map]; o++)
+				for (size_t r = 0; r < row->rank; r++)
+					for (size_t i = 0; i < in; i++)
+						z[t * out + column + o] +=
+							(double)row->scale *
+							x[t * in + i] *
+							a[r * in + i] *
+							b[o * row->rank + r];
+	}
+}
+
 /* Returns the loss, if the row is one. */
 static double reference_row(struct bench *bench, const struct graph_row *row,
 			    double *const *weights)
@@ -61,6 +96,9 @@ static double reference_row(struct bench *bench, const struct graph_row *row,
 				    weights[1], y);
 	} else if (row->ops == &gelu_ops) {
 		reference_gelu(tokens * out, x, y);
+	} else if (row->ops == &adapter_ops) {
+		reference_adapter(row, tokens, in, out, x,
+				  bench->values[row->input[1]], weights, y);
 	} else if (row->ops == &attention_ops) {
 		reference_attention(&mask, batch, time, row->heads,
 				    row->kv_heads, row->head_size, x, y);
@@ -106,6 +144,8 @@ static double evaluate(void *argument)
 			weights = row->bias ? 2 : 1;
 		if (row->ops == &layernorm_ops)
 			weights = 2;
+		if (row->ops == &adapter_ops)
+			weights = adapter_weights(row);
 		if (row->ops == &embedding_ops)
 			weights = row->second_name ? 2 : 1;
 		weight += weights;
@@ -254,6 +294,42 @@ static void check_rows(const char *what, enum element_type type,
 	} while (0)
 
 /* ---- alone ---- */
+
+/*
+ * An adapter beside one map, and beside the first and the third of three; the
+ * map itself is trained here, so that what an adapter passes on is seen, too.
+ */
+static void adapter_is_right(void **state)
+{
+	const size_t widths[] = {19, 37, 37};
+	const struct graph_row one[] = {
+		{&linear_ops, {0}, 1, .name = "l", .bias = true},
+		{&adapter_ops,
+		 {0, 1},
+		 2,
+		 .name = "l",
+		 .map_widths = {37},
+		 .rank = 5,
+		 .scale = 1.7f,
+		 .deviation = 0.1f},
+	};
+	const struct graph_row two[] = {
+		{&linear_ops, {0}, 1, .name = "l"},
+		{&adapter_ops,
+		 {0, 1},
+		 2,
+		 .name = "q",
+		 .third_name = "v",
+		 .map_widths = {17, 9, 11},
+		 .rank = 3,
+		 .scale = 0.6f,
+		 .deviation = 0.1f},
+	};
+
+	(void)state;
+	CHECK("adapter", one, widths, 7);
+	CHECK("two adapters", two, widths, 7);
+}
 
 static void linear_is_right(void **state)
 {
@@ -456,6 +532,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(linear_is_right),
+		cmocka_unit_test(adapter_is_right),
 		cmocka_unit_test(layernorm_is_right),
 		cmocka_unit_test(gelu_is_right),
 		cmocka_unit_test(attention_is_right),

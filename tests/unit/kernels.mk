@@ -3,7 +3,7 @@ if HAVE_CMOCKA
 KERNEL_TESTS = tests/unit/test-vector-math tests/unit/test-kernels \
 	tests/unit/test-kernels-bfloat16 \
 	tests/unit/test-dropout tests/unit/test-optimizer-kernels \
-	tests/unit/test-rope tests/unit/test-normal
+	tests/unit/test-rope tests/unit/test-normal tests/unit/test-rows
 check_PROGRAMS += $(KERNEL_TESTS)
 TESTS += $(KERNEL_TESTS)
 
@@ -37,6 +37,10 @@ tests_unit_test_optimizer_kernels_LDADD = $(MODEL_LIBS) $(BASE_LIBS) \
 tests_unit_test_rope_SOURCES = tests/unit/test-rope.c
 tests_unit_test_rope_CPPFLAGS = $(TEST_CPPFLAGS)
 tests_unit_test_rope_LDADD = $(MODEL_LIBS) $(BASE_LIBS) $(CMOCKA_LIBS)
+
+tests_unit_test_rows_SOURCES = tests/unit/test-rows.c
+tests_unit_test_rows_CPPFLAGS = $(TEST_CPPFLAGS)
+tests_unit_test_rows_LDADD = $(MODEL_LIBS) $(BASE_LIBS) $(CMOCKA_LIBS)
 
 tests_unit_test_normal_SOURCES = tests/unit/test-normal.c
 tests_unit_test_normal_CPPFLAGS = $(TEST_CPPFLAGS)

@@ -347,7 +347,7 @@ static void run_adamw_bfloat16(struct kernels *k, const struct kernel_case *c)
 
 /* ---- the list of them ---- */
 
-#define CASES_MAX 64
+#define CASES_MAX 96
 
 struct case_list {
 	unsigned count;
@@ -659,17 +659,16 @@ static void print_line(const struct kernel_case *c, const struct score *score,
 {
 	double rate = (score->by_memory ? c->bytes : c->flops) / seconds * 1e-9;
 	const char *bound = score->by_memory ? "memory" : "products";
-
-	const char *type = c->type == ELEMENT_BF16 ? ", bf16" : "";
+	const char *type = c->type == ELEMENT_BF16 ? "bf16 " : "";
 
 	if (json)
 		printf("{\"kernel\":\"%s%s\",\"seconds\":%.6g,\"gflop\":%.6g,"
 		       "\"gb\":%.6g,\"bound\":\"%s\",\"of_limit\":%.4g}\n",
-		       c->name, type, seconds, c->flops * 1e-9, c->bytes * 1e-9,
+		       type, c->name, seconds, c->flops * 1e-9, c->bytes * 1e-9,
 		       bound, share);
 	else
-		printf("%s%-*s %10.3f ms %8.1f %-8s %6.2f of %s\n", c->name,
-		       (int)(20 - strlen(c->name)), type, seconds * 1e3, rate,
+		printf("%s%-*s %10.3f ms %8.1f %-8s %6.2f of %s\n", type,
+		       (int)(20 - strlen(type)), c->name, seconds * 1e3, rate,
 		       score->by_memory ? "GB/s" : "GFLOP/s", share, bound);
 }
 

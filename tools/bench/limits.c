@@ -5,27 +5,27 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/arena.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "model/kernels/elementwise.h"
 #include "model/kernels/gemm.h"
-#include "model/kernels/optimizer.h"
 
 #define M 768
 #define N 768
 #define K 3072
 
 #define RUN_NS (75 * NS_PER_MS)
-#define FLOATS ((size_t)24 << 20) /* of the array that is read */
+#define FLOATS ((size_t)64 << 20) /* of the array that is read */
 
 struct bench_limits_memory {
 	struct threads *team;
 	unsigned threads;
+	struct arena arena;
 	float *operands;  /* [threads]: A, B, C */
 	bfloat16 *halves; /* [threads]: A, B; their C is that of operands */
 	struct threads *alone[THREADS_MAX]; /* [threads]: a team of one */
 	float *array;
-	void *scratch;
 	int64_t end_ns;
 	atomic_uint done; /* products */
 	atomic_int error;
@@ -64,35 +64,44 @@ static int create_alone(struct bench_limits_memory *memory)
 	return error;
 }
 
+/* From an arena, as the memory of a step: large pages count. */
+static int limits_allocate(struct bench_limits_memory *memory)
+{
+	size_t operands = memory->threads * OPERAND_FLOATS * sizeof(float);
+	size_t halves = memory->threads * OPERAND_HALVES * sizeof(bfloat16);
+	int error = arena_init(&memory->arena, "limits",
+			       arena_piece_bytes(operands) +
+				       arena_piece_bytes(halves) +
+				       FLOATS * sizeof(float));
+
+	if (error)
+		return error;
+	memory->operands = arena_allocate(&memory->arena, operands);
+	memory->halves = arena_allocate(&memory->arena, halves);
+	memory->array = arena_allocate(&memory->arena, FLOATS * sizeof(float));
+	return 0;
+}
+
 int bench_limits_create(struct threads *team, struct bench_limits_memory **out)
 {
 	struct bench_limits_memory *memory = calloc(1, sizeof(*memory));
-	int error = -ENOMEM;
+	int error;
 
 	if (!memory)
 		return fail(-ENOMEM, "no memory to measure with");
 	memory->team = team;
 	memory->threads = threads_count(team);
-	memory->operands =
-		aligned_alloc(CACHE_LINE_BYTES,
-			      memory->threads * OPERAND_FLOATS * sizeof(float));
-	memory->halves = aligned_alloc(CACHE_LINE_BYTES,
-				       memory->threads * OPERAND_HALVES *
-					       sizeof(bfloat16));
-	memory->array = aligned_alloc(CACHE_LINE_BYTES, FLOATS * sizeof(float));
-	memory->scratch = aligned_alloc(
-		CACHE_LINE_BYTES,
-		(square_sum_scratch_bytes(FLOATS) + CACHE_LINE_BYTES - 1) /
-			CACHE_LINE_BYTES * CACHE_LINE_BYTES);
-	if (memory->operands && memory->halves && memory->array &&
-	    memory->scratch && !create_alone(memory)) {
+	error = limits_allocate(memory);
+	if (!error)
+		error = create_alone(memory);
+	if (!error) {
 		elementwise_zero(team, FLOATS, memory->array);
 		threads_run_each(team, prepare_task, memory);
 		error = atomic_load(&memory->error);
 	}
 	if (error) {
 		bench_limits_destroy(memory);
-		return fail(error, "no memory to measure with");
+		return error;
 	}
 	*out = memory;
 	return 0;
@@ -105,10 +114,7 @@ void bench_limits_destroy(struct bench_limits_memory *memory)
 	for (unsigned i = 0; i < memory->threads; i++)
 		if (memory->alone[i])
 			threads_destroy(memory->alone[i]);
-	free(memory->operands);
-	free(memory->halves);
-	free(memory->array);
-	free(memory->scratch);
+	arena_fini(&memory->arena);
 	free(memory);
 }
 

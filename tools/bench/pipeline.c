@@ -58,6 +58,7 @@ static const struct option_spec table[] = {
 	{"recompute", 0, OPTION_FLAG,
 	 .help = "keep layer inputs only and run forward again"},
 	TRAIN_OPTIONS_MODEL,
+	TRAIN_OPTION_DTYPE,
 	{"steps", 'n', OPTION_INTEGER, .argument = "N", .fallback = "3",
 	 .minimum = 1, .maximum = 1000, .group = "How",
 	 .help = "steps to measure each time, after one that warms up"},
@@ -290,30 +291,82 @@ static double measured_wait(const struct timeline *timeline, unsigned rank)
 }
 
 /* Links and the end of a step that take no time: the schedule by itself. */
-static int find_bubble(struct entry *entry, unsigned round)
+static int predict_alone(const struct entry *entry,
+			 const struct costs_row *rows,
+			 struct schedule_prediction *out)
 {
-	const struct timeline *timeline = &entry->last.timeline;
 	struct costs costs = entry->last.costs;
-	struct schedule_prediction prediction;
-	double worst = -INFINITY;
-	int rc;
 
+	costs.rows = (struct costs_row *)(uintptr_t)rows;
 	costs.latency = costs.bandwidth = costs.send = costs.receive = 0;
 	costs.tied_bytes = costs.reduce_tied = costs.tied_early = 0;
 	costs.vote = costs.step = 0;
-	rc = predict(entry->schedule, &costs, entry->partition, &prediction);
+	return predict(entry->schedule, &costs, entry->partition, out);
+}
+
+/*
+ * The layers' times are medians. To tell waiting from computing that took
+ * longer than that, each rank's are made to add up to what it computed.
+ */
+static void stretch_rows(const struct entry *entry,
+			 const struct schedule_simulation *simulation,
+			 struct costs_row *rows)
+{
+	for (unsigned i = 0; i < entry->last.costs.count; i++) {
+		unsigned stage = partition_stage_of(entry->partition, i);
+		unsigned rank = entry->schedule->rank_of_stage[stage];
+		struct timeline_share share;
+		double factor;
+
+		timeline_share(&entry->last.timeline, rank, &share);
+		factor = share.compute / simulation->busy[rank];
+		rows[i].forward *= factor;
+		rows[i].input *= factor;
+		rows[i].weight *= factor;
+	}
+}
+
+/* The most that a rank waited beyond what the schedule made it. */
+static int find_wait(struct entry *entry, struct costs_row *rows,
+		     unsigned round)
+{
+	const struct timeline *timeline = &entry->last.timeline;
+	struct schedule_prediction prediction;
+	double worst = -INFINITY;
+	int rc = predict_alone(entry, rows, &prediction);
+
 	if (rc)
 		return rc;
-	entry->bubble[round] =
-		prediction.simulation.bubble / prediction.simulation.makespan;
 	for (unsigned r = 0; r < timeline->ranks; r++) {
 		entry->idle[r] = prediction.simulation.idle[r];
-		worst = fmax(worst, measured_wait(timeline, r) -
-					    prediction.simulation.idle[r]);
+		worst = fmax(worst,
+			     measured_wait(timeline, r) - entry->idle[r]);
 	}
 	entry->wait[round] = worst / timeline->span;
 	schedule_prediction_fini(&prediction);
 	return 0;
+}
+
+static int find_bubble(struct entry *entry, unsigned round)
+{
+	const struct costs *costs = &entry->last.costs;
+	struct costs_row *rows = calloc(costs->count, sizeof(*rows));
+	struct schedule_prediction prediction;
+	int rc;
+
+	if (!rows)
+		return fail(-ENOMEM, "no memory for costs");
+	memcpy(rows, costs->rows, costs->count * sizeof(*rows));
+	rc = predict_alone(entry, rows, &prediction);
+	if (!rc) {
+		entry->bubble[round] = prediction.simulation.bubble /
+				       prediction.simulation.makespan;
+		stretch_rows(entry, &prediction.simulation, rows);
+		schedule_prediction_fini(&prediction);
+		rc = find_wait(entry, rows, round);
+	}
+	free(rows);
+	return rc;
 }
 
 static int find_prediction(struct entry *entry, unsigned round)
@@ -479,12 +532,13 @@ static int print_table(const struct pipeline_bench *bench)
 	for (unsigned i = 0; i < bench->count; i++)
 		put_entry(bench, &rows, &bench->entries[i]);
 	table_write(&rows);
-	printf("%u stages (layers %s), %u x %u x %u tokens, links: %s\n\n",
+	printf("%u stages (layers %s), %u x %u x %u tokens, %s, links: %s\n\n",
 	       integer(bench, "stages"),
 	       partition_text(bench->entries[0].partition, split,
 			      sizeof(split)),
 	       integer(bench, "micro-batches"),
 	       bench->real.job.micro_batch_size, bench->real.job.context,
+	       options_string(bench->options, "dtype"),
 	       options_string(bench->options, "transport"));
 	rc = schedule_command_print(text_builder_finish(&out));
 	printf("\n");
@@ -511,12 +565,14 @@ static void print_json(const struct pipeline_bench *bench)
 		double seconds = median(bench, entry->seconds);
 
 		printf("{\"schedule\":\"%s\",\"transport\":\"%s\","
+		       "\"dtype\":\"%s\","
 		       "\"stages\":%u,\"micro_batches\":%u,"
 		       "\"step_seconds\":%.6g,\"tokens_per_second\":%.6g,"
 		       "\"one_process_seconds\":%.6g,\"ratio\":%.4g,"
 		       "\"bubble\":%.4g,\"quotient\":%.4g,\"wait\":%.4g,"
 		       "\"predicted_seconds\":%.6g,\"error\":%.4g,",
 		       entry->name, options_string(bench->options, "transport"),
+		       options_string(bench->options, "dtype"),
 		       entry->schedule->ranks, entry->schedule->micro_batches,
 		       seconds, tokens(bench) / seconds, one,
 		       median(bench, entry->ratio),

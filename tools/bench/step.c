@@ -111,7 +111,7 @@ const struct option_command bench_step_command = {
 		"Runs whole training steps of a model on this process's threads, without data or "
 		"files, and says for each kind of layer and action how long it took and what share "
 		"that is of the limit: of the rate of matrix products, or of the bandwidth of "
-		"memory, both measured before each step. Each round does the step twice; where "
+		"memory, both measured before and after the step. Each round does the step twice; where "
 		"the two differ by more than 3 % the machine was busy, and the line says so.",
 	.table = table,
 };
@@ -422,15 +422,32 @@ static const char *products_name(const struct step_bench *bench)
 				  : gemm_library_core();
 }
 
+/* What the machine could do before the step and after, averaged. */
+static struct bench_limits around(const struct bench_limits *before,
+				  const struct bench_limits *after)
+{
+	return (struct bench_limits){
+		.products = (before->products + after->products) / 2,
+		.products_bfloat16 =
+			(before->products_bfloat16 + after->products_bfloat16) /
+			2,
+		.read = (before->read + after->read) / 2,
+		.update = (before->update + after->update) / 2,
+	};
+}
+
 static void run_rounds(struct step_bench *bench, struct round *rounds,
 		       unsigned count)
 {
+	struct bench_limits before, after;
 	struct step_times again;
 
 	run_step(bench, &again); /* warm-up */
 	for (unsigned i = 0; i < count; i++) {
-		measure_limits(bench, &rounds[i].limits);
+		measure_limits(bench, &before);
 		run_step(bench, &rounds[i].times);
+		measure_limits(bench, &after);
+		rounds[i].limits = around(&before, &after);
 		run_step(bench, &again);
 		rounds[i].control = again.whole / rounds[i].times.whole;
 	}
