@@ -2,8 +2,8 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/random.h"
-#include "model/kernels/convert.h"
 #include "model/kernels/gemm.h"
+#include "model/kernels/values.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -73,7 +73,8 @@ static void fill_messages(struct rig *rig, size_t bytes)
 	if (floats)
 		memcpy(rig->messages, values, drawn * width);
 	else
-		convert_floats_to_bf16(drawn, values, rig->messages);
+		values_row_round(drawn, values,
+				 (bfloat16 *)(void *)rig->messages);
 	for (size_t at = drawn; at < count; at += drawn)
 		memcpy(rig->messages + at * width, rig->messages,
 		       MIN(drawn, count - at) * width);
