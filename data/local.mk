@@ -2,8 +2,10 @@
 noinst_LIBRARIES += data/libdata.a
 data_libdata_a_SOURCES = \
 	data/bpe_train.c data/bpe_train.h \
+	data/choices.c \
 	data/corpus.c data/corpus.h \
 	data/prepare.c data/prepare.h \
+	data/requests.c data/requests.h data/requests_internal.h \
 	data/sampler.c data/sampler.h \
 	data/shard.c data/shard.h \
 	data/shard_writer.c data/shard_writer.h \

@@ -43,6 +43,7 @@ engine_libengine_a_SOURCES = \
 	engine/route.c engine/route.h \
 	engine/run.c engine/run.h \
 	engine/shards.c engine/shards.h \
+	engine/score.c \
 	engine/slots.c engine/slots.h \
 	engine/stage.c engine/stage.h \
 	engine/store.c engine/store.h \
