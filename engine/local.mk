@@ -7,6 +7,7 @@ engine_libengine_a_SOURCES = \
 	engine/calibrate.c engine/calibrate.h \
 	engine/calibrate_link.c \
 	engine/calibrate_rig.c engine/calibrate_rig.h \
+	engine/carry.c engine/carry.h \
 	engine/checkpoint.c engine/checkpoint.h \
 	engine/checkpoint_tensors.c engine/checkpoint_tensors.h \
 	engine/collective.c engine/collective.h \

@@ -26,4 +26,12 @@ int hf_config_read(const char *folder, struct model_config *out) MUST_CHECK;
 int hf_config_write(const char *folder, const struct model_config *config,
 		    const char *dtype) MUST_CHECK;
 
+/*
+ * Adds to FOLDER/config.json the keys of SOURCE/config.json that it lacks and
+ * that stay true: all that is not about the rotation's spelling, the tensors' type or the
+ * program that wrote it. Lists of token ids whose first is what
+ * is written stand for it.
+ */
+int hf_config_carry_over(const char *folder, const char *source) MUST_CHECK;
+
 #endif
