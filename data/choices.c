@@ -72,8 +72,9 @@ struct line {
 	struct asked asked;
 	const char *prompt; /* all of it */
 	size_t prompt_bytes;
-	size_t kept; /* bytes of the prompt that stay with it */
-	bool begun;  /* its tokens have the begin token before them */
+	size_t prompt_tokens; /* of which the last T are kept */
+	size_t kept;          /* bytes of the prompt that stay with it */
+	bool begun;           /* its tokens have the begin token before them */
 };
 
 #define fail_line(line, format, ...)                                           \
@@ -112,7 +113,13 @@ static int encode_prompt(struct line *line)
 		rc = encode(line, line->prompt, line->kept);
 	if (rc)
 		return rc;
-	asked->prompt_count = r->tokens.count - asked->prompt;
+	line->prompt_tokens = r->tokens.count - asked->prompt;
+	asked->prompt_count = MIN(line->prompt_tokens, r->config.context);
+	r->tokens.count = asked->prompt + asked->prompt_count;
+	memmove(r->tokens.ids + asked->prompt,
+		r->tokens.ids + asked->prompt +
+			(line->prompt_tokens - asked->prompt_count),
+		asked->prompt_count * sizeof(*r->tokens.ids));
 	if (asked->prompt_count == 0)
 		return fail_line(
 			line,
@@ -145,9 +152,8 @@ static int encode_choice(struct line *line, unsigned i, const char *text,
 			 size_t length)
 {
 	struct requests *r = line->requests;
-	const struct asked *asked = &line->asked;
 	const char *delimiter = r->config.delimiter;
-	size_t prompt = asked->prompt_count - line->begun;
+	size_t prompt = line->prompt_tokens - line->begun;
 	size_t first = r->tokens.count, count;
 	struct text_builder both;
 	char *whole;
@@ -181,7 +187,7 @@ static int encode_choice(struct line *line, unsigned i, const char *text,
 	memmove(r->tokens.ids + first, r->tokens.ids + first + prompt,
 		count * sizeof(*r->tokens.ids));
 	r->tokens.count = first + count;
-	if (asked->prompt_count + count - 1 > r->config.context)
+	if (line->prompt_tokens + count - 1 > r->config.context)
 		r->shortened++;
 	return add_choice(r, &(struct choice){
 				     .tokens = first,

@@ -22,6 +22,7 @@ data_libdata_a_SOURCES = \
 	data/tokenizer/lexicon.c data/tokenizer/lexicon.h \
 	data/tokenizer/load.c data/tokenizer/load.h \
 	data/tokenizer/load_added.c \
+	data/tokenizer/load_array.c \
 	data/tokenizer/load_decoder.c \
 	data/tokenizer/load_model.c \
 	data/tokenizer/load_normalizer.c \

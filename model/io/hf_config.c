@@ -216,22 +216,35 @@ static int read_root(const json_t *root, const char *path,
 	return family->check != NULL ? family->check(config, path) : 0;
 }
 
-int hf_config_read(const char *folder, struct model_config *out)
+int hf_config_parse(const char *text, size_t length, const char *path,
+		    struct model_config *out)
 {
 	struct model_config config = {.bos_id = -1, .eos_id = -1};
-	char path[FILES_PATH_BYTES];
 	json_t *root;
-	int code = files_join(path, sizeof(path), folder, CONFIG_NAME);
+	int code = json_parse(text, length, path, &root);
 
-	if (code != 0)
-		return code;
-	code = json_read(path, CONFIG_BYTES_MAX, &root);
 	if (code != 0)
 		return code;
 	code = read_root(root, path, &config);
 	json_decref(root);
 	if (code == 0)
 		*out = config;
+	return code;
+}
+
+int hf_config_read(const char *folder, struct model_config *out)
+{
+	char path[FILES_PATH_BYTES];
+	size_t length;
+	char *text;
+	int code = files_join(path, sizeof(path), folder, CONFIG_NAME);
+
+	if (code == 0)
+		code = files_read(path, CONFIG_BYTES_MAX, &text, &length);
+	if (code != 0)
+		return code;
+	code = hf_config_parse(text, length, path, out);
+	free(text);
 	return code;
 }
 

@@ -18,6 +18,10 @@ struct model_config;
  */
 int hf_config_read(const char *folder, struct model_config *out) MUST_CHECK;
 
+/* The same of a text; `path` is what messages call it. */
+int hf_config_parse(const char *text, size_t length, const char *path,
+		    struct model_config *out) MUST_CHECK;
+
 /*
  * Writes FOLDER/config.json, durably, such that transformers loads the folder
  * with AutoModelForCausalLM and hf_config_read() gives back the same
