@@ -1,4 +1,5 @@
 #include "data/corpus.h"
+#include "data/sft/template.h"
 #include "data/shard.h"
 
 #include "base/digest.h"
@@ -22,6 +23,12 @@ struct row {
 	char (*digests)[DIGEST_HEX_BYTES]; /* "" when not known */
 	size_t count;
 	uint64_t tokens;
+	struct {
+		char *path; /* NULL: a corpus of text */
+		struct files_mapping mapping;
+		char digest[DIGEST_HEX_BYTES];
+		uint64_t examples, supervised;
+	} marks;
 };
 
 struct corpus {
@@ -31,6 +38,7 @@ struct corpus {
 	double entropy;
 	uint64_t documents, text_bytes;
 	char kind[16];
+	char template[32]; /* "": a corpus of text */
 	char *tokenizer_path;
 	unsigned plain_token_bytes;
 };
@@ -88,6 +96,9 @@ void corpus_close(struct corpus *corpus)
 		free(row->shards);
 		free(row->first);
 		free(row->digests);
+		if (row->marks.path)
+			files_unmap(&row->marks.mapping);
+		free(row->marks.path);
 	}
 	free(corpus->tokenizer_path);
 	free(corpus);
@@ -151,15 +162,13 @@ static int manifest_numbers(struct corpus *corpus, const char *origin,
 			    const json_t *manifest)
 {
 	static const char *const totals[] = {"train_tokens", "val_tokens"};
-	int64_t version, vocab_size, number;
+	int64_t vocab_size, number;
 	const char *kind;
 	size_t split;
 	int err;
 
-	err = json_get_integer(manifest, "version", 1, 1, origin, &version);
-	if (!err)
-		err = json_get_integer(manifest, "vocab_size", 1, INT32_MAX,
-				       origin, &vocab_size);
+	err = json_get_integer(manifest, "vocab_size", 1, INT32_MAX, origin,
+			       &vocab_size);
 	if (err)
 		return err;
 	corpus->vocab_size = (size_t)vocab_size;
@@ -197,17 +206,110 @@ static int manifest_numbers(struct corpus *corpus, const char *origin,
 	return err;
 }
 
+static int marks_check(struct row *row, const char *origin)
+{
+	const unsigned char *marks = row->marks.mapping.data;
+	uint64_t examples = 0, supervised = 0;
+	unsigned char all = 0;
+
+	if (row->marks.mapping.length != row->tokens)
+		return fail(-EINVAL,
+			    "%s: %zu bytes, but a byte a token of %llu is "
+			    "expected",
+			    row->marks.path, row->marks.mapping.length,
+			    (unsigned long long)row->tokens);
+	for (uint64_t i = 0; i < row->tokens; i++) {
+		all |= marks[i];
+		examples += marks[i] >> 1 & 1;
+		supervised += marks[i] & 1;
+	}
+	if (all > (MARK_SUPERVISED | MARK_FIRST) ||
+	    (row->tokens && !(marks[0] & MARK_FIRST)) ||
+	    examples != row->marks.examples ||
+	    supervised != row->marks.supervised)
+		return fail(-EINVAL, "%s: not the marks that %s describes",
+			    row->marks.path, origin);
+	return 0;
+}
+
+static int manifest_marks(struct row *row, const char *folder,
+			  const char *origin, const json_t *entry)
+{
+	char path[FILES_PATH_BYTES];
+	const char *name, *digest;
+	int64_t examples, supervised;
+	int err = json_get_string(entry, "marks", origin, &name);
+
+	if (!err && !files_name_is_plain(name))
+		err = fail(-EINVAL, "%s: \"%.80s\" is not a file name", origin,
+			   name);
+	if (!err)
+		err = json_get_string(entry, "sha256", origin, &digest);
+	if (!err && (strlen(digest) != DIGEST_HEX_BYTES - 1 ||
+		     text_copy(row->marks.digest, DIGEST_HEX_BYTES, digest)))
+		err = fail(-EINVAL, "%s: the sha256 of %s is malformed", origin,
+			   name);
+	if (!err)
+		err = json_get_integer(entry, "examples", 0, INT64_MAX, origin,
+				       &examples);
+	if (!err)
+		err = json_get_integer(entry, "supervised", 0, INT64_MAX,
+				       origin, &supervised);
+	if (!err)
+		err = files_join(path, sizeof(path), folder, name);
+	if (!err)
+		err = files_map(path, &row->marks.mapping);
+	if (err)
+		return err;
+	row->marks.path = strdup(path);
+	if (!row->marks.path) {
+		files_unmap(&row->marks.mapping);
+		return fail(-ENOMEM, "%s: no memory to open it", path);
+	}
+	row->marks.examples = (uint64_t)examples;
+	row->marks.supervised = (uint64_t)supervised;
+	return marks_check(row, origin);
+}
+
+static int manifest_sft(struct corpus *corpus, const char *folder,
+			const char *origin, const json_t *manifest)
+{
+	json_t *sft, *entry;
+	const char *template;
+	size_t split;
+	int err = json_get_object(manifest, "sft", origin, &sft);
+	if (!err)
+		err = json_get_string(sft, "template", origin, &template);
+	if (!err &&
+	    text_copy(corpus->template, sizeof(corpus->template), template))
+		err = fail(-EINVAL, "%s: unknown chat template", origin);
+	for (split = 0; split < CORPUS_SPLITS && !err; split++) {
+		err = json_get_object(sft, corpus_split_name(split), origin,
+				      &entry);
+		if (!err)
+			err = manifest_marks(&corpus->rows[split], folder,
+					     origin, entry);
+	}
+	return err;
+}
+
 static int open_prepared(struct corpus *corpus, const char *folder,
 			 const char *manifest_path)
 {
 	json_t *manifest;
+	int64_t version;
 	int err = json_read(manifest_path, MANIFEST_BYTES_MAX, &manifest);
 
 	if (err)
 		return err;
-	err = manifest_shards(corpus, folder, manifest_path, manifest);
+	err = json_get_integer(manifest, "version", 1, 2, manifest_path,
+			       &version);
+	if (!err)
+		err = manifest_shards(corpus, folder, manifest_path, manifest);
 	if (!err)
 		err = manifest_numbers(corpus, manifest_path, manifest);
+	if (!err && version == 2)
+		err = manifest_sft(corpus, folder, manifest_path, manifest);
 	json_decref(manifest);
 	return err;
 }
@@ -400,6 +502,32 @@ double corpus_unigram_entropy(const struct corpus *corpus)
 	return corpus->entropy;
 }
 
+const unsigned char *corpus_marks(const struct corpus *corpus,
+				  enum corpus_split split)
+{
+	return corpus->rows[split].marks.mapping.data;
+}
+
+bool corpus_has_examples(const struct corpus *corpus)
+{
+	return corpus->template[0] != '\0';
+}
+
+uint64_t corpus_examples(const struct corpus *corpus, enum corpus_split split)
+{
+	return corpus->rows[split].marks.examples;
+}
+
+uint64_t corpus_supervised(const struct corpus *corpus, enum corpus_split split)
+{
+	return corpus->rows[split].marks.supervised;
+}
+
+const char *corpus_template(const struct corpus *corpus)
+{
+	return corpus_has_examples(corpus) ? corpus->template : NULL;
+}
+
 uint64_t corpus_documents(const struct corpus *corpus)
 {
 	return corpus->documents;
@@ -473,24 +601,31 @@ uint64_t corpus_fingerprint(const struct corpus *corpus)
 						     strlen(row->digests[i]));
 			sum = mix(sum, &part, sizeof(part));
 		}
+		if (row->marks.path)
+			sum = mix(sum, row->marks.digest, DIGEST_HEX_BYTES);
 	}
 	return sum;
+}
+
+static int digest_check(const char *path, const char *wanted)
+{
+	char digest[DIGEST_HEX_BYTES];
+	int err = digest_file(path, digest);
+
+	if (!err && strcmp(digest, wanted) != 0)
+		err = fail(-EINVAL,
+			   "%s: its SHA-256 is not the one in " MANIFEST
+			   ": the file was changed",
+			   path);
+	return err;
 }
 
 static int shard_verify(const struct corpus *corpus, const struct shard *shard,
 			const char *wanted, int32_t *buffer)
 {
-	char digest[DIGEST_HEX_BYTES];
 	uint64_t first;
-	int err = 0;
+	int err = *wanted ? digest_check(shard->path, wanted) : 0;
 
-	if (*wanted)
-		err = digest_file(shard->path, digest);
-	if (!err && *wanted && strcmp(digest, wanted) != 0)
-		err = fail(-EINVAL,
-			   "%s: its SHA-256 is not the one in " MANIFEST
-			   ": the file was changed",
-			   shard->path);
 	for (first = 0; first < shard->tokens && !err; first += VERIFY_TOKENS)
 		err = shard_read(shard, first,
 				 (size_t)MIN(shard->tokens - first,
@@ -513,6 +648,8 @@ int corpus_verify(const struct corpus *corpus)
 		for (i = 0; i < row->count && !err; i++)
 			err = shard_verify(corpus, &row->shards[i],
 					   row->digests[i], buffer);
+		if (!err && row->marks.path)
+			err = digest_check(row->marks.path, row->marks.digest);
 	}
 	free(buffer);
 	return err;

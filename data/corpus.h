@@ -4,7 +4,8 @@
  *
  * What is read:
  * - a folder made by `prepare`: train_000000.bin ..., val_000000.bin ...,
- *   tokenizer.json, corpus.json (sizes, digests, entropy);
+ *   tokenizer.json, corpus.json (sizes, digests, entropy), of examples
+ *   train.marks and val.marks, too;
  * - llm.c shards: a header of 256 little-endian int32 {magic, version,
  *   tokens, 0...}, then tokens; 20240520/1 are uint16, 20240801/7 are uint32;
  * - nanoGPT files: no header, little-endian uint16 (or uint32 when asked).
@@ -66,6 +67,19 @@ size_t corpus_vocab_size(const struct corpus *corpus);
 
 /* Nats per token of the training split's unigrams; NaN when not known. */
 double corpus_unigram_entropy(const struct corpus *corpus);
+
+/*
+ * A corpus of examples for supervised fine-tuning: which tokens are supervised,
+ * and where examples begin, a byte a token (enum mark in
+ * data/sft/template.h). NULL: a corpus of text.
+ */
+const unsigned char *corpus_marks(const struct corpus *corpus,
+				  enum corpus_split split);
+bool corpus_has_examples(const struct corpus *corpus);
+uint64_t corpus_examples(const struct corpus *corpus, enum corpus_split split);
+uint64_t corpus_supervised(const struct corpus *corpus,
+			   enum corpus_split split);
+const char *corpus_template(const struct corpus *corpus); /* or NULL */
 
 /* What the text was before it became tokens; 0 when not known. */
 uint64_t corpus_documents(const struct corpus *corpus);

@@ -4,9 +4,14 @@ data_libdata_a_SOURCES = \
 	data/bpe_train.c data/bpe_train.h \
 	data/choices.c \
 	data/corpus.c data/corpus.h \
-	data/prepare.c data/prepare.h \
+	data/packing.c data/packing.h \
+	data/prepare.c data/prepare.h data/prepare_impl.h \
+	data/prepare_sft.c \
 	data/requests.c data/requests.h data/requests_internal.h \
 	data/sampler.c data/sampler.h \
+	data/sft/example.c data/sft/example.h \
+	data/sft/records.c data/sft/records.h \
+	data/sft/template.c data/sft/template.h \
 	data/shard.c data/shard.h \
 	data/shard_writer.c data/shard_writer.h \
 	data/tokenizer.h \

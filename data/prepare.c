@@ -1,7 +1,4 @@
-#include "data/prepare.h"
-#include "data/bpe_train.h"
-#include "data/shard_writer.h"
-#include "data/tokenizer.h"
+#include "data/prepare_impl.h"
 
 #include "base/digest.h"
 #include "base/json.h"
@@ -25,42 +22,7 @@
 /* A pair of tokens seen once is no pattern. */
 #define MINIMUM_COUNT 2
 
-enum {
-	TRAIN,
-	VALIDATION,
-	SPLITS
-};
-
-static const char *const split_names[SPLITS] = {"train", "val"};
-
-struct document {
-	char *path;
-	uint64_t bytes;
-};
-
-struct prepare {
-	const struct prepare_options *options;
-	struct document *documents;
-	size_t document_count, document_capacity;
-	const char *input; /* while walking */
-	uint64_t total_bytes, done_bytes;
-	enum prepare_phase phase;
-	char *chunk;
-	size_t chunk_bytes;
-
-	struct bpe_train *train; /* while training */
-	struct tokenizer *tokenizer;
-	const char *tokenizer_path; /* of a loaded one */
-	struct tokenizer_encoder *encoder;
-	struct token_buffer tokens;
-
-	char final[FILES_PATH_BYTES];
-	char folder[FILES_PATH_BYTES]; /* under its temporary name */
-	struct shard_writer writers[SPLITS];
-	uint64_t *counts; /* of each id in the training split */
-	uint64_t block_tokens, fraction, shift; /* see is_validation */
-	uint64_t position;                      /* tokens so far */
-};
+static const char *const split_names[PREPARE_SPLITS] = {"train", "val"};
 
 /* ---- which files ---- */
 
@@ -81,7 +43,7 @@ static int document_add(void *argument, const char *path, uint64_t bytes)
 	struct prepare *prepare = argument;
 	const char *pattern = prepare->options->pattern;
 	const char *slash = strrchr(path, '/');
-	struct document *grown;
+	struct prepare_document *grown;
 	bool in_folder = strcmp(path, prepare->input) != 0;
 
 	if (in_folder && is_hidden(prepare->input, path))
@@ -145,7 +107,7 @@ static int documents_find(struct prepare *prepare)
 typedef int push_fn(struct prepare *prepare, const char *text, size_t length,
 		    bool end, uint64_t *offset);
 
-static int report(struct prepare *prepare, uint64_t done, uint64_t total)
+int prepare_report(struct prepare *prepare, uint64_t done, uint64_t total)
 {
 	const struct prepare_options *options = prepare->options;
 
@@ -180,7 +142,8 @@ static int chunk_push(struct prepare *prepare, const char *path,
 	if (err)
 		return err;
 	prepare->done_bytes += length;
-	return report(prepare, prepare->done_bytes, prepare->total_bytes);
+	return prepare_report(prepare, prepare->done_bytes,
+			      prepare->total_bytes);
 }
 
 static int document_read(struct prepare *prepare, const char *path,
@@ -229,7 +192,7 @@ static int merging_progress(void *argument, size_t done, size_t total)
 	struct prepare *prepare = argument;
 
 	prepare->phase = PREPARE_MERGING;
-	return report(prepare, done, total);
+	return prepare_report(prepare, done, total);
 }
 
 static int train_push(struct prepare *prepare, const char *text, size_t length,
@@ -246,7 +209,10 @@ static int tokenizer_train(struct prepare *prepare, size_t vocab_size)
 	int err = bpe_train_create(&prepare->train);
 
 	if (!err)
-		err = documents_read(prepare, PREPARE_COUNTING, train_push);
+		err = prepare->options->examples
+			      ? prepare_sft_train(prepare)
+			      : documents_read(prepare, PREPARE_COUNTING,
+					       train_push);
 	if (!err)
 		err = bpe_train_finish(prepare->train, vocab_size,
 				       MINIMUM_COUNT, merging_progress, prepare,
@@ -313,7 +279,7 @@ static void split_plan(struct prepare *prepare)
  * on the way to j + 1 (all in units of 2^-32): evenly spaced, and
  * as many as the fraction says.
  */
-static bool is_validation(const struct prepare *prepare, uint64_t block)
+bool prepare_is_validation(const struct prepare *prepare, uint64_t block)
 {
 	uint64_t low =
 		(block * prepare->fraction + prepare->shift) & UINT32_MAX;
@@ -333,12 +299,13 @@ static int tokens_write(struct prepare *prepare, const int32_t *tokens,
 		uint64_t left =
 			(block + 1) * prepare->block_tokens - prepare->position;
 		size_t part = (size_t)MIN((uint64_t)count, left);
-		bool validation = is_validation(prepare, block);
+		bool validation = prepare_is_validation(prepare, block);
 
 		for (i = 0; i < part && !validation; i++)
 			prepare->counts[tokens[i]]++;
 		err = shard_writer_append(
-			&prepare->writers[validation ? VALIDATION : TRAIN],
+			&prepare->writers[validation ? PREPARE_VALIDATION
+						     : PREPARE_TRAIN],
 			tokens, part);
 		prepare->position += part;
 		tokens += part;
@@ -373,21 +340,25 @@ static int corpus_encode(struct prepare *prepare)
 
 	if (err)
 		return err;
-	if (tokenizer_end_of_text(prepare->tokenizer) < 0)
+	if (tokenizer_end_of_text(prepare->tokenizer) < 0 &&
+	    !prepare->options->examples)
 		log_warning("the tokenizer has no end-of-text token: documents "
 			    "follow each other without one");
 	prepare->counts = calloc(vocab_size, sizeof(*prepare->counts));
 	if (!prepare->counts)
 		return fail(-ENOMEM, "no memory for %zu counters", vocab_size);
 	split_plan(prepare);
-	for (split = 0; split < SPLITS && !err; split++)
+	for (split = 0; split < PREPARE_SPLITS && !err; split++)
 		err = shard_writer_init(
 			&prepare->writers[split], prepare->folder,
 			split_names[split], vocab_size,
 			shard_tokens ? shard_tokens : SHARD_TOKENS);
 	if (!err)
-		err = documents_read(prepare, PREPARE_ENCODING, encode_push);
-	for (split = 0; split < SPLITS && !err; split++)
+		err = prepare->options->examples
+			      ? prepare_sft_encode(prepare)
+			      : documents_read(prepare, PREPARE_ENCODING,
+					       encode_push);
+	for (split = 0; split < PREPARE_SPLITS && !err; split++)
 		err = shard_writer_finish(&prepare->writers[split]);
 	return err;
 }
@@ -397,7 +368,10 @@ static int corpus_encode(struct prepare *prepare)
 static double entropy_of(const struct prepare *prepare)
 {
 	size_t vocab_size = tokenizer_vocab_size(prepare->tokenizer), i;
-	double total = (double)prepare->writers[TRAIN].tokens, sum = 0;
+	uint64_t tokens = prepare->options->examples
+				  ? prepare->sft.marks[PREPARE_TRAIN].supervised
+				  : prepare->writers[PREPARE_TRAIN].tokens;
+	double total = (double)tokens, sum = 0;
 
 	for (i = 0; i < vocab_size; i++) {
 		double share = (double)prepare->counts[i] / total;
@@ -451,7 +425,8 @@ static json_t *manifest_json(const struct prepare *prepare,
 			 prepare->options->validation, "block_tokens",
 			 (json_int_t)prepare->block_tokens, "seed",
 			 (json_int_t)prepare->options->seed, "shards",
-			 split_names[TRAIN], split_names[VALIDATION]);
+			 split_names[PREPARE_TRAIN],
+			 split_names[PREPARE_VALIDATION]);
 }
 
 static int manifest_write(struct prepare *prepare,
@@ -459,13 +434,20 @@ static int manifest_write(struct prepare *prepare,
 {
 	json_t *manifest = manifest_json(prepare, result);
 	json_t *shards = json_object_get(manifest, "shards");
+	json_t *sft = NULL;
 	char path[FILES_PATH_BYTES];
 	size_t split;
 	int err = manifest ? 0 : fail(-ENOMEM, "no memory for corpus.json");
 
-	for (split = 0; split < SPLITS && !err; split++)
+	for (split = 0; split < PREPARE_SPLITS && !err; split++)
 		err = shards_json(prepare, split,
 				  json_object_get(shards, split_names[split]));
+	if (!err && prepare->options->examples) {
+		sft = prepare_sft_json(prepare);
+		if (!sft || json_object_set_new(manifest, "sft", sft) ||
+		    json_object_set_new(manifest, "version", json_integer(2)))
+			err = fail(-ENOMEM, "no memory for corpus.json");
+	}
 	if (!err)
 		err = files_join(path, sizeof(path), prepare->folder,
 				 "corpus.json");
@@ -526,9 +508,12 @@ static int folder_fill(struct prepare *prepare, struct prepare_result *result)
 		.vocab_size = tokenizer_vocab_size(prepare->tokenizer),
 		.documents = prepare->document_count,
 		.bytes = prepare->done_bytes,
-		.train_tokens = prepare->writers[TRAIN].tokens,
-		.validation_tokens = prepare->writers[VALIDATION].tokens,
+		.train_tokens = prepare->writers[PREPARE_TRAIN].tokens,
+		.validation_tokens =
+			prepare->writers[PREPARE_VALIDATION].tokens,
 	};
+	if (prepare->options->examples)
+		prepare_sft_result(prepare, result);
 	if (!result->train_tokens)
 		return fail(-EINVAL, "no tokens are left for training");
 	result->unigram_entropy = entropy_of(prepare);
@@ -550,6 +535,8 @@ static int options_check(const struct prepare_options *options)
 		return fail(-EINVAL, "shards of %llu tokens: at most %llu",
 			    (unsigned long long)options->shard_tokens,
 			    (unsigned long long)SHARD_TOKENS_MAX);
+	if (options->template && !chat_template_find(options->template))
+		return -EINVAL;
 	if (files_exists(options->out))
 		return fail(-EEXIST, "%s exists; prepare makes a new folder",
 			    options->out);
@@ -579,12 +566,13 @@ static void prepare_fini(struct prepare *prepare)
 {
 	size_t i;
 
-	for (i = 0; i < SPLITS; i++) {
+	for (i = 0; i < PREPARE_SPLITS; i++) {
 		if (prepare->writers[i].buffer)
 			shard_writer_fini(&prepare->writers[i]);
 	}
 	for (i = 0; i < prepare->document_count; i++)
 		free(prepare->documents[i].path);
+	prepare_sft_fini(prepare);
 	tokenizer_encoder_destroy(prepare->encoder);
 	tokenizer_destroy(prepare->tokenizer);
 	token_buffer_fini(&prepare->tokens);

@@ -8,6 +8,17 @@
  *    "validation": {"fraction", "block_tokens", "seed"},
  *    "shards": {"train": [{"file", "tokens", "sha256"}, ...], "val": [...]}}
  *
+ * Or, of examples for supervised fine-tuning (data/sft/example.h), the same
+ * with version 2 and
+ *
+ *    "sft": {"template", "longest": tokens of the longest example,
+ *            "train": {"examples", "supervised": tokens, "marks": file,
+ *                      "sha256"}, "val": {...}}
+ *
+ * where the marks say for each token whether it is supervised and whether an
+ * example begins there, and the entropy is that of supervised tokens. The split is
+ * by examples.
+ *
  * Every file is a document, in bytewise order of the paths, and ends with
  * <|endoftext|>. Files are read in chunks: memory does not grow with them.
  *
@@ -46,6 +57,14 @@ struct prepare_options {
 	const char *tokenizer; /* "byte", "bpe:N", or path of a tokenizer.json*/
 	double validation;     /* fraction, 0 to PREPARE_VALIDATION_MAX */
 	uint64_t seed;
+	/*
+	 * The inputs are examples, in this chat template (NULL: chosen by
+	 * their shape and the tokenizer), those of more than `longest` tokens
+	 * left out (0: none).
+	 */
+	bool examples;
+	const char *template;
+	uint64_t longest;
 	size_t chunk_bytes;            /* read at a time; 0: 1 MiB */
 	uint64_t shard_tokens;         /* at most; 0: 100 million */
 	prepare_progress_fn *progress; /* may be NULL */
@@ -58,6 +77,12 @@ struct prepare_result {
 	uint64_t documents, bytes;
 	uint64_t train_tokens, validation_tokens;
 	double unigram_entropy;
+	/* Of examples: */
+	const char *template;
+	uint64_t train_examples, validation_examples;
+	uint64_t supervised; /* tokens of both splits */
+	uint64_t longest;    /* tokens of the longest example */
+	uint64_t left_out;   /* examples that were longer than wanted */
 };
 
 /*

@@ -1,33 +1,73 @@
 #include "data/sampler.h"
+#include "data/packing.h"
 
 #include "base/log.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
-int sampler_init(struct sampler *sampler, const struct corpus *corpus,
-		 enum corpus_split split, enum sampler_order order,
-		 uint64_t seed, size_t context)
+static int init_text(struct sampler *sampler)
 {
-	uint64_t tokens = corpus_tokens(corpus, split);
+	uint64_t tokens = corpus_tokens(sampler->corpus, sampler->split);
+	size_t context = sampler->context;
 
-	ASSERT(context > 0);
 	if (tokens <= context)
 		return fail(-EINVAL,
 			    "the %s split has %llu tokens; a context "
 			    "of %zu needs at least %zu: give more "
 			    "text or a shorter context",
-			    corpus_split_name(split),
+			    corpus_split_name(sampler->split),
 			    (unsigned long long)tokens, context, context + 1);
-	*sampler = (struct sampler){
-		.corpus = corpus,
-		.split = split,
-		.order = order,
-		.seed = seed,
-		.context = context,
-		.windows = (tokens - 1) / context,
-	};
+	sampler->windows = (tokens - 1) / context;
 	return 0;
+}
+
+static int init(struct sampler *out, const struct sampler *wanted)
+{
+	struct sampler made = *wanted;
+	int err;
+
+	ASSERT(made.context > 0);
+	if (corpus_has_examples(made.corpus))
+		err = packing_make(&made);
+	else
+		err = init_text(&made);
+	if (err)
+		return err;
+	*out = made;
+	return 0;
+}
+
+int sampler_init(struct sampler *sampler, const struct corpus *corpus,
+		 enum corpus_split split, enum sampler_order order,
+		 uint64_t seed, size_t context)
+{
+	return init(sampler, &(struct sampler){.corpus = corpus,
+					       .split = split,
+					       .order = order,
+					       .seed = seed,
+					       .context = context});
+}
+
+int sampler_init_separate(struct sampler *sampler, const struct corpus *corpus,
+			  enum corpus_split split, enum sampler_order order,
+			  uint64_t seed, size_t context)
+{
+	return init(sampler, &(struct sampler){.corpus = corpus,
+					       .split = split,
+					       .order = order,
+					       .seed = seed,
+					       .context = context,
+					       .separate = true});
+}
+
+void sampler_fini(struct sampler *sampler)
+{
+	free(sampler->first);
+	free(sampler->members);
+	free(sampler->window_first);
+	*sampler = (struct sampler){0};
 }
 
 uint64_t sampler_epoch_samples(const struct sampler *sampler)
@@ -55,27 +95,41 @@ uint64_t sampler_window(const struct sampler *sampler, uint64_t sample)
 			      position);
 }
 
-int sampler_fill(const struct sampler *sampler, uint64_t first_sample,
-		 size_t count, int32_t *tokens, int32_t *labels)
+/* A window of text. */
+static int fill_text(const struct sampler *sampler, uint64_t window,
+		     int32_t *tokens, int32_t *labels)
 {
-	size_t context = sampler->context, i;
-	int err;
+	size_t context = sampler->context;
+	int err = corpus_read(sampler->corpus, sampler->split, window * context,
+			      context, tokens);
 
-	for (i = 0; i < count; i++) {
-		uint64_t first =
-			sampler_window(sampler, first_sample + i) * context;
-		int32_t *row = tokens + i * context;
-		int32_t *label = labels + i * context;
-
-		err = corpus_read(sampler->corpus, sampler->split, first,
-				  context, row);
-		if (!err)
-			err = corpus_read(sampler->corpus, sampler->split,
-					  first + context, 1,
-					  label + context - 1);
-		if (err)
-			return err;
-		memcpy(label, row + 1, (context - 1) * sizeof(*label));
-	}
+	if (!err)
+		err = corpus_read(sampler->corpus, sampler->split,
+				  (window + 1) * context, 1,
+				  labels + context - 1);
+	if (err)
+		return err;
+	memcpy(labels, tokens + 1, (context - 1) * sizeof(*labels));
 	return 0;
+}
+
+int sampler_fill(const struct sampler *sampler, uint64_t first_sample,
+		 size_t count, int32_t *tokens, int32_t *labels,
+		 int32_t *starts)
+{
+	size_t context = sampler->context;
+	int err = 0;
+
+	for (size_t i = 0; i < count && !err; i++) {
+		uint64_t window = sampler_window(sampler, first_sample + i);
+		size_t at = i * context;
+
+		if (sampler->first)
+			err = packing_fill(sampler, window, tokens + at,
+					   labels + at, starts + at);
+		else
+			err = fill_text(sampler, window, tokens + at,
+					labels + at);
+	}
+	return err;
 }

@@ -79,6 +79,10 @@ const char *tokenizer_token(const struct tokenizer *tokenizer, int32_t id,
 int32_t tokenizer_added_token(const struct tokenizer *tokenizer,
 			      const char *content);
 
+/* What the post-processor puts before a text (Llama's BOS). */
+const int32_t *tokenizer_before(const struct tokenizer *tokenizer,
+				size_t *count);
+
 /* Ids that grow at the end. {0} is empty; fini frees. */
 struct token_buffer {
 	int32_t *ids;
@@ -130,6 +134,11 @@ int tokenizer_encoder_push(struct tokenizer_encoder *encoder, const char *text,
 			   size_t length, bool end,
 			   struct token_buffer *out) MUST_CHECK;
 void tokenizer_encoder_reset(struct tokenizer_encoder *encoder);
+/*
+ * Before a text: it follows a token that the caller puts there, and so gets
+ * none of what only the begin of all text gets (a Metaspace in front).
+ */
+void tokenizer_encoder_continue(struct tokenizer_encoder *encoder);
 
 /* Bytes of this text found sound so far. */
 uint64_t tokenizer_encoder_offset(const struct tokenizer_encoder *encoder);

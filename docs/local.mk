@@ -1,4 +1,5 @@
 EXTRA_DIST += docs/ARCHITECTURE.md docs/CLUSTER.md docs/EVALUATION.md \
+	docs/FINE-TUNING.md \
 	docs/FORMATS.md \
 	docs/MODELS.md docs/PARALLELISM.md docs/PERFORMANCE.md \
 	docs/SCALING.md docs/SCHEDULES.md docs/SECURITY.md \
@@ -17,6 +18,7 @@ MANUALS = \
 	docs/stagecoach-report.1 \
 	docs/stagecoach-key.1 \
 	docs/stagecoach-bench-kernels.1 \
+	docs/stagecoach-bench-pipeline.1 \
 	docs/stagecoach-bench-step.1 \
 	docs/stagecoach-bench-transport.1 \
 	docs/stagecoach-schedule-list.1 \

@@ -110,9 +110,9 @@ static size_t item_of(const struct agreement *a, enum claim claim,
 		      const struct store_row *row, unsigned copy)
 {
 	const struct parameter *parameter = row->parameter;
-	unsigned id = claim == CLAIM_TIE && !holding_is_stored(parameter)
-			      ? (unsigned)parameter->tied_to
-			      : parameter->id;
+	bool tied = parameter->tied_to != PARAMETER_NOT_TIED;
+	unsigned id = claim == CLAIM_TIE && tied ? (unsigned)parameter->tied_to
+						 : parameter->id;
 
 	return (size_t)id * a->copies + copy;
 }

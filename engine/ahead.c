@@ -183,7 +183,7 @@ static bool reduce(struct walk *walk, unsigned rank,
 {
 	const struct route_config *config = walk->config;
 	const unsigned *rank_of = config->schedule->rank_of_stage;
-	unsigned tie = action->micro_batch, pieces = config->tie_pieces[tie];
+	unsigned tie = action->micro_batch, pieces;
 	unsigned a = rank_of[config->ties[tie].first_stage];
 	unsigned b = rank_of[config->ties[tie].second_stage];
 	unsigned peer = a == rank ? b : a;
@@ -192,7 +192,9 @@ static bool reduce(struct walk *walk, unsigned rank,
 	if (a == b)
 		return true;
 	if (walk->part[rank] == 0)
-		link_at(walk, rank, peer)->sent += pieces;
+		link_at(walk, rank, peer)->sent +=
+			route_tie_messages(config, tie, a == rank);
+	pieces = route_tie_messages(config, tie, a == peer);
 	walk->part[rank] = MAX(walk->part[rank], 1);
 	while (walk->part[rank] <= pieces) {
 		if (!take(walk, in, in->tied + walk->part[rank] - 1))

@@ -309,6 +309,8 @@ static double time_square(struct rig *rig, void *scratch)
 	for (unsigned i = 0; i < rig->store->count; i++) {
 		const struct store_row *row = &rig->store->rows[i];
 
+		if (!row->accumulators[0])
+			continue; /* frozen */
 		sum += square_sum(rig->team, row->parameter->count,
 				  row->accumulators[0], scratch);
 		count += (double)row->parameter->count;
@@ -327,15 +329,28 @@ static double time_add(struct rig *rig, const struct store_row *largest)
 	return clock_seconds(clock_now_ns() - begin_ns) / (double)count;
 }
 
+/* The largest row that is trained: some row of a block is. */
+static const struct store_row *largest_row(const struct store *store)
+{
+	const struct store_row *largest = NULL;
+
+	for (unsigned i = 0; i < store->count; i++) {
+		const struct store_row *row = &store->rows[i];
+
+		if (row->accumulators[0] &&
+		    (!largest ||
+		     row->parameter->count > largest->parameter->count))
+			largest = row;
+	}
+	ASSERT(largest);
+	return largest;
+}
+
 static int time_rates(struct bench *bench, struct rig *rig)
 {
-	const struct store_row *largest = &rig->store->rows[0];
+	const struct store_row *largest = largest_row(rig->store);
 	void *scratch;
 
-	for (unsigned i = 1; i < rig->store->count; i++)
-		if (rig->store->rows[i].parameter->count >
-		    largest->parameter->count)
-			largest = &rig->store->rows[i];
 	scratch = aligned_alloc(CACHE_LINE_BYTES,
 				MAX(arena_piece_bytes(square_sum_scratch_bytes(
 					    largest->parameter->count)),
@@ -512,8 +527,13 @@ static double rig_bytes(const struct bench *bench)
 
 	if (calibration->optimizer)
 		copies += optimizer_moments(calibration->optimizer);
-	for (unsigned i = 0; i < parameters; i++)
+	for (unsigned i = 0; i < parameters; i++) {
 		sum += (double)(all[i].count * sizeof(float)) * copies;
+		if (all[i].compute_type != ELEMENT_F32)
+			sum += (double)(all[i].count *
+					element_type_bytes(
+						all[i].compute_type));
+	}
 	for (unsigned i = 0; i < model_layer_count(bench->sample); i++) {
 		const struct layer *layer = model_layer(bench->sample, i);
 		struct layer_memory memory;
@@ -784,6 +804,8 @@ int calibrate_by_rate(const struct model *model,
 		      double memory, struct costs *out,
 		      struct calibration_rates *rates)
 {
+	enum element_type type = model_config(model)->type;
+	size_t copy = type == ELEMENT_F32 ? 0 : element_type_bytes(type);
 	int rc = calibrate_by_operations(model, calibration, out);
 
 	if (rc)
@@ -796,10 +818,10 @@ int calibrate_by_rate(const struct model *model,
 	out->seconds = true;
 	snprintf(out->origin, sizeof(out->origin), "%.4g operations a second",
 		 rate);
-	/* Weight, gradient and two moments read, all but the gradient written;
-	 * a gradient read; two read and one written. */
+	/* Weight, gradient and two moments read, all but the gradient written,
+	 * and a rounded copy; a gradient read; two read and one written. */
 	*rates = (struct calibration_rates){
-		.update = 7 * sizeof(float) / memory,
+		.update = (double)(7 * sizeof(float) + copy) / memory,
 		.square = sizeof(float) / memory,
 		.add = 3 * sizeof(float) / memory,
 	};

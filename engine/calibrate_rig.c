@@ -2,6 +2,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/random.h"
+#include "model/kernels/convert.h"
 #include "model/kernels/gemm.h"
 
 #include <errno.h>
@@ -29,7 +30,8 @@ static void fill_weights(struct rig *rig)
 		size_t count = row->parameter->count;
 		size_t drawn = MIN(count, DRAWN);
 
-		memset(row->accumulators[0], 0, count * sizeof(float));
+		if (row->accumulators[0]) /* it is not frozen */
+			memset(row->accumulators[0], 0, count * sizeof(float));
 		if (row->target >= 0)
 			continue;
 		model_initialise(rig->config.model, row->parameter->id, 1, 0,
@@ -38,31 +40,42 @@ static void fill_weights(struct rig *rig)
 			memcpy(row->weights + at, row->weights,
 			       MIN(drawn, count - at) * sizeof(float));
 	}
+	store_round(rig->store, rig->team);
 }
 
-static bool holds_floats(const struct edge *edge)
+/* Whether all that passes over the edge is of this type. */
+static bool holds(const struct edge *edge, enum element_type type)
 {
 	for (unsigned e = 0; e < edge->count; e++)
-		if (edge->entry[e].type != ELEMENT_F32)
+		if (edge->entry[e].type != type)
 			return false;
 	return true;
 }
 
-/* What would come from other stages; other types than float stay zero. */
+/*
+ * What would come from other stages: small numbers of the edge's type. Other
+ * types than those two stay zero.
+ */
 static void fill_messages(struct rig *rig, size_t bytes)
 {
 	const struct layer *first =
 		model_layer(rig->config.model, rig->config.first_layer);
-	float *values = (float *)(void *)rig->messages;
-	size_t count = bytes / sizeof(float), drawn = MIN(count, DRAWN);
+	bool floats = holds(&first->input, ELEMENT_F32);
+	size_t width = element_type_bytes(floats ? ELEMENT_F32 : ELEMENT_BF16);
+	size_t count = bytes / width, drawn = MIN(count, DRAWN);
+	float values[DRAWN];
 
-	if (!holds_floats(&first->input))
+	if (!floats && !holds(&first->input, ELEMENT_BF16))
 		return;
 	random_normal(random_key_named(1, "calibration"), 0, drawn, 0, 0.02f,
 		      values);
+	if (floats)
+		memcpy(rig->messages, values, drawn * width);
+	else
+		convert_floats_to_bf16(drawn, values, rig->messages);
 	for (size_t at = drawn; at < count; at += drawn)
-		memcpy(values + at, values,
-		       MIN(drawn, count - at) * sizeof(float));
+		memcpy(rig->messages + at * width, rig->messages,
+		       MIN(drawn, count - at) * width);
 }
 
 static int fill_columns(struct rig *rig)

@@ -6,6 +6,7 @@
 #include "engine/carry.h"
 #include "engine/checkpoint_tensors.h"
 #include "engine/pipeline.h"
+#include "model/io/hf_adapter.h"
 #include "model/io/hf_config.h"
 #include "model/io/safetensors.h"
 #include "model/kernels/numerics.h"
@@ -23,6 +24,7 @@
 #define STATE_VERSION     1
 #define MANIFEST_LIMIT    ((size_t)16 << 20)
 #define INITIALISE_BLOCK  ((size_t)1 << 16)
+#define INITIALISE_PIECE  ((size_t)4096)
 #define STEP_FOLDER_BYTES 32
 
 /*
@@ -61,19 +63,26 @@ struct initialise {
 	uint64_t seed;
 };
 
+/* Drawn a piece at a time: there may be no master to draw into. */
 static void initialise_block(void *argument, size_t index, unsigned thread)
 {
 	const struct initialise *work = argument;
-	size_t first = index * INITIALISE_BLOCK;
-	size_t count =
-		MIN(INITIALISE_BLOCK, work->row->parameter->count - first);
+	size_t at = index * INITIALISE_BLOCK;
+	size_t end = MIN(at + INITIALISE_BLOCK, work->row->parameter->count);
+	float drawn[INITIALISE_PIECE];
 
 	(void)thread;
-	model_initialise(work->model, work->row->parameter->id, work->seed,
-			 first, count, work->row->weights + first);
+	while (at < end) {
+		size_t count = MIN(INITIALISE_PIECE, end - at);
+
+		model_initialise(work->model, work->row->parameter->id,
+				 work->seed, at, count, drawn);
+		store_row_set(work->row, at, count, drawn);
+		at += count;
+	}
 }
 
-void checkpoint_initialise(struct pipeline *p)
+static void initialise(struct pipeline *p, bool adapters_only)
 {
 	for (unsigned i = 0; i < p->store->count; i++) {
 		struct initialise work = {.model = p->model,
@@ -81,12 +90,23 @@ void checkpoint_initialise(struct pipeline *p)
 					  .seed = p->job->seed};
 		size_t count = work.row->parameter->count;
 
-		if (work.row->target >= 0)
+		if (work.row->target >= 0 ||
+		    (adapters_only && !work.row->parameter->adapter))
 			continue;
 		threads_run(p->world->team,
 			    (count + INITIALISE_BLOCK - 1) / INITIALISE_BLOCK,
 			    initialise_block, &work);
 	}
+}
+
+void checkpoint_initialise(struct pipeline *p)
+{
+	initialise(p, false);
+}
+
+void checkpoint_initialise_adapters(struct pipeline *p)
+{
+	initialise(p, true);
 }
 
 /* ---- writing ---- */
@@ -178,6 +198,17 @@ static int write_state(const struct pipeline *p, const char *folder,
 	return rc;
 }
 
+static int write_config(const struct pipeline *p, const char *folder)
+{
+	const struct model_config *config = model_config(p->model);
+
+	if (config->adapters.rank > 0)
+		return hf_adapter_write(folder, config, p->job->model);
+	return hf_config_write(folder, config,
+			       p->job->save_type == ELEMENT_BF16 ? "bfloat16"
+								 : "float32");
+}
+
 /* The root: a fresh folder with everything but the tensors' data. */
 static int begin_folder(const struct pipeline *p,
 			const struct checkpoint_layouts *layouts,
@@ -188,7 +219,7 @@ static int begin_folder(const struct pipeline *p,
 	if (!rc)
 		rc = files_make_folder(folder);
 	if (!rc)
-		rc = hf_config_write(folder, model_config(p->model), "float32");
+		rc = write_config(p, folder);
 	if (!rc)
 		rc = carry_model(p->job, folder);
 	if (!rc)
@@ -200,6 +231,8 @@ static int begin_folder(const struct pipeline *p,
 	if (!rc && layouts->optimizer)
 		rc = safetensors_layout_create_files(layouts->optimizer,
 						     folder);
+	if (!rc && layouts->masters)
+		rc = safetensors_layout_create_files(layouts->masters, folder);
 	return rc;
 }
 
@@ -570,7 +603,8 @@ static int publish_one(void *argument, const char *path, uint64_t bytes)
 	(void)bytes;
 	if (strcmp(name, "state.json") == 0 ||
 	    strcmp(name, "manifest.json") == 0 ||
-	    strncmp(name, "optimizer", 9) == 0)
+	    strncmp(name, "optimizer", 9) == 0 ||
+	    strncmp(name, CHECKPOINT_MASTERS, strlen(CHECKPOINT_MASTERS)) == 0)
 		return 0;
 	rc = publish_folder(publish->to, name);
 	if (!rc)

@@ -5,7 +5,11 @@
  *   RUN/checkpoints/step-00000100/
  *       config.json model.safetensors tokenizer.json ...   the model
  *       optimizer.safetensors     exp_avg.<name>, exp_avg_sq.<name>
+ *       masters.safetensors       the weights in float, where the model's
+ *                                 file has them rounded (--save-dtype)
  *       state.json                step, the run's identity, its numerics
+ *       (adapter_config.json adapter_model.safetensors in place of the first two
+ *       where low-rank adapters are trained: a PEFT folder)
  *       manifest.json             bytes and SHA-256 of every file above
  *   RUN/checkpoints/latest        "step-00000100"
  *
@@ -29,13 +33,16 @@ struct pipeline;
 
 /* Initial weights: from (seed, parameter name) alone. */
 void checkpoint_initialise(struct pipeline *pipeline);
+void checkpoint_initialise_adapters(struct pipeline *pipeline);
 
 /*
  * Weights and moments of the layers held here from the job's checkpoint, or
- * weights from its model folder; through the root on ranks that do not see it
+ * weights from its model folder, and the adapters of a model that has some
+ * from either or from the job's adapter folder; through the root on ranks that do not see it
  * (pipeline->reach). All ranks call it. -EINVAL names file and tensor.
  */
 int checkpoint_load_weights(struct pipeline *pipeline) MUST_CHECK;
+int checkpoint_load_adapters(struct pipeline *pipeline) MUST_CHECK;
 int checkpoint_load_moments(struct pipeline *pipeline) MUST_CHECK;
 
 /*
@@ -66,6 +73,13 @@ struct checkpoint {
  */
 int checkpoint_find(const char *run, struct checkpoint *out) MUST_CHECK;
 void checkpoint_fini(struct checkpoint *checkpoint);
+
+/*
+ * Stem of the masters' files, and whether there are some in a folder: the weights
+ * to go on from, as the model's have been rounded.
+ */
+#define CHECKPOINT_MASTERS "masters"
+int checkpoint_has_masters(const char *folder, bool *out) MUST_CHECK;
 
 /* -EINVAL or -EIO, logged, naming the file that is missing or differs. */
 int checkpoint_verify(const char *folder) MUST_CHECK;

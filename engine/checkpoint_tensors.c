@@ -4,7 +4,9 @@
 #include "engine/checkpoint.h"
 #include "engine/ferry.h"
 #include "engine/pipeline.h"
+#include "model/io/hf_adapter.h"
 #include "model/io/safetensors.h"
+#include "model/kernels/convert.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -12,7 +14,7 @@
 #include <string.h>
 
 #define SHARD_BYTES_MAX   ((uint64_t)5000000000) /* as transformers 4 */
-#define TENSOR_NAME_BYTES (PARAMETER_NAME_BYTES + 16)
+#define TENSOR_NAME_BYTES (PARAMETER_NAME_BYTES + 32)
 
 /* ---- which tensors a rank moves ---- */
 
@@ -25,6 +27,8 @@
 /* Numbers that a thread reads at a time, and from how many on that is worth it. */
 #define STREAM_BLOCK   ((size_t)1 << 19)
 #define STREAM_MINIMUM ((size_t)1 << 15)
+/* What is to be rounded on its way passes through as many floats of room. */
+#define ROOM_FLOATS ((size_t)4096)
 
 /*
  * What one rank moves of one kind. Both the rank and the root go through all
@@ -104,12 +108,17 @@ static uint64_t item_bytes(const void *argument, size_t item)
 	return (uint64_t)holding.count * sizeof(float);
 }
 
-/* Where this rank has it. */
-static float *item_memory(const struct tensors *t, size_t item)
+static const struct store_row *row_of(const struct tensors *t, size_t item)
 {
 	const struct store *store = t->pipeline->store;
-	const struct store_row *row =
-		&store->rows[store->row_of[parameter_of(t, item)->id]];
+
+	return &store->rows[store->row_of[parameter_of(t, item)->id]];
+}
+
+/* Where this rank has it: whole, in training. */
+static float *item_memory(const struct tensors *t, size_t item)
+{
+	const struct store_row *row = row_of(t, item);
 
 	return freight_is_of_moments(t->freight)
 		       ? row->moments[item % t->copies]
@@ -138,8 +147,14 @@ static int copy_from_memory(void *argument, size_t item, uint64_t first,
 static int copy_to_memory(void *argument, size_t item, uint64_t first,
 			  void *data, size_t bytes)
 {
-	(void)take_item(argument, item);
-	memcpy((char *)item_memory(argument, item) + first, data, bytes);
+	struct tensors *t = argument;
+
+	(void)take_item(t, item);
+	if (freight_is_of_moments(t->freight))
+		memcpy((char *)item_memory(t, item) + first, data, bytes);
+	else
+		store_row_set(row_of(t, item), (size_t)(first / sizeof(float)),
+			      bytes / sizeof(float), data);
 	return 0;
 }
 
@@ -193,7 +208,10 @@ static int find_current(struct tensors *t)
 	char name[TENSOR_NAME_BYTES];
 
 	snprintf(name, sizeof(name), "%s", stored->name);
-	if (freight_is_of_moments(t->freight)) {
+	if (t->freight == LOAD_ADAPTERS) {
+		hf_adapter_tensor_name(stored->name, name, sizeof(name));
+		t->found = safetensors_find(t->files, name);
+	} else if (freight_is_of_moments(t->freight)) {
 		moment_tensor_name(p, (unsigned)(t->current % t->copies),
 				   stored, name);
 		t->found = safetensors_find(t->files, name);
@@ -313,6 +331,60 @@ static int move_own(struct tensors *t,
 	return rc;
 }
 
+/* What the root reads for all others, wherever they are. */
+static bool comes_from_root(const struct pipeline *p, enum freight freight)
+{
+	return p->job->config.adapters.rank > 0 && freight != LOAD_WEIGHTS;
+}
+
+static const char *source_folder(const struct pipeline *p, enum freight freight)
+{
+	if (!comes_from_root(p, freight))
+		return p->reach.source;
+	return p->job->resume[0] ? p->job->resume : p->job->adapter;
+}
+
+static bool reads_itself(const struct pipeline *p, enum freight freight,
+			 unsigned rank)
+{
+	return rank == ROUTE_ROOT ||
+	       (p->reach.reads[rank] && !comes_from_root(p, freight));
+}
+
+/* An item of weights, also where they are held rounded alone. */
+static int read_weights(struct tensors *t, size_t item)
+{
+	const struct store_row *row = row_of(t, item);
+	size_t count = (size_t)(item_bytes(t, item) / sizeof(float));
+	size_t most = row->weights ? PIECE_BYTES / sizeof(float) : ROOM_FLOATS;
+	float room[ROOM_FLOATS];
+	int rc = 0;
+
+	for (size_t at = 0; !rc && at < count; at += most) {
+		float *to = row->weights ? row->weights + at : room;
+		size_t piece = MIN(most, count - at);
+
+		rc = read_item(t, item, at * sizeof(float), to,
+			       piece * sizeof(float));
+		if (!rc)
+			store_row_set(row, at, piece, to);
+	}
+	return rc;
+}
+
+static int read_own(struct tensors *t)
+{
+	int rc = 0;
+
+	if (freight_is_of_moments(t->freight))
+		return move_own(t, read_item);
+	for (size_t i = 0; !rc && i < item_count(t); i++)
+		if (item_bytes(t, i))
+			rc = read_weights(t, i);
+	world_note_between(t->pipeline->world);
+	return rc;
+}
+
 /* The root: what others cannot read themselves. */
 static int read_for_others(struct tensors *t)
 {
@@ -322,7 +394,7 @@ static int read_for_others(struct tensors *t)
 	for (unsigned r = 0; !rc && r < p->world->size; r++) {
 		struct ferry_cargo cargo = cargo_of(t, read_item);
 
-		if (p->reach.reads[r])
+		if (reads_itself(p, t->freight, r))
 			continue;
 		tensors_of_rank(t, r);
 		rc = ferry_send(p->ferry, r, &cargo);
@@ -350,14 +422,43 @@ static int check_leftovers(const struct safetensors *files,
 	return 0;
 }
 
-static int open_source(const struct tensors *t, struct safetensors **out)
+int checkpoint_has_masters(const char *folder, bool *out)
 {
-	struct safetensors *files;
-	int rc;
+	static const char *const names[] = {
+		CHECKPOINT_MASTERS ".safetensors",
+		CHECKPOINT_MASTERS ".safetensors.index.json",
+	};
+	char path[FILES_PATH_BYTES];
+	int rc = 0;
 
-	if (freight_is_of_moments(t->freight))
-		return safetensors_open_folder(t->folder, "optimizer", out);
-	rc = safetensors_open(t->folder, &files);
+	*out = false;
+	for (size_t i = 0; !rc && i < ARRAY_SIZE(names); i++) {
+		rc = files_join(path, sizeof(path), folder, names[i]);
+		*out |= !rc && files_exists(path);
+	}
+	return rc;
+}
+
+static int open_weights(const struct tensors *t, struct safetensors **out)
+{
+	const struct job *job = t->pipeline->job;
+	struct safetensors *files;
+	bool masters = false;
+	int rc = 0;
+
+	/* A base model that is a checkpoint itself counts as a model. */
+	if (job->resume[0] &&
+	    (job->config.adapters.rank == 0 || t->freight == LOAD_ADAPTERS))
+		rc = checkpoint_has_masters(t->folder, &masters);
+	if (!rc && t->freight == LOAD_ADAPTERS)
+		return hf_adapter_open(t->folder,
+				       masters ? CHECKPOINT_MASTERS
+					       : HF_ADAPTER_STEM,
+				       t->pipeline->model, out);
+	if (!rc)
+		rc = masters ? safetensors_open_folder(
+				       t->folder, CHECKPOINT_MASTERS, &files)
+			     : safetensors_open(t->folder, &files);
 	if (rc)
 		return rc;
 	rc = check_leftovers(files, t->pipeline->model);
@@ -368,12 +469,19 @@ static int open_source(const struct tensors *t, struct safetensors **out)
 	return rc;
 }
 
+static int open_source(const struct tensors *t, struct safetensors **out)
+{
+	return freight_is_of_moments(t->freight)
+		       ? safetensors_open_folder(t->folder, "optimizer", out)
+		       : open_weights(t, out);
+}
+
 static int read_from_disk(struct tensors *t)
 {
 	struct safetensors *files;
 	int rc;
 
-	t->folder = t->pipeline->reach.source;
+	t->folder = source_folder(t->pipeline, t->freight);
 	rc = open_source(t, &files);
 	if (rc)
 		return rc;
@@ -383,7 +491,7 @@ static int read_from_disk(struct tensors *t)
 	if (!t->rooms)
 		rc = fail(-ENOMEM, "no memory to read %s", t->folder);
 	if (!rc)
-		rc = move_own(t, read_item);
+		rc = read_own(t);
 	if (!rc && t->pipeline->world->rank == ROUTE_ROOT)
 		rc = read_for_others(t);
 	free(t->rooms);
@@ -399,7 +507,7 @@ static int load(struct pipeline *p, enum freight freight)
 	tensors_init(&t, p, freight);
 	if (item_count(&t) == 0)
 		return 0;
-	if (p->reach.reads[p->world->rank])
+	if (reads_itself(p, freight, p->world->rank))
 		return read_from_disk(&t);
 	cargo = cargo_of(&t, copy_to_memory);
 	return ferry_receive(p->ferry, ROUTE_ROOT, &cargo);
@@ -408,6 +516,11 @@ static int load(struct pipeline *p, enum freight freight)
 int checkpoint_load_weights(struct pipeline *p)
 {
 	return load(p, LOAD_WEIGHTS);
+}
+
+int checkpoint_load_adapters(struct pipeline *p)
+{
+	return load(p, LOAD_ADAPTERS);
 }
 
 int checkpoint_load_moments(struct pipeline *p)
@@ -421,57 +534,106 @@ void checkpoint_layouts_fini(struct checkpoint_layouts *layouts)
 {
 	safetensors_layout_destroy(layouts->model);
 	safetensors_layout_destroy(layouts->optimizer);
+	safetensors_layout_destroy(layouts->masters);
 	*layouts = (struct checkpoint_layouts){0};
 }
 
 static void set_entry(struct safetensors_entry *entry, const char *name,
-		      const struct parameter *parameter)
+		      enum element_type type, const struct parameter *parameter)
 {
-	*entry = (struct safetensors_entry){.name = name,
-					    .dtype = SAFETENSORS_F32,
-					    .rank = parameter->dimensions,
-					    .shape = parameter->whole_shape};
+	*entry = (struct safetensors_entry){
+		.name = name,
+		.dtype = type == ELEMENT_BF16 ? SAFETENSORS_BF16
+					      : SAFETENSORS_F32,
+		.rank = parameter->dimensions,
+		.shape = parameter->whole_shape,
+	};
+}
+
+static void stored_name(const struct parameter *parameter,
+			char out[TENSOR_NAME_BYTES])
+{
+	if (parameter->adapter)
+		hf_adapter_tensor_name(parameter->name, out, TENSOR_NAME_BYTES);
+	else
+		snprintf(out, TENSOR_NAME_BYTES, "%s", parameter->name);
+}
+
+static int lay_out_weights(const struct pipeline *p, enum element_type type,
+			   const char *stem, struct safetensors_layout **out)
+{
+	unsigned count;
+	const struct parameter *all = model_parameters(p->model, &count);
+	struct safetensors_entry *entries = calloc(count, sizeof(*entries));
+	char(*names)[TENSOR_NAME_BYTES] = calloc(count, sizeof(*names));
+	/* PEFT reads one file. */
+	uint64_t most = p->job->config.adapters.rank > 0 ? 0 : SHARD_BYTES_MAX;
+	size_t used = 0;
+	int rc = 0;
+
+	if (!entries || !names)
+		rc = fail(-ENOMEM, "no memory to lay out a checkpoint");
+	for (unsigned i = 0; !rc && i < count; i++) {
+		if (!holding_is_stored(&all[i]))
+			continue;
+		stored_name(&all[i], names[used]);
+		set_entry(&entries[used], names[used], type, &all[i]);
+		used++;
+	}
+	if (!rc)
+		rc = safetensors_layout_create(entries, used, most, stem, out);
+	free(entries);
+	free(names);
+	return rc;
+}
+
+static int lay_out_moments(const struct pipeline *p,
+			   struct safetensors_layout **out)
+{
+	unsigned moments = optimizer_moments(&p->job->optimizer), count;
+	const struct parameter *all = model_parameters(p->model, &count);
+	size_t room = MAX((size_t)count * moments, 1), used = 0;
+	struct safetensors_entry *entries = calloc(room, sizeof(*entries));
+	char(*names)[TENSOR_NAME_BYTES] = calloc(room, sizeof(*names));
+	int rc = 0;
+
+	if (!entries || !names)
+		rc = fail(-ENOMEM, "no memory to lay out a checkpoint");
+	for (unsigned i = 0; !rc && i < count * moments; i++) {
+		const struct parameter *parameter = &all[i / moments];
+
+		if (!holding_has_moments(parameter))
+			continue;
+		moment_tensor_name(p, i % moments, parameter, names[used]);
+		set_entry(&entries[used], names[used], ELEMENT_F32, parameter);
+		used++;
+	}
+	if (!rc && used)
+		rc = safetensors_layout_create(entries, used, SHARD_BYTES_MAX,
+					       "optimizer", out);
+	free(entries);
+	free(names);
+	return rc;
 }
 
 int checkpoint_layouts_init(const struct pipeline *p,
 			    struct checkpoint_layouts *out)
 {
-	unsigned moments = optimizer_moments(&p->job->optimizer), count;
-	const struct parameter *all = model_parameters(p->model, &count);
-	size_t weights = 0, states = 0;
-	struct safetensors_entry *entries =
-		calloc(count * (1 + moments), sizeof(*entries));
-	char(*names)[TENSOR_NAME_BYTES] =
-		calloc(count * (1 + moments), sizeof(*names));
-	int rc = -ENOMEM;
+	enum element_type type = p->job->save_type;
+	int rc;
 
 	*out = (struct checkpoint_layouts){0};
-	if (!entries || !names) {
-		fail(rc, "no memory to lay out a checkpoint");
-		goto out;
-	}
-	for (unsigned i = 0; i < count; i++)
-		if (holding_is_stored(&all[i]))
-			set_entry(&entries[weights++], all[i].name, &all[i]);
-	rc = safetensors_layout_create(entries, weights, SHARD_BYTES_MAX,
-				       "model", &out->model);
-	for (unsigned i = 0; i < count * moments; i++) {
-		const struct parameter *parameter = &all[i / moments];
-
-		if (!holding_has_moments(parameter))
-			continue;
-		moment_tensor_name(p, i % moments, parameter, names[states]);
-		set_entry(&entries[states], names[states], parameter);
-		states++;
-	}
-	if (!rc && states)
-		rc = safetensors_layout_create(entries, states, SHARD_BYTES_MAX,
-					       "optimizer", &out->optimizer);
+	rc = lay_out_weights(p, type,
+			     p->job->config.adapters.rank > 0 ? HF_ADAPTER_STEM
+							      : "model",
+			     &out->model);
+	if (!rc)
+		rc = lay_out_moments(p, &out->optimizer);
+	if (!rc && type != ELEMENT_F32)
+		rc = lay_out_weights(p, ELEMENT_F32, CHECKPOINT_MASTERS,
+				     &out->masters);
 	if (rc)
 		checkpoint_layouts_fini(out);
-out:
-	free(entries);
-	free(names);
 	return rc;
 }
 
@@ -490,6 +652,33 @@ static size_t entry_of(const struct tensors *t, size_t item)
 
 /* ---- writing ---- */
 
+/* Floats of the current item's entry, from element `first` of the whole. */
+static int write_floats(struct tensors *t, size_t first, size_t count,
+			const float *from)
+{
+	return safetensors_writer_write(t->writer, t->entry,
+					(uint64_t)first * sizeof(float), from,
+					count * sizeof(float));
+}
+
+static int write_rounded(struct tensors *t, size_t first, size_t count,
+			 const float *from)
+{
+	bfloat16 room[ROOM_FLOATS];
+	int rc = 0;
+
+	for (size_t at = 0; !rc && at < count; at += ROOM_FLOATS) {
+		size_t piece = MIN(ROOM_FLOATS, count - at);
+
+		convert_floats_to_bf16(piece, from + at, room);
+		rc = safetensors_writer_write(t->writer, t->entry,
+					      (uint64_t)(first + at) *
+						      sizeof(bfloat16),
+					      room, piece * sizeof(bfloat16));
+	}
+	return rc;
+}
+
 /*
  * A write a segment: what lies between two of them is another rank's, which
  * may be writing it now.
@@ -498,6 +687,8 @@ static int write_item(void *argument, size_t item, uint64_t first, void *data,
 		      size_t bytes)
 {
 	struct tensors *t = argument;
+	bool rounds = t->freight == SAVE_WEIGHTS &&
+		      t->pipeline->job->save_type == ELEMENT_BF16;
 	size_t at = (size_t)(first / sizeof(float));
 	size_t end = at + bytes / sizeof(float);
 	const float *from = data;
@@ -510,10 +701,8 @@ static int write_item(void *argument, size_t item, uint64_t first, void *data,
 			holding_segment(&t->holding, at);
 		size_t count = MIN(segment.count, end - at);
 
-		t->rc = safetensors_writer_write(t->writer, t->entry,
-						 (uint64_t)segment.whole *
-							 sizeof(float),
-						 from, count * sizeof(float));
+		t->rc = rounds ? write_rounded(t, segment.whole, count, from)
+			       : write_floats(t, segment.whole, count, from);
 		from += count;
 		at += count;
 	}
@@ -584,5 +773,8 @@ int checkpoint_tensors_write(struct pipeline *p,
 
 	if (exchange_error(p->exchange))
 		return rc;
-	return save(p, SAVE_MOMENTS, layouts->optimizer, folder, rc);
+	rc = save(p, SAVE_MOMENTS, layouts->optimizer, folder, rc);
+	if (exchange_error(p->exchange))
+		return rc;
+	return save(p, SAVE_MASTERS, layouts->masters, folder, rc);
 }

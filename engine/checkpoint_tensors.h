@@ -16,6 +16,7 @@ struct safetensors_layout;
 struct checkpoint_layouts {
 	struct safetensors_layout *model;
 	struct safetensors_layout *optimizer; /* NULL: no moments */
+	struct safetensors_layout *masters;   /* NULL: the model has them */
 };
 
 /* Entries in parameter order; the optimizer's moment by moment within. */

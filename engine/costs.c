@@ -58,6 +58,7 @@ static const struct field fields[] = {
 	FIELD(FIELD_COUNT, micro_batch_size),
 	FIELD(FIELD_COUNT, context),
 	FIELD(FIELD_COUNT, threads),
+	FIELD(FIELD_COUNT, value_bytes),
 	FIELD(FIELD_BYTES, message_bytes),
 	FIELD(FIELD_BYTES, tied_bytes),
 	FIELD(FIELD_TIME, latency),
@@ -65,6 +66,7 @@ static const struct field fields[] = {
 	FIELD(FIELD_TIME, send),
 	FIELD(FIELD_TIME, receive),
 	FIELD(FIELD_TIME, reduce_tied),
+	FIELD(FIELD_EXTRA, tied_early),
 	FIELD(FIELD_TIME, vote),
 	FIELD(FIELD_TIME, step),
 	FIELD(FIELD_COUNT, slices),
@@ -560,6 +562,20 @@ int costs_write(const struct costs *costs, const char *path)
 
 /* ---- what they are good for ---- */
 
+/* Layers take other times in bfloat16 than in float. */
+static int check_type(const struct costs *costs, enum element_type type)
+{
+	size_t bytes = element_type_bytes(type);
+
+	if (costs->value_bytes == 0 || costs->value_bytes == bytes)
+		return 0;
+	return fail(
+		-EINVAL,
+		"%s: was measured with numbers of %u bytes between layers, this model has %zu (%s): measure with the same --dtype",
+		costs->origin, costs->value_bytes, bytes,
+		element_type_name(type));
+}
+
 int costs_check_model(const struct costs *costs, const struct model *model)
 {
 	unsigned layers = model_layer_count(model);
@@ -584,7 +600,7 @@ int costs_check_model(const struct costs *costs, const struct model *model)
 			-EINVAL,
 			"%s: has the costs of another model: %u layers there, %u here",
 			costs->origin, costs->count, layers);
-	return 0;
+	return check_type(costs, model_config(model)->type);
 }
 
 static int check_fit(const struct costs *costs, const struct schedule *schedule,
@@ -702,6 +718,7 @@ int costs_of_stages(const struct costs *costs, const struct schedule *schedule,
 		.send = costs->send,
 		.receive = costs->receive,
 		.reduce_tied = costs->reduce_tied,
+		.tied_early = costs->tied_early,
 		.vote = costs->vote,
 		.buffers = SCHEDULE_BUFFERS_ANY,
 	};

@@ -11,10 +11,11 @@
  *    "layers": [{"name": "transformer.h.0", "forward": 0.0123, "input":
  *      0.0117, "weight": 0.0112, "activation_bytes": 1048576,
  *      "pending_bytes": 524288, "gradient_bytes": 28311552}, ...],
- *    "micro_batch_size": 2, "context": 256, "threads": 1,
+ *    "micro_batch_size": 2, "context": 256, "threads": 1, "value_bytes": 4,
  *    "message_bytes": 786432, "tied_bytes": 154389504,
  *    "latency": 0.00003, "bandwidth": 4.1e9, "send": 0.00008,
- *    "receive": 0.00002, "reduce_tied": 0.19, "vote": 0.01, "step": 0.03,
+ *    "receive": 0.00002, "reduce_tied": 0.19, "tied_early": 1.2, "vote": 0.01,
+ *    "step": 0.03,
  *    "slices": 2, "replica_latency": 0.00005, "replica_bandwidth": 1.2e9,
  *    "tensor_latency": 0.000004, "tensor_bandwidth": 9e9,
  *    "replica_early": 0.75, "add": 2e-10}
@@ -63,6 +64,8 @@ struct costs {
 	unsigned micro_batch_size; /* what was measured; 0: not said */
 	unsigned context;
 	unsigned threads;
+	unsigned value_bytes; /* of a number between layers (--dtype); 0: not
+				 said */
 	double message_bytes; /* of one message between stages */
 	double tied_bytes;    /* of the tied parameter; 0: none */
 	double latency;       /* of a message */
@@ -70,6 +73,7 @@ struct costs {
 	double send;          /* of the rank itself, a message */
 	double receive;
 	double reduce_tied; /* from the later of the two ranks on */
+	double tied_early;  /* the head's gradient on its way, before that */
 	double vote;        /* from the last rank on */
 	double step;        /* optimizer, the costliest rank */
 	/*
@@ -103,7 +107,8 @@ const char *costs_rows_name(enum costs_rows kind);
 
 /*
  * Are these the costs of this model's layers? Their number and, where the rows
- * have names, each name; -EINVAL names the first that differs. Rows of another
+ * have names, each name; and where they say so the type of numbers they were
+ * measured with. -EINVAL names the first that differs. Rows of another
  * kind are -EINVAL too: they do not say what a layer takes.
  */
 struct model;

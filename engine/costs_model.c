@@ -75,6 +75,8 @@ int costs_describe_model(const struct model *model, unsigned micro_batch_size,
 		.micro_batch_size = micro_batch_size,
 		.context = context,
 		.threads = threads,
+		.value_bytes =
+			(unsigned)element_type_bytes(model_config(model)->type),
 		.tied_bytes = tied_bytes(model),
 		.slices = slices > 1 ? slices : 0,
 	};

@@ -7,7 +7,7 @@ static int evaluate_corpus(struct pipeline *p)
 	const struct job *job = p->job;
 	struct corpus_options options = {.vocab_size = job->config.vocab_size};
 	struct corpus *corpus = NULL;
-	struct sampler sampler;
+	struct sampler sampler = {0};
 	struct evaluation evaluation;
 	bool root = p->world->rank == ROUTE_ROOT;
 	int rc = 0;
@@ -27,6 +27,7 @@ static int evaluate_corpus(struct pipeline *p)
 				 json_pack("{s:f, s:I}", "loss",
 					   evaluation.loss, "tokens",
 					   (json_int_t)evaluation.tokens));
+	sampler_fini(&sampler);
 	corpus_close(corpus);
 	return rc;
 }

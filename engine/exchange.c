@@ -155,11 +155,13 @@ void exchange_breathe_often(void *argument)
 /* Posts receives as far ahead of the messages taken as allowed. */
 static int post_ahead(struct exchange *exchange, struct inbox *inbox)
 {
-	while (inbox->posted < inbox->count &&
-	       inbox->posted < inbox->done + exchange->ahead) {
+	while (inbox->posted < inbox->count) {
 		struct message *message = &inbox->messages[inbox->posted];
+		unsigned ahead = MAX(message->ahead, exchange->ahead);
 		int rc;
 
+		if (inbox->posted >= inbox->done + ahead)
+			return 0;
 		if (!message->data)
 			message->data =
 				exchange->place(exchange->argument, message);

@@ -62,9 +62,11 @@ static json_t *spans_of(const struct trace *trace)
 		json_array_append_new(
 			array,
 			json_pack(
-				"[I, I, I]", (json_int_t)step->step,
+				"[I, I, I, I]", (json_int_t)step->step,
 				(json_int_t)(step->begin_ns - trace->origin_ns),
-				(json_int_t)(step->end_ns - trace->origin_ns)));
+				(json_int_t)(step->end_ns - trace->origin_ns),
+				(json_int_t)(step->tied_ns -
+					     trace->origin_ns)));
 	}
 	return array;
 }
@@ -256,6 +258,25 @@ static double usual(const json_t *all, const char *key, double *room)
 	return numbers_median(room, count);
 }
 
+/* The median over the steps of how long a head's gradient was on its way. */
+static double tied_early(const struct pipeline *p, const json_t *all,
+			 const struct findings *findings, double *room)
+{
+	const unsigned *rank_of = p->train_schedule->rank_of_stage;
+	unsigned from = rank_of[p->tie.second_stage];
+	unsigned to = rank_of[p->tie.first_stage];
+
+	if (!p->tie_plan.by_rows || from == to)
+		return 0;
+	for (unsigned s = 0; s < findings->steps; s++)
+		room[s] = MAX(clock_seconds(span_part(all, to, s, 3) +
+					    findings->offset_ns[to] -
+					    span_part(all, from, s, 3) -
+					    findings->offset_ns[from]),
+			      0);
+	return numbers_median(room, findings->steps);
+}
+
 static int fill_costs(struct pipeline *p, const json_t *all,
 		      struct findings *out)
 {
@@ -273,6 +294,7 @@ static int fill_costs(struct pipeline *p, const json_t *all,
 		join_layers(all, costs);
 		costs->vote = meeting(all, out, "vote", room);
 		costs->reduce_tied = meeting(all, out, "tied", room);
+		costs->tied_early = tied_early(p, all, out, room);
 		costs->step = greatest(all, "step");
 		costs->send = usual(all, "send", room);
 	}

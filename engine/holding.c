@@ -19,12 +19,12 @@ bool holders_alias(const struct holders *holders, unsigned position,
 
 bool holding_is_stored(const struct parameter *parameter)
 {
-	return parameter->tied_to == PARAMETER_NOT_TIED;
+	return parameter->tied_to == PARAMETER_NOT_TIED && parameter->trainable;
 }
 
 bool holding_has_moments(const struct parameter *parameter)
 {
-	return parameter->trainable && holding_is_stored(parameter);
+	return holding_is_stored(parameter);
 }
 
 bool holding_is_split(const struct parameter *parameter)
@@ -66,11 +66,15 @@ static bool moves(const struct holders *holders, const struct grid_place *place,
 		return false;
 	switch (freight) {
 	case LOAD_WEIGHTS:
-		return !holders_alias(holders, place->position, parameter);
+		return !parameter->adapter &&
+		       !holders_alias(holders, place->position, parameter);
+	case LOAD_ADAPTERS:
+		return parameter->adapter;
 	case LOAD_MOMENTS:
 		return parameter->trainable &&
 		       !holders_alias(holders, place->position, parameter);
 	case SAVE_WEIGHTS:
+	case SAVE_MASTERS:
 		return holding_is_stored(parameter) &&
 		       writes(holders, place, parameter, freight);
 	case SAVE_MOMENTS:

@@ -26,10 +26,12 @@
 
 /* The kinds of cargo, in the order in which they travel. */
 enum freight {
-	LOAD_WEIGHTS,
+	LOAD_WEIGHTS, /* all but adapters */
+	LOAD_ADAPTERS,
 	LOAD_MOMENTS,
 	SAVE_WEIGHTS,
 	SAVE_MOMENTS,
+	SAVE_MASTERS, /* weights once more, where SAVE_WEIGHTS rounds them */
 };
 
 static inline bool freight_is_of_moments(enum freight freight)
@@ -102,7 +104,10 @@ bool holders_alias(const struct holders *holders, unsigned position,
 /* Tensor parallelism splits it; else it is whole on every slice. */
 bool holding_is_split(const struct parameter *parameter);
 
-/* The parameter is on disk under its own name, with moments of its own. */
+/*
+ * A checkpoint has it under its own name, with moments of its own. What is
+ * frozen has not changed since it was read from the base model, where it stays.
+ */
 bool holding_is_stored(const struct parameter *parameter);
 bool holding_has_moments(const struct parameter *parameter);
 

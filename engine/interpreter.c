@@ -132,6 +132,7 @@ static int receive_batch(struct run *run, const struct action *action)
 	if (rc)
 		return rc;
 	run->has_batch = true;
+	tie_tokens(p->tied);
 	p->pass.loss_scale = 1.0 / (double)p->batch->supervised;
 	return 0;
 }
@@ -345,6 +346,7 @@ int interpreter_run(struct pipeline *pipeline, const struct schedule *schedule,
 	count_traffic(pipeline, &sent);
 	pipeline->pass_begin_ns = clock_now_ns();
 	pipeline->pass.columns[COLUMN_LABELS] = pipeline_labels(pipeline, 0);
+	pipeline->pass.columns[COLUMN_SEGMENTS] = pipeline_starts(pipeline, 0);
 	pipeline->pass.columns[COLUMN_TOKENS] = pipeline_tokens(pipeline, 0);
 	pipeline->pass.breathe = exchange_breathe;
 	pipeline->pass.breathe_often = exchange_breathe_often;
@@ -358,6 +360,7 @@ int interpreter_run(struct pipeline *pipeline, const struct schedule *schedule,
 		pipeline->pass.await = await_layer;
 		pipeline->pass.reducer = pipeline->reducer;
 		reducer_begin(pipeline->reducer);
+		tie_begin(pipeline->tied);
 	}
 	if (!rc)
 		rc = send_batches(&run);
@@ -366,6 +369,7 @@ int interpreter_run(struct pipeline *pipeline, const struct schedule *schedule,
 				    (int64_t)pipeline->pass.step,
 				    interpreter_pack(&row->actions[i]));
 		rc = run_action(&run, &row->actions[i]);
+		tie_action_done(pipeline->tied, i);
 		/* Layers cannot fail; what they exchange inside can. */
 		if (!rc)
 			rc = exchange_error(pipeline->exchange);

@@ -27,19 +27,21 @@ enum field_type {
 	FIELD_REAL,
 	FIELD_BOOL,
 	FIELD_PATH,
-	FIELD_NAME, /* char[16] */
+	FIELD_NAME, /* a shorter text */
 };
 
 struct field {
 	const char *name;
 	enum field_type type;
 	size_t offset;
+	size_t size;
 	bool identity; /* determines the bits of the result */
 };
 
 #define FIELD(type, member, identity)                                          \
 	{                                                                      \
-#member, type, offsetof(struct job, member), identity          \
+#member, type, offsetof(struct job, member),                   \
+			sizeof(((struct job *)0)->member), identity            \
 	}
 
 /* Enumerations are written as the numbers they are. */
@@ -48,6 +50,7 @@ static const struct field fields[] = {
 	FIELD(FIELD_PATH, data, false),
 	FIELD(FIELD_PATH, model, false),
 	FIELD(FIELD_PATH, resume, false),
+	FIELD(FIELD_PATH, adapter, false),
 	FIELD(FIELD_PATH, tokenizer_folder, false),
 	FIELD(FIELD_PATH, schedule, false),
 	FIELD(FIELD_NAME, config.family, true),
@@ -84,6 +87,10 @@ static const struct field fields[] = {
 	FIELD(FIELD_BOOL, config.head_norm, true),
 	FIELD(FIELD_UNSIGNED, config.window, true),
 	FIELD(FIELD_UNSIGNED, config.window_first, true),
+	FIELD(FIELD_UNSIGNED, config.adapters.rank, true),
+	FIELD(FIELD_REAL, config.adapters.alpha, true),
+	FIELD(FIELD_NAME, config.adapters.targets, true),
+	FIELD(FIELD_INT, config.type, true),
 	FIELD(FIELD_INT, config.bos_id, true),
 	FIELD(FIELD_INT, config.eos_id, true),
 	FIELD(FIELD_UNSIGNED, ranks, false),
@@ -113,6 +120,7 @@ static const struct field fields[] = {
 	FIELD(FIELD_U64, learning_rate.warmup_steps, true),
 	FIELD(FIELD_U64, learning_rate.decay_steps, true),
 	FIELD(FIELD_INT, learning_rate.decay, true),
+	FIELD(FIELD_INT, save_type, false),
 	FIELD(FIELD_U64, checkpoint_every, false),
 	FIELD(FIELD_UNSIGNED, keep_checkpoints, false),
 	FIELD(FIELD_U64, eval_every, false),
@@ -135,6 +143,8 @@ static const struct field fields[] = {
 	FIELD(FIELD_INT, kind, false),
 	FIELD(FIELD_UNSIGNED, trace_steps, false),
 	FIELD(FIELD_BOOL, tensorboard, false),
+	FIELD(FIELD_BOOL, packed, false),
+	FIELD(FIELD_BOOL, separate, true),
 	FIELD(FIELD_INT, reach, false),
 };
 
@@ -206,13 +216,10 @@ static int integer_from_json(const json_t *json, const struct field *field,
 static int text_from_json(const json_t *json, const struct field *field,
 			  void *at)
 {
-	size_t size = field->type == FIELD_NAME
-			      ? sizeof(((struct job *)0)->config.family)
-			      : FILES_PATH_BYTES;
 	const char *text;
 	int rc = json_get_string(json, field->name, ORIGIN, &text);
 
-	if (!rc && text_copy(at, size, text))
+	if (!rc && text_copy(at, field->size, text))
 		rc = fail(-ENAMETOOLONG, "%s: '%s' is too long", ORIGIN,
 			  field->name);
 	return rc;
@@ -478,6 +485,11 @@ static int partition_from_json(const json_t *json, struct partition *out)
 	return 0;
 }
 
+static bool is_trained_in(enum element_type type)
+{
+	return type == ELEMENT_F32 || type == ELEMENT_BF16;
+}
+
 /* Enumerations travel as numbers. */
 static int check_kinds(const struct job *job)
 {
@@ -490,6 +502,12 @@ static int check_kinds(const struct job *job)
 	if ((unsigned)job->learning_rate.decay > DECAY_LINEAR)
 		return fail(-EINVAL, "%s: an unknown decay (%d)", ORIGIN,
 			    (int)job->learning_rate.decay);
+	if (!is_trained_in(job->config.type))
+		return fail(-EINVAL, "%s: a model of an unknown type (%d)",
+			    ORIGIN, (int)job->config.type);
+	if (!is_trained_in(job->save_type))
+		return fail(-EINVAL, "%s: files of an unknown type (%d)",
+			    ORIGIN, (int)job->save_type);
 	if ((unsigned)job->reach > REACH_ROOT)
 		return fail(-EINVAL, "%s: an unknown kind of store (%d)",
 			    ORIGIN, (int)job->reach);

@@ -59,6 +59,12 @@ struct job {
 	char model[FILES_PATH_BYTES]; /* folder with weights; "": random */
 	/* Checkpoint to go on from: weights, moments, step; "": none. */
 	char resume[FILES_PATH_BYTES];
+	/*
+	 * Folder with adapters to begin with; "": random. A model with adapters
+	 * has its other weights from `model`, when it is resumed, too. Read by
+	 * the root alone, as is then what `resume` holds.
+	 */
+	char adapter[FILES_PATH_BYTES];
 	/* Files copied beside each checkpoint, such as tokenizer.json. */
 	char tokenizer_folder[FILES_PATH_BYTES];
 
@@ -86,12 +92,16 @@ struct job {
 	uint64_t steps;      /* to be done in all */
 	struct optimizer_config optimizer;
 	struct learning_rate learning_rate;
+	/* Of the model's files: ELEMENT_F32 or ELEMENT_BF16. */
+	enum element_type save_type;
 	uint64_t checkpoint_every; /* 0: at the end only */
 	unsigned keep_checkpoints;
-	uint64_t eval_every;   /* 0: at the end only */
-	uint64_t eval_samples; /* windows of the split; 0: no evaluation */
-	int split;             /* evaluation: enum corpus_split */
+	uint64_t eval_every;       /* 0: at the end only */
+	uint64_t eval_samples;     /* windows of the split; 0: no evaluation */
+	int split;                 /* evaluation: enum corpus_split */
 	struct job_scoring scoring;
+	bool packed;               /* samples may hold several examples each */
+	bool separate;             /* fine-tuning, but one example a sample */
 	uint64_t data_fingerprint; /* of the corpus; part of the identity */
 
 	/*

@@ -17,6 +17,7 @@ engine_libengine_a_SOURCES = \
 	engine/event_file.c engine/event_file.h \
 	engine/exchange.c engine/exchange.h \
 	engine/ferry.c engine/ferry.h \
+	engine/merge.c engine/merge.h \
 	engine/findings.c engine/findings.h \
 	engine/flights.c engine/flights.h \
 	engine/generate.c \
@@ -50,6 +51,7 @@ engine_libengine_a_SOURCES = \
 	engine/store.c engine/store.h \
 	engine/suggest.c engine/suggest.h \
 	engine/tensorboard.c engine/tensorboard.h \
+	engine/tie.c engine/tie.h \
 	engine/timeline.c engine/timeline.h engine/timeline_read.c \
 	engine/trace.c engine/trace.h engine/trace_json.c engine/trace_json.h \
 	engine/traffic.c engine/traffic.h \

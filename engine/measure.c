@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/random.h"
 #include "engine/findings.h"
+#include "engine/memory_use.h"
 #include "engine/run.h"
 #include "engine/trace.h"
 #include "engine/vote.h"
@@ -62,7 +63,22 @@ static int run_steps(struct pipeline *p)
 	return rc;
 }
 
-static int set_result(struct pipeline *p, struct findings *findings)
+/* [ranks] the most memory each rank's process has held. Collective. */
+static int gather_peaks(struct pipeline *p, json_t **out)
+{
+	struct memory_use use;
+	json_t *mine;
+	int rc;
+
+	memory_use_read(&use);
+	mine = json_integer((json_int_t)use.peak);
+	rc = world_all_gather(p->world, mine, out);
+	json_decref(mine);
+	return rc;
+}
+
+static int set_result(struct pipeline *p, struct findings *findings,
+		      json_t *peaks)
 {
 	unsigned median = findings_median_step(findings);
 	struct timeline timeline;
@@ -76,9 +92,10 @@ static int set_result(struct pipeline *p, struct findings *findings)
 	for (unsigned s = 0; s < findings->steps; s++)
 		json_array_append_new(seconds, json_real(findings->seconds[s]));
 	findings->costs.latency = findings_latency(&timeline);
-	result = json_pack("{s:o, s:i, s:o, s:o}", "seconds", seconds, "median",
-			   (int)median, "timeline", timeline_to_json(&timeline),
-			   "costs", costs_to_json(&findings->costs));
+	result = json_pack(
+		"{s:o, s:i, s:o, s:o, s:O}", "seconds", seconds, "median",
+		(int)median, "timeline", timeline_to_json(&timeline), "costs",
+		costs_to_json(&findings->costs), "peak_bytes", peaks);
 	timeline_fini(&timeline);
 	if (!result)
 		return fail(-ENOMEM, "no memory for what was measured");
@@ -102,6 +119,7 @@ static void wake_punctually(void)
 int run_measure(struct pipeline *p)
 {
 	struct findings findings;
+	json_t *peaks;
 	int rc;
 
 	if (p->job->config.rehearsal)
@@ -111,9 +129,13 @@ int run_measure(struct pipeline *p)
 	rc = run_steps(p);
 	if (rc)
 		return rc;
+	rc = gather_peaks(p, &peaks);
+	if (rc)
+		return rc;
 	rc = findings_gather(p, &findings);
 	if (!rc)
-		rc = set_result(p, &findings);
+		rc = set_result(p, &findings, peaks);
+	json_decref(peaks);
 	findings_fini(&findings);
 	return rc;
 }

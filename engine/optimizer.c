@@ -35,6 +35,12 @@ struct update {
 	double gradient_scale;
 };
 
+static bfloat16 *copy_of(const struct store_row *row,
+			 const struct store_piece *piece)
+{
+	return row->rounded ? row->rounded + piece->first : NULL;
+}
+
 static void update_adamw(const struct update *update,
 			 const struct store_row *row,
 			 const struct store_piece *piece)
@@ -53,7 +59,7 @@ static void update_adamw(const struct update *update,
 	adamw_set_step(&adamw, update->step);
 	adamw_update(update->threads, &adamw, piece->count,
 		     row->weights + piece->first, piece->sums,
-		     piece->moments[0], piece->moments[1]);
+		     piece->moments[0], piece->moments[1], copy_of(row, piece));
 }
 
 static void update_sgd(const struct update *update, const struct store_row *row,
@@ -70,7 +76,8 @@ static void update_sgd(const struct update *update, const struct store_row *row,
 	};
 
 	sgd_update(update->threads, &sgd, piece->count,
-		   row->weights + piece->first, piece->sums, piece->moments[0]);
+		   row->weights + piece->first, piece->sums, piece->moments[0],
+		   copy_of(row, piece));
 }
 
 /* What is between the pieces has been summed, and is updated elsewhere. */

@@ -32,7 +32,8 @@ const char *optimizer_moment_name(const struct optimizer_config *config,
 
 /*
  * Updates weights and moments of this rank's pieces from the accumulators
- * (level 0), times gradient_scale, and leaves zeros in all of level 0.
+ * (level 0), times gradient_scale, and leaves zeros in all of level 0. Rounded
+ * copies of the pieces are written along.
  * `step` counts from 1.
  */
 void optimizer_step(const struct optimizer_config *config,

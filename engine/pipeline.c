@@ -80,9 +80,17 @@ int32_t *pipeline_labels(const struct pipeline *p, unsigned replica)
 	return pipeline_batch(p, replica)->columns;
 }
 
+int32_t *pipeline_starts(const struct pipeline *p, unsigned replica)
+{
+	return p->job->packed ? pipeline_labels(p, replica) + column_elements(p)
+			      : NULL;
+}
+
 int32_t *pipeline_tokens(const struct pipeline *p, unsigned replica)
 {
-	return pipeline_batch(p, replica)->columns + column_elements(p);
+	size_t before = p->job->packed ? 2 : 1;
+
+	return pipeline_labels(p, replica) + before * column_elements(p);
 }
 
 void pipeline_set_supervised(struct pipeline *p, uint64_t supervised)
@@ -141,6 +149,12 @@ static int find_tie(struct pipeline *p)
 				p->partition, all[i].layer),
 		};
 		p->tie_count = 1;
+		if (job_kind_trains(p->job->kind) && p->grid.replicas == 1 &&
+		    p->grid.slices == 1)
+			tie_plan_rows(target,
+				      pipeline_share_samples(p) *
+					      p->job->context,
+				      &p->tie_plan);
 		return p->brief ? 0 : cut_tie(p, target->id);
 	}
 	return 0;
@@ -316,6 +330,8 @@ void pipeline_route_config(const struct pipeline *p, bool train,
 		.token = p->job->kind == JOB_GENERATE,
 		.ties = &p->tie,
 		.tie_pieces = &p->tie_pieces,
+		.tie_rows =
+			p->tie_plan.by_rows ? &p->tie_plan.row_messages : NULL,
 		.tie_count = p->tie_count,
 		.reduction = train ? pipeline_reduction(p) : NULL,
 	};
@@ -335,10 +351,17 @@ static int create_routes(struct pipeline *p)
 		unsigned position = p->forward_schedule->rank_of_stage[stage];
 		unsigned columns = model_layer(p->model, i)->columns;
 
+		if (!p->job->packed)
+			columns &= ~COLUMN_BIT(COLUMN_SEGMENTS);
 		p->needs_batch[position] |= columns != 0;
 		p->needs_tokens[position] |=
 			(columns & COLUMN_BIT(COLUMN_TOKENS)) != 0;
 	}
+	/* Both ends of a tie know which rows the tokens touch. */
+	if (p->tie_plan.by_rows)
+		p->needs_tokens[p->forward_schedule
+					->rank_of_stage[p->tie.second_stage]] =
+			true;
 	/* In generation the batch also says when to stop. */
 	for (unsigned r = 0; r < p->grid.positions; r++)
 		p->needs_batch[r] |= p->job->kind == JOB_GENERATE;
@@ -531,13 +554,19 @@ static size_t tie_staging_bytes(const struct pipeline *p)
 
 	if (p->tie_count == 0 || first == second || !shares)
 		return 0;
+	if (p->tie_plan.by_rows)
+		return tie_region_bytes(&p->tie_plan,
+					p->place.position == first);
 	return p->ahead * REDUCTION_TIE_PIECE_BYTES;
 }
 
-/* The root has one for all it serves, and each of those has one. */
+/*
+ * The root has one for all it serves, and each of those has one. Adapters are
+ * read by the root for all.
+ */
 static bool needs_ferry(const struct pipeline *p)
 {
-	bool needs = false;
+	bool needs = p->world->size > 1 && p->job->config.adapters.rank > 0;
 
 	for (unsigned r = 0; r < p->world->size; r++)
 		if (r == p->world->rank || p->world->rank == ROUTE_ROOT)
@@ -560,8 +589,10 @@ static int cut_region(struct pipeline *p, struct cutter *cutter)
 	bool create = cutter->base != NULL;
 	int rc = 0;
 
-	p->batch_stride = arena_piece_bytes(
-		sizeof(*p->batch) + 2 * column_elements(p) * sizeof(int32_t));
+	p->batch_stride =
+		arena_piece_bytes(sizeof(*p->batch) +
+				  (p->job->packed ? 3 : 2) *
+					  column_elements(p) * sizeof(int32_t));
 	p->batch = cut(cutter, batches * p->batch_stride);
 	for (unsigned s = 0; !rc && s < stage_count(p); s++) {
 		struct stage_config config;
@@ -726,11 +757,20 @@ static int create_reducer(struct pipeline *p)
 	return rc;
 }
 
+/* Replicas, whose reducer has work of its own, exchange whole shards. */
+static int create_tie(struct pipeline *p)
+{
+	if (!p->train_schedule || !p->tie_plan.by_rows ||
+	    tie_staging_bytes(p) == 0)
+		return 0;
+	return tie_create(p, p->tie_staging, &p->tied);
+}
+
 /* ---- the messages' sizes and fixed places ---- */
 
 size_t pipeline_batch_bytes(const struct pipeline *p, unsigned position)
 {
-	size_t columns = p->needs_tokens[position] ? 2 : 1;
+	size_t columns = (p->job->packed ? 2 : 1) + p->needs_tokens[position];
 
 	return sizeof(*p->batch) +
 	       columns * column_elements(p) * sizeof(int32_t);
@@ -757,6 +797,18 @@ size_t pipeline_edge_bytes(const struct pipeline *p,
 		p->pass.batch, p->pass.time);
 }
 
+/* Pieces of the head's gradient, or rows of the embedding's. */
+static void dress_rows(const struct pipeline *p, struct message *message)
+{
+	unsigned index = message->micro_batch;
+
+	message->bytes = pipeline_holds(p, p->tie.first_stage)
+				 ? p->tie_runs[index].count * sizeof(float)
+				 : tie_row_bytes(&p->tie_plan, index);
+	message->data = tie_slot(p->tie_staging, index);
+	message->ahead = TIE_AHEAD;
+}
+
 static void dress_message(const struct pipeline *p, struct message *message)
 {
 	switch (message->kind) {
@@ -769,6 +821,10 @@ static void dress_message(const struct pipeline *p, struct message *message)
 		message->bytes = pipeline_edge_bytes(p, message);
 		break;
 	case MESSAGE_TIED:
+		if (p->tie_plan.by_rows) {
+			dress_rows(p, message);
+			break;
+		}
 		message->bytes =
 			p->tie_runs[message->micro_batch].count * sizeof(float);
 		message->data =
@@ -986,6 +1042,8 @@ int pipeline_create(struct world *world, const struct job *job,
 				     &p->exchange);
 	if (!rc)
 		rc = create_reducer(p);
+	if (!rc)
+		rc = create_tie(p);
 	if (!rc && p->grid.slices > 1)
 		rc = create_collective(p);
 	if (!rc && p->ferry_memory)
@@ -1031,6 +1089,7 @@ void pipeline_destroy(struct pipeline *p)
 	release_memory(p);
 	ferry_destroy(p->ferry);
 	collective_destroy(p->collective);
+	tie_destroy(p->tied);
 	reducer_destroy(p->reducer);
 	exchange_destroy(p->exchange);
 	reach_fini(&p->reach);

@@ -16,6 +16,7 @@
 #include "engine/job.h"
 #include "engine/route.h"
 #include "engine/stage.h"
+#include "engine/tie.h"
 #include "engine/world.h"
 
 /* Two messages of a kind may be on their way out of a stage. */
@@ -31,7 +32,9 @@ struct pipeline_batch {
 	uint64_t supervised; /* labels that count, in all replicas' */
 	uint64_t stop;       /* generation: this is the last pass */
 	uint64_t reserved[6];
-	int32_t columns[]; /* labels, then tokens: [M / D * B, T] each */
+	/* labels, if the job is packed where examples begin (see
+	 * COLUMN_SEGMENTS), then tokens: [M / D * B, T] each */
+	int32_t columns[];
 };
 
 struct collective; /* engine/collective.h */
@@ -60,6 +63,7 @@ struct pipeline {
 	unsigned tie_count;             /* 0 or 1 */
 	unsigned tie_pieces;            /* of this replica's part of it */
 	struct reduction_run *tie_runs; /* [tie_pieces] */
+	struct tie_plan tie_plan;       /* how its ends exchange */
 	unsigned ahead;                 /* receives posted ahead a link */
 	/* [positions] how the replicas of one sum their gradients: that of this
 	 * rank's, and on the root all; NULL: not training. */
@@ -91,6 +95,7 @@ struct pipeline {
 	double *losses;
 	int32_t *token;   /* the one generated last */
 	bool result_busy; /* either is on its way to the root */
+	struct tie *tied; /* NULL: no end here, or whole shards are exchanged */
 	void *reducer_memory;
 	struct reducer *reducer; /* NULL: not training */
 	void *registered[3];     /* of the store: gradients, sums, weights */
@@ -147,10 +152,12 @@ const struct reduction *pipeline_reduction(const struct pipeline *pipeline);
 bool pipeline_holds_loss(const struct pipeline *pipeline);
 
 /*
- * What the root fills before a pass: of each replica [M / D * B, T] labels and
- * tokens, and how many labels count in all of them.
+ * What the root fills before a pass: of each replica [M / D * B, T] labels,
+ * tokens and, if the job is packed, where examples begin (else NULL), and how
+ * many labels count in all of them.
  */
 int32_t *pipeline_labels(const struct pipeline *pipeline, unsigned replica);
+int32_t *pipeline_starts(const struct pipeline *pipeline, unsigned replica);
 int32_t *pipeline_tokens(const struct pipeline *pipeline, unsigned replica);
 void pipeline_set_supervised(struct pipeline *pipeline, uint64_t supervised);
 

@@ -158,8 +158,7 @@ static void estimate_replicas(struct plan *plan, unsigned number)
 			p->job->micro_batch_size * p->job->context;
 	if (others > 0)
 		arriving =
-			MIN(p->ahead *
-				    reduction_bucket_bytes(p->grid.replicas),
+			MIN(p->ahead * reduction_bucket_bytes(p->grid.replicas),
 			    rank->gradients);
 	rank->unsure = arriving;
 	if (plan->sketch->job->shard_optimizer)
@@ -187,7 +186,7 @@ static void measure_rank(struct plan *plan, unsigned number)
 			measure_stage(plan, s, rank);
 	measure_store(plan, true, &store);
 	measure_parameters(sketch, &rank->parameters, &vote_scratch);
-	rank->weights = store.weights;
+	rank->weights = store.weights + store.rounded;
 	rank->gradients = store.gradients + store.sums;
 	rank->optimizer = store.moments;
 	rank->messages = pipeline_region_bytes(sketch->pipeline);
@@ -406,8 +405,8 @@ static double bytes_of_stage(struct plan *plan, unsigned stage, unsigned first,
 	hold_layers(sketch, 0, model_layer_count(sketch->model), false);
 	hold_layers(sketch, first, end, true);
 	measure_store(plan, false, &store);
-	return (double)(store.weights + store.gradients + store.moments +
-			sizes.private_bytes +
+	return (double)(store.weights + store.rounded + store.gradients +
+			store.moments + sizes.private_bytes +
 			region_of_stage(plan, stage, &sizes) +
 			vote_of_stage(sketch, first, end));
 }
@@ -515,6 +514,26 @@ static double most_weights(const struct plan *plan)
 	return (double)most;
 }
 
+/* Of what goes both ways when all else is done. */
+static double tie_bytes(const struct plan *plan, const struct costs *costs)
+{
+	const struct tie_plan *tie = &plan->sketch->pipeline->tie_plan;
+
+	if (tie->by_rows &&
+	    plan->stage[0].rank != plan->stage[plan->stages - 1].rank)
+		return (double)(tie->rows * tie->width * sizeof(float));
+	return costs->tied_bytes / plan->grid.replicas;
+}
+
+/* Of the head's gradient, which by rows leaves before that. */
+static double tie_early_seconds(const struct plan *plan,
+				const struct costs *costs)
+{
+	if (!plan->sketch->pipeline->tie_plan.by_rows || costs->bandwidth <= 0)
+		return 0;
+	return costs->latency + costs->tied_bytes / costs->bandwidth;
+}
+
 /*
  * The two gradients of a tied parameter become one, of which each replica has
  * its part. On one rank: added, and one cleared. On two: each sends its own and
@@ -524,7 +543,7 @@ static double tie_seconds(const struct plan *plan, const struct costs *costs,
 			  const struct calibration_rates *rates)
 {
 	const struct pipeline *p = plan->sketch->pipeline;
-	double bytes = costs->tied_bytes / plan->grid.replicas;
+	double bytes = tie_bytes(plan, costs);
 	double adding = bytes / sizeof(float) * rates->add, wire = 0, own = 0;
 
 	if (p->tie_count == 0)
@@ -555,6 +574,8 @@ static void complete_costs(const struct plan *plan,
 	part = weights / plan->grid.replicas;
 	if (costs->reduce_tied == 0)
 		costs->reduce_tied = tie_seconds(plan, costs, rates);
+	if (costs->tied_early == 0)
+		costs->tied_early = tie_early_seconds(plan, costs);
 	if (costs->vote == 0)
 		costs->vote =
 			part * rates->square +
@@ -893,7 +914,7 @@ int plan_explain(struct plan *plan, const struct costs *given,
 	if (rc)
 		return rc;
 	endless = costs;
-	endless.reduce_tied = endless.vote = 0;
+	endless.reduce_tied = endless.tied_early = endless.vote = 0;
 	rc = makespan(plan, &endless, WITHOUT_LINKS | WITHOUT_REPLICAS, &bare);
 	if (!rc)
 		rc = makespan(plan, &costs, WITHOUT_LINKS | WITHOUT_REPLICAS,

@@ -25,7 +25,7 @@ struct plan_rank {
 	unsigned stages;
 	unsigned layers;
 	uint64_t parameters; /* a tied one once, where both ends are here */
-	size_t weights;
+	size_t weights;      /* rounded copies included */
 	size_t gradients;
 	size_t optimizer;
 	size_t activations; /* slots of micro-batches in flight */

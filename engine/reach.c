@@ -11,7 +11,9 @@
 
 static const char *source_of(const struct job *job)
 {
-	return job->resume[0] ? job->resume : job->model;
+	/* Adapters, which are small, come from the root. */
+	return job->resume[0] && job->config.adapters.rank == 0 ? job->resume
+								: job->model;
 }
 
 int reach_assume(const struct job *job, unsigned ranks, struct reach *out)

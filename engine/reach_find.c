@@ -267,7 +267,8 @@ static void find_answer(const struct reach *reach, const struct offer *offer,
 /* A checkpoint lies in RUN: who has that, has it. */
 static bool has_source(const struct job *job, bool writes, bool reads)
 {
-	return reads || (writes && job->resume[0]);
+	return reads ||
+	       (writes && job->resume[0] && job->config.adapters.rank == 0);
 }
 
 static int gather_answers(struct world *world, const struct job *job,

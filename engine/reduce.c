@@ -1,6 +1,7 @@
 #include "engine/reduce.h"
 #include "engine/pipeline.h"
 #include "engine/reducer.h"
+#include "engine/tie.h"
 #include "model/kernels/elementwise.h"
 
 /* The rows of this rank that are tied to one elsewhere, or to each other. */
@@ -113,6 +114,8 @@ int reduce_tied(struct pipeline *pipeline)
 	rc = reducer_tied_await(pipeline->reducer);
 	if (!rc && row->follower >= 0)
 		reduce_local(pipeline, row);
+	else if (!rc && pipeline->tied)
+		rc = tie_finish(pipeline->tied);
 	else if (!rc)
 		rc = reduce_remote(pipeline, row);
 	if (!rc)

@@ -475,9 +475,12 @@ static bool lies_over(const struct reducer *reducer, unsigned layer,
 	for (unsigned i = 0; i < from->parameter_count; i++) {
 		const struct store_row *row =
 			&store->rows[store->row_of[from->first_parameter + i]];
-		uintptr_t first = (uintptr_t)row->accumulators[0];
+		uintptr_t first;
 
-		if (row->parameter->trainable && first < end &&
+		if (!row->accumulators[0])
+			continue; /* frozen */
+		first = (uintptr_t)row->accumulators[0];
+		if (first < end &&
 		    begin < first + row->parameter->count * sizeof(float))
 			return true;
 	}
@@ -1140,5 +1143,7 @@ int reducer_weights(struct reducer *reducer)
 			open_rounds(reducer, b, gather_end(reducer));
 	rc = wait_until(reducer, all_is_done);
 	reducer->active = false;
+	if (!rc && plan->sharded)
+		store_round_others(reducer->store, reducer->threads);
 	return rc;
 }

@@ -81,8 +81,8 @@ int reducer_squares(struct reducer *reducer, double *square) MUST_CHECK;
 /* Waits until gradients and weights are this rank's own to change. */
 int reducer_settle(struct reducer *reducer) MUST_CHECK;
 
-/* After the update: sharded, waits for the weights the others updated. Ends
- * the step. */
+/* After the update: sharded, waits for the weights the others updated, and
+ * rounds their copies. Ends the step. */
 int reducer_weights(struct reducer *reducer) MUST_CHECK;
 
 #endif

@@ -32,6 +32,13 @@ static unsigned rank_with(const struct route_config *config, unsigned stage,
 			 config->schedule->rank_of_stage[stage], place->slice);
 }
 
+unsigned route_tie_messages(const struct route_config *config, unsigned tie,
+			    bool from_first)
+{
+	return from_first && config->tie_rows ? config->tie_rows[tie]
+					      : config->tie_pieces[tie];
+}
+
 static void emit_tie(const struct route_config *config, unsigned from,
 		     const struct action *action, route_emit_fn *emit,
 		     void *argument)
@@ -43,7 +50,8 @@ static void emit_tie(const struct route_config *config, unsigned from,
 
 	if (a == b)
 		return;
-	for (unsigned piece = 0; piece < config->tie_pieces[tie]; piece++)
+	for (unsigned piece = 0;
+	     piece < route_tie_messages(config, tie, a == from); piece++)
 		emit(argument, a == from ? b : a,
 		     &(struct message){.kind = MESSAGE_TIED,
 				       .stage = (uint16_t)tie,

@@ -43,6 +43,8 @@ struct message {
 	bool taken;
 	uint16_t stage; /* the receiving one */
 	uint16_t micro_batch;
+	uint16_t
+		ahead; /* messages posted up to it; 0: as the exchange has it */
 	unsigned peer;
 	size_t bytes;
 	void *data; /* where it goes; NULL: claimed from the stage */
@@ -81,10 +83,16 @@ struct route_config {
 	/* Pieces a tie's exchange takes; by tie, as in the lowering. */
 	const struct schedule_tie *ties;
 	const unsigned *tie_pieces;
+	/* And the way from its first stage; NULL: as many. */
+	const unsigned *tie_rows;
 	size_t tie_count;
 	/* What replicas of the rank's position send each other; NULL: nothing. */
 	const struct reduction *reduction;
 };
+
+/* Messages of a tie that go one way. */
+unsigned route_tie_messages(const struct route_config *config, unsigned tie,
+			    bool from_first);
 
 /* -ENOMEM, logged. The messages' bytes and data are the caller's to set. */
 int route_create(const struct route_config *config,

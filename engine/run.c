@@ -28,19 +28,27 @@ static void tell_of_weights(const struct pipeline *p, int64_t since_ns)
 		 (double)(clock_now_ns() - since_ns) / NS_PER_SECOND);
 }
 
+static int load_adapters(struct pipeline *p)
+{
+	if (p->job->resume[0] || p->job->adapter[0])
+		return checkpoint_load_adapters(p);
+	checkpoint_initialise_adapters(p);
+	return 0;
+}
+
 static int load(struct pipeline *p)
 {
 	const struct job *job = p->job;
 	int rc;
 
-	if (job->resume[0]) {
-		rc = checkpoint_load_weights(p);
-		return rc ? rc : checkpoint_load_moments(p);
+	if (!job->resume[0] && !job->model[0]) {
+		checkpoint_initialise(p);
+		return 0;
 	}
-	if (job->model[0])
-		return checkpoint_load_weights(p);
-	checkpoint_initialise(p);
-	return 0;
+	rc = checkpoint_load_weights(p);
+	if (!rc && job->config.adapters.rank > 0)
+		rc = load_adapters(p);
+	return rc || !job->resume[0] ? rc : checkpoint_load_moments(p);
 }
 
 static int run_kind(struct pipeline *p)
@@ -120,25 +128,44 @@ static int fill_share(struct pipeline *p, const struct sampler *sampler,
 	uint64_t count = first < samples ? MIN(capacity, samples - first) : 0;
 	int32_t *labels = pipeline_labels(p, replica);
 	int32_t *tokens = pipeline_tokens(p, replica);
+	int32_t *starts = pipeline_starts(p, replica);
 
 	for (size_t i = count * time; i < capacity * time; i++) {
 		labels[i] = -1;
 		tokens[i] = 0;
+		if (starts)
+			starts[i] = 0;
 	}
-	return count ? sampler_fill(sampler, first, count, tokens, labels) : 0;
+	return count ? sampler_fill(sampler, first, count, tokens, labels,
+				    starts)
+		     : 0;
+}
+
+static uint64_t count_supervised(const struct pipeline *p)
+{
+	uint64_t labels = pipeline_share_samples(p) * p->job->context;
+	uint64_t supervised = 0;
+
+	for (unsigned d = 0; d < p->grid.replicas; d++)
+		for (uint64_t i = 0; i < labels; i++)
+			supervised += pipeline_labels(p, d)[i] >= 0;
+	return supervised;
 }
 
 static int fill_windows(struct pipeline *p, const struct sampler *sampler,
-			uint64_t first, uint64_t samples)
+			uint64_t first, uint64_t samples, uint64_t *tokens)
 {
-	uint64_t share = pipeline_share_samples(p);
-	uint64_t count = MIN(p->grid.replicas * share, samples - first);
+	uint64_t share = pipeline_share_samples(p), supervised;
 	int rc = 0;
 
-	pipeline_set_supervised(p, count * p->job->context);
 	for (unsigned d = 0; !rc && d < p->grid.replicas; d++)
 		rc = fill_share(p, sampler, d, first + d * share, samples);
-	return rc;
+	if (rc)
+		return rc;
+	supervised = count_supervised(p);
+	pipeline_set_supervised(p, supervised);
+	*tokens += supervised;
+	return 0;
 }
 
 int run_evaluation(struct pipeline *p, const struct sampler *sampler,
@@ -146,12 +173,13 @@ int run_evaluation(struct pipeline *p, const struct sampler *sampler,
 {
 	unsigned micro_batches = p->job->micro_batches;
 	uint64_t capacity = (uint64_t)micro_batches * p->job->micro_batch_size;
+	uint64_t tokens = 0;
 	double sum = 0;
 	int rc = 0;
 
 	for (uint64_t first = 0; !rc && first < samples; first += capacity) {
 		if (p->world->rank == ROUTE_ROOT)
-			rc = fill_windows(p, sampler, first, samples);
+			rc = fill_windows(p, sampler, first, samples, &tokens);
 		if (!rc)
 			rc = pipeline_evaluate(p, p->losses);
 		for (unsigned m = 0; !rc && m < micro_batches; m++)
@@ -159,7 +187,8 @@ int run_evaluation(struct pipeline *p, const struct sampler *sampler,
 	}
 	if (rc)
 		return rc;
-	out->tokens = samples * p->job->context;
-	out->loss = sum / (double)out->tokens;
+	/* Right on the root, where the losses are, too. */
+	out->tokens = tokens;
+	out->loss = sum / (double)MAX(tokens, 1u);
 	return 0;
 }

@@ -81,6 +81,7 @@ struct layout {
 	size_t pending;
 	size_t discard;
 	size_t scratch;
+	size_t backward_scratch; /* of what runs while a pending slot is used */
 	size_t cache;
 };
 
@@ -115,6 +116,11 @@ static void measure_layer(struct layout *layout, struct stage_layer *here)
 			     LAYER_EVAL, threads, &evaluation);
 	layout->scratch = MAX(layout->scratch, here->memory.scratch_bytes);
 	layout->scratch = MAX(layout->scratch, evaluation.scratch_bytes);
+	layout->backward_scratch =
+		MAX(layout->backward_scratch,
+		    recomputed(config, here->layer)
+			    ? here->memory.scratch_bytes
+			    : here->memory.backward_scratch_bytes);
 	layout->cache += round_up(here->memory.cache_bytes);
 }
 
@@ -174,6 +180,23 @@ static void place_gradient(struct layout *layout, unsigned i,
 }
 
 /*
+ * Where the two halves of B come together, no forward runs while the pending
+ * slot is used: the scratch of forward, which the head's logits make long, may
+ * run over into it.
+ */
+static size_t scratch_before_pendings(const struct layout *layout)
+{
+	const struct stage_config *config = layout->config;
+	size_t pendings = config->pendings * round_up(layout->pending);
+	size_t scratch = round_up(layout->scratch);
+
+	if (!config->training || config->split_backward)
+		return scratch;
+	return MAX(round_up(layout->backward_scratch),
+		   scratch - MIN(scratch, pendings));
+}
+
+/*
  * Lays the layers' things out in the slots; layers[] may be NULL when only
  * the sizes are wanted.
  */
@@ -201,7 +224,7 @@ static void lay_out(const struct stage_config *config,
 				 round_up(layout.widest_pending);
 	sizes->activation_bytes = layout.activation;
 	sizes->pending_bytes = config->training ? layout.pending : 0;
-	sizes->scratch_bytes = round_up(layout.scratch);
+	sizes->scratch_bytes = scratch_before_pendings(&layout);
 	sizes->cache_bytes = layout.cache;
 	*discard_bytes = round_up(layout.discard);
 }
@@ -280,10 +303,39 @@ static int create_slots(struct stage *stage, unsigned char *messages)
 			       config->activations * sizes->activation_bytes));
 	if (rc)
 		return rc;
+	/* One piece after the other: scratch may run over into the slots. */
+	stage->scratch = arena_allocate(&stage->arena, sizes->scratch_bytes);
 	return slots_init(
 		&stage->pendings, config->pendings, sizes->pending_bytes,
 		arena_allocate(&stage->arena,
 			       config->pendings * sizes->pending_bytes));
+}
+
+static int prepare_layer(const struct stage_config *config,
+			 const struct layer *layer, size_t time,
+			 enum layer_mode mode)
+{
+	return layer_prepare(layer, config->batch, time, mode, config->threads);
+}
+
+/* For all that will be asked of the layers, so that no step allocates. */
+static int prepare_layers(const struct stage_config *config)
+{
+	enum layer_mode mode = mode_of(config);
+	int rc = 0;
+
+	for (unsigned i = 0; !rc && i < layer_count(config); i++) {
+		const struct layer *layer = layer_at(config, i);
+
+		rc = prepare_layer(config, layer, config->time, mode);
+		/* Evaluation between steps uses the same stage. */
+		if (!rc && config->training)
+			rc = prepare_layer(config, layer, config->time,
+					   LAYER_EVAL);
+		if (!rc && config->decoding)
+			rc = prepare_layer(config, layer, 1, mode);
+	}
+	return rc;
 }
 
 int stage_create(const struct stage_config *config, void *messages,
@@ -304,6 +356,9 @@ int stage_create(const struct stage_config *config, void *messages,
 		fail(rc, "no memory for stage %u", config->index);
 		goto err_destroy;
 	}
+	rc = prepare_layers(config);
+	if (rc)
+		goto err_destroy;
 	measure(config, stage->layers, &stage->sizes, &stage->discard_bytes,
 		&stage->discard_output_bytes);
 	rc = arena_init(&stage->arena, "stage",
@@ -314,8 +369,6 @@ int stage_create(const struct stage_config *config, void *messages,
 	rc = create_slots(stage, messages);
 	if (rc)
 		goto err_destroy;
-	stage->scratch =
-		arena_allocate(&stage->arena, stage->sizes.scratch_bytes);
 	stage->discard = arena_allocate(&stage->arena, stage->discard_bytes);
 	stage->discard_output =
 		arena_allocate(&stage->arena, stage->discard_output_bytes);
@@ -460,7 +513,7 @@ static void *saved_of(const struct stage *stage,
 	return stage->discard;
 }
 
-static float *const *weights_of(const struct stage *stage, unsigned i)
+static void *const *weights_of(const struct stage *stage, unsigned i)
 {
 	return stage->config.store->weights + stage->layers[i].row;
 }

@@ -53,7 +53,7 @@ struct stage_sizes {
 	size_t input_gradient_bytes;
 	size_t activation_bytes; /* a slot */
 	size_t pending_bytes;    /* a slot */
-	size_t scratch_bytes;
+	size_t scratch_bytes;    /* runs over into pending slots where it may */
 	size_t cache_bytes;
 	size_t message_region_bytes; /* inputs and output gradients */
 	size_t private_bytes;        /* everything else */

@@ -1,9 +1,15 @@
 #include "engine/store.h"
 #include "base/log.h"
+#include "base/threads.h"
 #include "engine/reduction.h"
+#include "model/kernels/convert.h"
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
+
+/* Weights a thread rounds at a time. */
+#define ROUND_BLOCK ((size_t)1 << 16)
 
 /*
  * The row, if its tied target is on this rank too, gets that target's
@@ -70,6 +76,22 @@ static size_t window_bytes(const struct store_config *config)
 	return bytes;
 }
 
+static bool is_rounded(const struct parameter *parameter)
+{
+	return parameter->compute_type == ELEMENT_BF16;
+}
+
+/* Decoding and evaluation do with the rounded copy. */
+static bool has_master(unsigned levels, const struct parameter *parameter)
+{
+	return levels > 0 || !is_rounded(parameter);
+}
+
+static size_t rounded_bytes(const struct parameter *parameter)
+{
+	return parameter->count * sizeof(bfloat16);
+}
+
 void store_sizes(const struct store_config *config, struct store_sizes *out)
 {
 	unsigned count;
@@ -85,8 +107,11 @@ void store_sizes(const struct store_config *config, struct store_sizes *out)
 		if (!config->holds_layer[all[i].layer])
 			continue;
 		out->rows++;
-		if (!alias)
+		if (!alias && has_master(config->levels, &all[i]))
 			out->weights += bytes;
+		if (!alias && is_rounded(&all[i]))
+			out->rounded +=
+				arena_piece_bytes(rounded_bytes(&all[i]));
 		if (!all[i].trainable)
 			continue;
 		if (is_windowed(config))
@@ -129,11 +154,22 @@ static int allocate_tables(struct store *store, unsigned parameters)
 	return 0;
 }
 
+static void fill_weights(struct store *store, struct store_row *row)
+{
+	const struct parameter *parameter = row->parameter;
+
+	if (has_master(store->levels, parameter))
+		row->weights = arena_allocate(&store->weight_arena,
+					      parameter->count * sizeof(float));
+	if (is_rounded(parameter))
+		row->rounded = arena_allocate(&store->rounded_arena,
+					      rounded_bytes(parameter));
+}
+
 static void fill_row(struct store *store, unsigned index,
 		     const struct parameter *parameter)
 {
 	struct store_row *row = &store->rows[index];
-	size_t bytes = parameter->count * sizeof(float);
 
 	row->parameter = parameter;
 	row->target = -1;
@@ -144,11 +180,13 @@ static void fill_row(struct store *store, unsigned index,
 	}
 	if (row->target >= 0) {
 		row->weights = store->rows[row->target].weights;
+		row->rounded = store->rows[row->target].rounded;
 		store->rows[row->target].follower = (int)index;
 	} else {
-		row->weights = arena_allocate(&store->weight_arena, bytes);
+		fill_weights(store, row);
 	}
-	store->weights[index] = row->weights;
+	store->weights[index] =
+		row->rounded ? (void *)row->rounded : row->weights;
 }
 
 static void set_accumulator(struct store *store, unsigned row, unsigned level,
@@ -309,6 +347,10 @@ int store_create(const struct store_config *config, struct store **out)
 	rc = arena_init(&store->weight_arena, "weights", sizes.weights);
 	if (rc)
 		goto err_destroy;
+	rc = arena_init(&store->rounded_arena, "rounded weights",
+			sizes.rounded);
+	if (rc)
+		goto err_destroy;
 	rc = arena_init(&store->gradient_arena, "gradients", sizes.gradients);
 	if (rc)
 		goto err_destroy;
@@ -331,6 +373,7 @@ int store_create(const struct store_config *config, struct store **out)
 	if (rc)
 		goto err_destroy;
 	arena_seal(&store->weight_arena);
+	arena_seal(&store->rounded_arena);
 	arena_seal(&store->gradient_arena);
 	arena_seal(&store->sum_arena);
 	arena_seal(&store->moment_arena);
@@ -351,6 +394,7 @@ void store_destroy(struct store *store)
 	for (unsigned i = 0; store->gradients && i < store->levels; i++)
 		free(store->gradients[i]);
 	arena_fini(&store->weight_arena);
+	arena_fini(&store->rounded_arena);
 	arena_fini(&store->gradient_arena);
 	arena_fini(&store->sum_arena);
 	arena_fini(&store->moment_arena);
@@ -369,6 +413,76 @@ float *store_sum(const struct store_row *row, size_t element)
 	while (element >= piece->first + piece->count)
 		piece++;
 	return piece->sums + (element - piece->first);
+}
+
+void store_row_set(const struct store_row *row, size_t first, size_t count,
+		   const float *values)
+{
+	if (row->weights && values != row->weights + first)
+		memcpy(row->weights + first, values, count * sizeof(float));
+	if (row->rounded)
+		convert_floats_to_bf16(count, values, row->rounded + first);
+}
+
+struct rounding {
+	const struct store_row *row;
+	size_t first;
+	size_t count;
+};
+
+static void round_block(void *argument, size_t index, unsigned thread)
+{
+	const struct rounding *work = argument;
+	size_t at = index * ROUND_BLOCK;
+	size_t first = work->first + at;
+
+	(void)thread;
+	store_row_set(work->row, first, MIN(ROUND_BLOCK, work->count - at),
+		      work->row->weights + first);
+}
+
+/* Elements [first, end) of a row that has both. */
+static void round_range(struct threads *threads, const struct store_row *row,
+			size_t first, size_t end)
+{
+	struct rounding work = {row, first, end - first};
+
+	threads_run(threads, (work.count + ROUND_BLOCK - 1) / ROUND_BLOCK,
+		    round_block, &work);
+}
+
+/* A copy of a master of its own. */
+static bool is_copy(const struct store_row *row)
+{
+	return row->target < 0 && row->rounded && row->weights;
+}
+
+void store_round(const struct store *store, struct threads *threads)
+{
+	for (unsigned i = 0; i < store->count; i++) {
+		const struct store_row *row = &store->rows[i];
+
+		if (is_copy(row))
+			round_range(threads, row, 0, row->parameter->count);
+	}
+}
+
+void store_round_others(const struct store *store, struct threads *threads)
+{
+	for (unsigned i = 0; i < store->count; i++) {
+		const struct store_row *row = &store->rows[i];
+		size_t at = 0;
+
+		if (!is_copy(row) || !row->parameter->trainable)
+			continue;
+		for (unsigned k = 0; k < row->piece_count; k++) {
+			const struct store_piece *piece = &row->pieces[k];
+
+			round_range(threads, row, at, piece->first);
+			at = piece->first + piece->count;
+		}
+		round_range(threads, row, at, row->parameter->count);
+	}
 }
 
 bool store_row_is_updated(const struct store_row *row)

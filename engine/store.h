@@ -7,6 +7,12 @@
  * weights, and only the target has moments; else it is a copy that follows
  * the same updates.
  *
+ * What the optimizer updates and checkpoints hold is float: the master. A
+ * matrix that layers compute with in bfloat16 (its compute_type) has a rounded
+ * copy beside it, which store->weights names in its place; whoever changes
+ * the master rounds it anew. Where nothing is trained such a matrix has no
+ * master, and the copy is all there is.
+ *
  * Gradient accumulators are a stack, `levels` deep (engine/accumulator.h);
  * level 0 holds the step's sum in the end. Between steps all are zero.
  *
@@ -24,6 +30,7 @@
 #define STAGECOACH_ENGINE_STORE_H
 
 #include "base/arena.h"
+#include "model/kernels/bfloat16.h"
 #include "model/model.h"
 
 #define STORE_MOMENTS_MAX 2
@@ -38,8 +45,10 @@ struct store_piece {
 
 struct store_row {
 	const struct parameter *parameter;
-	float *weights;       /* [parameter->count] */
-	float **accumulators; /* [levels], NULL when frozen or not training */
+	/* [parameter->count] the master; NULL: only `rounded` is held. */
+	float *weights;
+	bfloat16 *rounded;    /* [parameter->count] of weights; NULL: none */
+	float **accumulators; /* [levels], NULLs when frozen or not training */
 	float *moments[STORE_MOMENTS_MAX]; /* of all pieces; NULL: none */
 	float *sums; /* of all pieces, apart from accumulators[0]; or NULL */
 	/* Of a row that is trained: all of it, or this replica's share. */
@@ -59,11 +68,13 @@ struct store {
 	struct store_piece *pieces; /* of all rows */
 	int *row_of; /* [all parameters]: row, or -1 when not held here */
 	float ***gradients; /* [levels][count]: rows' accumulators */
-	float **weights;    /* [count] */
-	struct arena weight_arena, gradient_arena, sum_arena, moment_arena;
+	void **weights;     /* [count]: as layers compute with them */
+	struct arena weight_arena, rounded_arena;
+	struct arena gradient_arena, sum_arena, moment_arena;
 	size_t level_bytes; /* of one level of all accumulators */
 };
 
+struct threads;
 struct reduction; /* engine/reduction.h */
 
 struct store_config {
@@ -84,7 +95,8 @@ void store_destroy(struct store *store);
 /* Bytes store_create() will take, for `plan`. */
 struct store_sizes {
 	unsigned rows;
-	size_t weights;
+	size_t weights; /* masters */
+	size_t rounded; /* copies in bfloat16 */
 	size_t gradients;
 	size_t sums; /* that are kept beside windows of gradients */
 	size_t moments;
@@ -96,6 +108,19 @@ void store_sizes(const struct store_config *config, struct store_sizes *out);
  * behind it in the piece.
  */
 float *store_sum(const struct store_row *row, size_t element);
+
+/*
+ * Elements [first, first + count) of the weights become `values`: in the
+ * master, unless they are there already (values == row->weights + first), and
+ * rounded in the copy. Of a row that is no alias.
+ */
+void store_row_set(const struct store_row *row, size_t first, size_t count,
+		   const float *values);
+
+/* Rounds all of the masters anew, where there are copies. */
+void store_round(const struct store *store, struct threads *threads);
+/* The same outside of this rank's pieces: what other replicas updated. */
+void store_round_others(const struct store *store, struct threads *threads);
 
 /* True when this rank updates and saves the row's parameter: it is not an
  * alias; a remote copy of a tied one is updated here but not saved. */

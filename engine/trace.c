@@ -92,6 +92,14 @@ bool trace_begin_step(struct trace *trace, uint64_t step)
 	return true;
 }
 
+void trace_note_tied(struct trace *trace, int64_t now_ns)
+{
+	struct trace_step *here = current(trace);
+
+	if (here)
+		here->tied_ns = now_ns;
+}
+
 void trace_note_traffic(struct trace *trace, const struct trace_traffic *sent)
 {
 	struct trace_step *here = current(trace);

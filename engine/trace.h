@@ -33,6 +33,8 @@ struct trace_step {
 	struct trace_event *events; /* inside the trace's one block */
 	unsigned count;
 	struct trace_traffic sent;
+	/* A tied head's gradient begins its way, or has come; 0: no such end. */
+	int64_t tied_ns;
 };
 
 enum layer_pass {
@@ -85,6 +87,7 @@ void trace_skip(struct trace *trace);
 void trace_note_layer(struct trace *trace, unsigned layer, enum layer_pass pass,
 		      int64_t ns);
 
+void trace_note_tied(struct trace *trace, int64_t now_ns);
 void trace_note_traffic(struct trace *trace, const struct trace_traffic *sent);
 
 /* Seconds: the median of the samples kept; 0 when there are none. */

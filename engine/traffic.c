@@ -24,7 +24,12 @@ static void count_message(void *argument, unsigned to,
 		break;
 	case MESSAGE_TIED:
 		traffic->stages +=
-			p->tie_runs[message->micro_batch].count * sizeof(float);
+			p->tie_plan.by_rows &&
+					pipeline_holds(p, p->tie.first_stage)
+				? tie_row_bytes(&p->tie_plan,
+						message->micro_batch)
+				: p->tie_runs[message->micro_batch].count *
+					  sizeof(float);
 		break;
 	case MESSAGE_REDUCE:
 		traffic->replicas += message->bytes;

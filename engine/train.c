@@ -40,8 +40,9 @@ static int open_data(struct training *t)
 
 	if (rc)
 		return rc;
-	rc = sampler_init(&t->train, t->corpus, CORPUS_TRAIN, SAMPLER_SHUFFLED,
-			  job->seed, job->context);
+	rc = (job->separate ? sampler_init_separate : sampler_init)(
+		&t->train, t->corpus, CORPUS_TRAIN, SAMPLER_SHUFFLED, job->seed,
+		job->context);
 	if (!rc && job->eval_samples)
 		rc = sampler_init(&t->validation, t->corpus, CORPUS_VALIDATION,
 				  SAMPLER_SEQUENTIAL, job->seed, job->context);
@@ -124,7 +125,8 @@ static int fill_batch(struct training *t, uint64_t first)
 		int32_t *labels = pipeline_labels(p, d);
 
 		rc = sampler_fill(&t->train, first + d * samples, samples,
-				  pipeline_tokens(p, d), labels);
+				  pipeline_tokens(p, d), labels,
+				  pipeline_starts(p, d));
 		supervised +=
 			count_supervised(labels, samples * t->job->context);
 	}
@@ -379,6 +381,8 @@ int run_train(struct pipeline *pipeline)
 	history_close(&t.history);
 	tensorboard_close(&t.board);
 	metrics_close(&t.metrics);
+	sampler_fini(&t.train);
+	sampler_fini(&t.validation);
 	corpus_close(t.corpus);
 	return rc;
 }

@@ -12,7 +12,12 @@ enum column {
 	COLUMN_TOKENS,    /* int32 [B, T], each in [0, V) */
 	COLUMN_LABELS,    /* int32 [B, T]; below 0: not supervised */
 	COLUMN_POSITIONS, /* int32 [B, T]; absent: position_offset + t */
-	COLUMN_SEGMENTS,  /* int32 [B, T] */
+	/*
+	 * int32 [B, T]: the place in its sample where a token's example
+	 * begins, for samples of several examples: attention stays inside
+	 * each, and positions count from there. Absent: 0 everywhere.
+	 */
+	COLUMN_SEGMENTS,
 	COLUMN_COUNT
 };
 

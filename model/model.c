@@ -2,7 +2,9 @@
 #include "base/log.h"
 #include "base/random.h"
 #include "base/text.h"
+#include "model/adapters.h"
 #include "model/families/family.h"
+#include "model/kernels/normal.h"
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -244,6 +246,8 @@ static int model_add_layer(struct model *model, unsigned index)
 
 	memset(&description, 0, sizeof(description));
 	model->family->layer(&model->config, model->rope, index, &description);
+	if (model->config.adapters.rank > 0)
+		adapters_insert(&model->config.adapters, &description);
 	graph = (struct graph_description){
 		.rows = description.rows,
 		.row_count = description.row_count,
@@ -254,6 +258,8 @@ static int model_add_layer(struct model *model, unsigned index)
 			description.input.count > 0 &&
 			description.input.entry[0].needs_gradient,
 		.prefix = description.prefix,
+		.type = model->config.type,
+		.frozen = model->config.adapters.rank > 0,
 		.slices = model->family->divides ? model->config.slices : 1,
 		.slice = model->family->divides ? model->config.slice : 0,
 	};
@@ -293,6 +299,8 @@ int model_create(const struct model_config *config, struct model **out)
 		error = model->family->config_check(&model->config);
 	if (!error && model->family->divides)
 		error = config_check_slices(&model->config);
+	if (!error)
+		error = adapters_complete(model->family, &model->config);
 	if (!error && model->config.rope.kind != ROPE_NONE)
 		error = rope_create(&model->config.rope,
 				    model->config.head_size,
@@ -313,6 +321,11 @@ int model_create(const struct model_config *config, struct model **out)
 		if (error)
 			goto err_destroy_model;
 	}
+	error = adapters_check_targets(&model->config.adapters,
+				       model->parameters,
+				       model->parameter_count);
+	if (error)
+		goto err_destroy_model;
 	*out = model;
 	return 0;
 
@@ -400,8 +413,8 @@ static void initialise_normal(const struct parameter *row, uint64_t seed,
 		size_t skip = first - run.local;
 		size_t take = MIN(count, run.count - skip);
 
-		random_normal(key, run.whole + skip, take, 0.0f,
-			      row->init_deviation, out);
+		normal_fill(key, run.whole + skip, take, row->init_deviation,
+			    out);
 		first += take;
 		count -= take;
 		out += take;

@@ -26,6 +26,21 @@ struct model_rehearsal {
 	size_t tied_bytes;    /* of a parameter both ends hold; 0: none */
 };
 
+/*
+ * Low-rank adapters (Hu et al. 2021, "LoRA"): r, alpha, and the linear maps that
+ * get one, as PEFT's target_modules name them ("q_proj,v_proj": the last parts
+ * of module names); "all-linear": every one but the head; empty: the family's
+ * usual ones.
+ */
+#define ADAPTER_TARGETS_BYTES 256
+#define ADAPTER_RANK_MAX      4096
+
+struct model_adapters {
+	unsigned rank;
+	double alpha;
+	char targets[ADAPTER_TARGETS_BYTES];
+};
+
 /* What a family needs to know, in words of no family's config.json. */
 struct model_config {
 	char family[16]; /* "gpt2" */
@@ -52,6 +67,14 @@ struct model_config {
 	unsigned window;       /* positions attention sees; 0: all before */
 	unsigned window_first; /* the first block that has the window */
 	double initializer_range;
+	/*
+	 * Of activations, their gradients, and the matrices that products read:
+	 * ELEMENT_F32 or ELEMENT_BF16. Vectors (biases, norms), sums and
+	 * gradients of weights are float.
+	 */
+	enum element_type type;
+	/* Low-rank adapters, which alone are trained; rank 0: none. */
+	struct model_adapters adapters;
 	int bos_id; /* -1: none */
 	int eos_id;
 	/*

@@ -9,21 +9,12 @@
 #define STAGECOACH_MODEL_PARAMETER_H
 
 #include "base/compiler.h"
+#include "model/kernels/element.h"
 
 #define PARAMETER_NAME_BYTES     96
 #define PARAMETER_DIMENSIONS_MAX 4
 #define PARAMETER_NOT_TIED       (-1)
 #define PARAMETER_NOT_SPLIT      (-1)
-
-enum element_type {
-	ELEMENT_F32,
-	ELEMENT_BF16,
-	ELEMENT_F16,
-	ELEMENT_I32,
-};
-
-size_t element_type_bytes(enum element_type type);
-const char *element_type_name(enum element_type type); /* "F32", ... */
 
 enum decay_group {
 	DECAY_NONE,   /* biases, norms */
@@ -47,8 +38,12 @@ struct parameter {
 	size_t whole_count;
 	unsigned layer; /* global layer index */
 	bool trainable; /* false: no accumulator, no optimizer state */
+	/* Of a low-rank adapter: all that is not is frozen then. */
+	bool adapter;
 	/* Its gradient is added in F (the loss layer's head), not in W. */
 	bool accumulates_in_forward;
+	/* Its gradient is zero but in the rows that the step's tokens number. */
+	bool rows_by_token;
 	/*
 	 * Id of the parameter whose values this row shares, else
 	 * PARAMETER_NOT_TIED. The target comes earlier and is not tied itself.

@@ -9,8 +9,10 @@
  * bytes / bandwidth and arrives `latency` later; all messages between two ranks
  * in one direction share one wire, one after another. A receive waits for the
  * message and takes `receive` of its rank's own time. The reductions take their
- * times; a tie is done for both its ranks at the later one's time; VOTE gathers
- * all ranks, and STEP ends the row. All times are in one unit of the
+ * times; a tie is done for both its ranks at the later one's time, and no earlier
+ * than tied_early after the last stage's rank has done the last F of that stage
+ * and has sent what it sends to the first stage's rank; VOTE gathers all ranks, and
+ * STEP ends the row. All times are in one unit of the
  * caller's choice (seconds, or the cost of an F).
  *
  * Replicas of the pipeline run the same rows at the same times, so one of them
@@ -62,6 +64,7 @@ struct schedule_costs {
 	double reduce;              /* of one REDUCE_GRAD, or */
 	const double *stage_reduce; /* [stages] where not NULL */
 	double reduce_tied;         /* of one REDUCE_TIED */
+	double tied_early;          /* of what the last stage sends before it */
 	double vote;
 	const double *rank_step; /* [ranks], of STEP; NULL: 0 */
 

@@ -352,6 +352,9 @@ static void compute(const struct walk *walk, struct walk_rank *rank,
 	time->end = time->start + cost;
 	time->arrival = time->end;
 	rank->last = time->end;
+	if (action->op == ACTION_FORWARD &&
+	    action->stage + 1u == walk->schedule->stages)
+		rank->headed = time->end;
 }
 
 /* What a sum or gather takes of a rank's network. */
@@ -437,6 +440,9 @@ static bool message(struct walk *walk, struct walk_rank *rank,
 		return false;
 	rank->waiting += time->ready - time->start;
 	rank->sending += time->end - time->ready;
+	if (action_is_send(action->op) &&
+	    link->receiver == walk->schedule->rank_of_stage[0])
+		rank->headed = time->end;
 	return true;
 }
 
@@ -550,11 +556,22 @@ static const struct action *standing_at(const struct walk *walk, unsigned rank,
 	return NULL;
 }
 
+/* When the head's gradient has come to the rank of the first stage. */
+static double head_arrives(const struct walk *walk)
+{
+	const unsigned *rank_of = walk->schedule->rank_of_stage;
+	unsigned head = rank_of[walk->schedule->stages - 1];
+
+	if (walk->costs->tied_early <= 0 || head == rank_of[0])
+		return 0;
+	return walk->ranks[head].headed + walk->costs->tied_early;
+}
+
 static void finish_tie(struct walk *walk, unsigned tie,
 		       struct schedule_time *const *times)
 {
 	double cost = walk->costs->reduce_tied;
-	double ready = 0;
+	double ready = head_arrives(walk);
 
 	for (unsigned pass = 0; pass < 2; pass++)
 		for (unsigned rank = 0; rank < walk->schedule->ranks; rank++) {

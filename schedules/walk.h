@@ -46,6 +46,8 @@ struct walk_rank {
 	double first;
 	double last;
 	double computing;
+	/* Since when the head's gradient may travel: see tied_early. */
+	double headed;
 	/* Sums over replicas: until when the last begun one goes on; */
 	double summed;
 	double reducing; /* all of them together, on the network */

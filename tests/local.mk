@@ -1,6 +1,11 @@
-# Every test prints TAP; a folder adds its own part.
+# Every test prints TAP; a folder adds its own part. They run side by side with
+# `make -j check`, all but TESTS_ALONE.
 TEST_EXTENSIONS = .sh
-LOG_DRIVER = env AM_TAP_AWK='$(AWK)' $(SHELL) $(top_srcdir)/build-aux/tap-driver.sh
+TESTS_ALONE =
+LOG_DRIVER = env AM_TAP_AWK='$(AWK)' TESTS_ALONE='$(TESTS_ALONE)' \
+	$(SHELL) $(srcdir)/tests/drive $(top_srcdir)/build-aux/tap-driver.sh
+EXTRA_DIST += tests/drive
+MOSTLYCLEANFILES = .tests-gate .tests-lock
 SH_LOG_DRIVER = $(LOG_DRIVER)
 LOG_COMPILER = $(srcdir)/tests/run-tap
 EXTRA_DIST += tests/run-tap

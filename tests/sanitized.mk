@@ -4,7 +4,8 @@
 SANITIZED_THREAD_TESTS = \
 	tests/unit/test-threads tests/unit/test-coordinator \
 	tests/unit/test-launch tests/unit/test-world-silence \
-	tests/unit/test-gemm tests/unit/test-attention \
+	tests/unit/test-gemm tests/unit/test-gemm-bfloat16 \
+	tests/unit/test-attention \
 	tests/unit/test-kernels tests/unit/test-engine-stage \
 	tests/unit/test-engine-run tests/grad/test-slices \
 	tests/transport/test-inproc tests/transport/test-shm \

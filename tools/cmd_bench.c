@@ -4,6 +4,7 @@
 
 #include "base/log.h"
 #include "tools/bench/kernels.h"
+#include "tools/bench/pipeline.h"
 #include "tools/bench/step.h"
 #include "tools/bench/transport.h"
 #include "tools/commands.h"
@@ -23,6 +24,8 @@ static const struct benchmark benchmarks[] = {
 	 &bench_kernels_command, bench_kernels_run},
 	{"step", "where the time of a training step goes, against the limits",
 	 &bench_step_command, bench_step_run},
+	{"pipeline", "what a pipeline loses beside the bubble of its schedule",
+	 &bench_pipeline_command, bench_pipeline_run},
 };
 
 static void print_usage(FILE *out)

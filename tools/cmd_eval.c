@@ -4,7 +4,6 @@
 #include "base/text.h"
 #include "data/corpus.h"
 #include "data/tokenizer.h"
-#include "model/io/hf_config.h"
 #include "tools/commands.h"
 #include "tools/job_options.h"
 
@@ -20,6 +19,7 @@ static const struct option_spec table[] = {
 	 .argument = "DIR",
 	 .group = "Input",
 	 .help = "Hugging Face model folder: RUN/model, or a checkpoint"},
+	JOB_OPTION_BASE,
 	{.name = "data",
 	 .letter = 'd',
 	 .kind = OPTION_STRING,
@@ -88,6 +88,7 @@ static const struct option_spec table[] = {
 	{.name = "json", .kind = OPTION_FLAG, .help = "print a JSON object"},
 	JOB_OPTIONS_PIPELINE,
 	JOB_OPTION_TENSOR,
+	JOB_OPTION_DTYPE(""),
 	{.name = "micro-batches",
 	 .letter = 'M',
 	 .kind = OPTION_INTEGER,
@@ -138,6 +139,7 @@ static int fill_corpus(struct eval *e)
 
 	if (rc)
 		return rc;
+	job->packed = corpus_has_examples(e->corpus);
 	job_options_compare_tokenizers(e->corpus, e->folder);
 	job->split = strcmp(options_string(options, "on"), "train") == 0
 			     ? CORPUS_TRAIN
@@ -251,6 +253,10 @@ static int fill_scoring(const struct eval *e, const char *file, struct job *job)
 		return job_options_path(scoring->tokenizer, tokenizer);
 	rc = files_join(scoring->tokenizer, sizeof(scoring->tokenizer),
 			e->folder, "tokenizer.json");
+	/* Adapters may leave it with their base. */
+	if (!rc && !files_exists(scoring->tokenizer))
+		rc = files_join(scoring->tokenizer, sizeof(scoring->tokenizer),
+				job->model, "tokenizer.json");
 	if (!rc && !files_exists(scoring->tokenizer))
 		rc = fail(-ENOENT,
 			  "%s has no tokenizer.json: give --tokenizer FILE",
@@ -412,11 +418,10 @@ static int fill_job(struct eval *e)
 	e->folder = options_string(options, "model");
 	rc = choose_source(e, &file);
 	if (!rc)
-		rc = hf_config_read(e->folder, &job->config);
+		rc = job_options_model(options, e->folder, job);
+	job->config.type = job_options_dtype(options, "dtype");
 	if (!rc)
 		rc = model_create(&job->config, &e->model);
-	if (!rc)
-		rc = job_options_path(job->model, e->folder);
 	if (!rc)
 		rc = choose_context(e, job);
 	if (rc)

@@ -1,7 +1,7 @@
 #include "base/files.h"
 #include "base/log.h"
+#include "data/sft/template.h"
 #include "data/tokenizer.h"
-#include "model/io/hf_config.h"
 #include "tools/commands.h"
 #include "tools/job_options.h"
 
@@ -16,11 +16,21 @@ static const struct option_spec table[] = {
 	 .argument = "DIR",
 	 .group = "Text",
 	 .help = "Hugging Face model folder with a tokenizer.json"},
+	JOB_OPTION_BASE,
 	{.name = "prompt",
 	 .letter = 'p',
 	 .kind = OPTION_STRING,
 	 .argument = "TEXT",
 	 .help = "text to go on from (default: the start of a document)"},
+	{.name = "template",
+	 .kind = OPTION_STRING,
+	 .argument = "NAME",
+	 .help = "the prompt is what a user asks, in this chat template, and the "
+		 "answer is printed up to its end: " CHAT_TEMPLATES},
+	{.name = "system",
+	 .kind = OPTION_STRING,
+	 .argument = "TEXT",
+	 .help = "with --template: what the system says before"},
 	{.name = "tokens",
 	 .letter = 'n',
 	 .kind = OPTION_INTEGER,
@@ -52,6 +62,7 @@ static const struct option_spec table[] = {
 	 .help = "equal seeds give equal text"},
 	JOB_OPTIONS_PIPELINE,
 	JOB_OPTION_TENSOR,
+	JOB_OPTION_DTYPE("; bf16 reads half the bytes a token"),
 	HOSTS_OPTIONS,
 	{.name = NULL},
 };
@@ -69,6 +80,7 @@ struct generate {
 	struct model *model;
 	struct tokenizer *tokenizer;
 	struct tokenizer_decoder *decoder;
+	int32_t end_of_turn; /* of a chat template; -1: there is none */
 };
 
 static int load_tokenizer(struct generate *g, const char *folder)
@@ -76,6 +88,10 @@ static int load_tokenizer(struct generate *g, const char *folder)
 	char path[FILES_PATH_BYTES];
 	int rc = files_join(path, sizeof(path), folder, "tokenizer.json");
 
+	/* Adapters may leave it to their base model. */
+	if (!rc && !files_exists(path) && g->job.adapter[0])
+		rc = files_join(path, sizeof(path), g->job.model,
+				"tokenizer.json");
 	if (!rc && !files_exists(path))
 		rc = fail(-ENOENT,
 			  "%s has no tokenizer.json: text cannot become tokens",
@@ -83,12 +99,58 @@ static int load_tokenizer(struct generate *g, const char *folder)
 	return rc ? rc : tokenizer_load(path, &g->tokenizer);
 }
 
+static int encode_chat(struct generate *g, const struct chat_template *chat,
+		       struct token_buffer *out)
+{
+	const char *prompt = options_string(g->options, "prompt");
+	const char *system = options_string(g->options, "system");
+	struct example example = {0};
+	struct renderer *renderer;
+	int rc = renderer_create(chat, g->tokenizer, &renderer);
+
+	if (rc)
+		return rc;
+	g->end_of_turn = renderer_end(renderer);
+	if (system)
+		rc = example_add(&example, TURN_SYSTEM, system, strlen(system),
+				 false);
+	if (!rc)
+		rc = example_add(&example, TURN_USER, prompt, strlen(prompt),
+				 false);
+	if (!rc)
+		rc = renderer_prompt(renderer, &example, "--prompt", out);
+	example_fini(&example);
+	renderer_destroy(renderer);
+	return rc;
+}
+
+static int check_chat(const struct options *options,
+		      const struct chat_template **chat)
+{
+	const char *name = options_string(options, "template");
+
+	*chat = NULL;
+	if (!name && options_string(options, "system"))
+		return fail(-EINVAL, "--system is for a chat: say which "
+				     "--template");
+	if (!name)
+		return 0;
+	if (!options_string(options, "prompt"))
+		return fail(-EINVAL, "--template needs --prompt TEXT: what is "
+				     "asked");
+	*chat = chat_template_find(name);
+	return *chat ? 0 : -EINVAL;
+}
+
 static int encode_prompt(struct generate *g, struct token_buffer *out)
 {
 	const char *prompt = options_string(g->options, "prompt");
 	int32_t start = tokenizer_end_of_text(g->tokenizer);
-	int rc;
+	const struct chat_template *chat;
+	int rc = check_chat(g->options, &chat);
 
+	if (rc || chat)
+		return rc ? rc : encode_chat(g, chat, out);
 	if (prompt && prompt[0]) {
 		rc = tokenizer_encode(g->tokenizer, prompt, strlen(prompt),
 				      TOKENIZER_SPECIAL | TOKENIZER_TEMPLATE,
@@ -150,15 +212,14 @@ static int fill_job(struct generate *g)
 
 	if (!folder)
 		return fail(-EINVAL, "generate needs --model DIR");
-	rc = hf_config_read(folder, &job->config);
+	rc = job_options_model(o, folder, job);
+	job->config.type = job_options_dtype(o, "dtype");
 	if (!rc)
 		rc = model_create(&job->config, &g->model);
 	if (!rc)
 		rc = load_tokenizer(g, folder);
 	if (!rc)
 		rc = encode_prompt(g, &prompt);
-	if (!rc)
-		rc = job_options_path(job->model, folder);
 	job->prompt = prompt.ids; /* job_fini() frees it */
 	job->prompt_count = (unsigned)prompt.count;
 	if (!rc)
@@ -177,6 +238,8 @@ static int fill_job(struct generate *g)
 	if (job->end_token < 0 ||
 	    (unsigned)job->end_token >= job->config.vocab_size)
 		job->end_token = tokenizer_end_of_text(g->tokenizer);
+	if (g->end_of_turn >= 0)
+		job->end_token = g->end_of_turn;
 	job->micro_batches = 1;
 	job->micro_batch_size = 1;
 	job->gradient_groups = 1;
@@ -222,7 +285,8 @@ static int run(struct generate *g)
 	struct text_builder rest;
 	int rc;
 
-	if (prompt)
+	/* Of a chat only the answer is told. */
+	if (prompt && g->end_of_turn < 0)
 		fputs(prompt, stdout);
 	fflush(stdout);
 	rc = job_options_launch(g->options, &g->job, show_token, g, &result);
@@ -242,6 +306,7 @@ int cmd_generate(int argc, char **argv)
 
 	if (!g)
 		return 1;
+	g->end_of_turn = -1;
 	rc = options_parse(&generate_command, argc, argv, &g->options);
 	if (rc) {
 		free(g);

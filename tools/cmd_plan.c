@@ -36,8 +36,10 @@ static const struct option_spec table[] = {
 	 .help = "plan for this Hugging Face model folder; its weights are not read"},
 	JOB_OPTIONS_PIPELINE,
 	TRAIN_OPTIONS_SCHEDULE,
+	TRAIN_OPTION_DTYPE,
 	TRAIN_OPTIONS_BALANCE,
 	TRAIN_OPTIONS_MODEL,
+	TRAIN_OPTIONS_ADAPTERS,
 	TRAIN_OPTIONS_BATCH,
 	TRAIN_OPTIONS_GRID,
 	TRAIN_OPTION_OPTIMIZER,
@@ -77,7 +79,7 @@ struct planning {
 
 /* ---- what is planned ---- */
 
-static int vocabulary(const struct planning *p, size_t *out)
+static int vocabulary(struct planning *p, size_t *out)
 {
 	const char *data = options_string(p->options, "data");
 	struct corpus *corpus;
@@ -90,6 +92,7 @@ static int vocabulary(const struct planning *p, size_t *out)
 	if (rc)
 		return rc;
 	*out = corpus_vocab_size(corpus);
+	p->job.packed = corpus_has_examples(corpus);
 	corpus_close(corpus);
 	return 0;
 }

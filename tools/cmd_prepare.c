@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/text.h"
 #include "data/prepare.h"
+#include "data/sft/template.h"
 #include "tools/commands.h"
 #include "tools/progress.h"
 
@@ -21,6 +22,25 @@ static const struct option_spec table[] = {
 	 .argument = "FILE|DIR",
 	 .group = "Input",
 	 .help = "text in UTF-8: files, and folders with all below them"},
+	{.name = "sft",
+	 .kind = OPTION_STRINGS,
+	 .argument = "FILE",
+	 .help = "instead of text: examples for supervised fine-tuning, JSON "
+		 "Lines (or one array) of prompt/completion, Alpaca, messages "
+		 "or ShareGPT"},
+	{.name = "template",
+	 .kind = OPTION_STRING,
+	 .argument = "NAME",
+	 .help = "chat template of the examples: " CHAT_TEMPLATES
+		 " (default: plain for prompts, alpaca for Alpaca, for "
+		 "conversations what the tokenizer has the tokens of)"},
+	{.name = "longest",
+	 .kind = OPTION_INTEGER,
+	 .argument = "N",
+	 .fallback = "0",
+	 .minimum = 0,
+	 .maximum = 1 << 30,
+	 .help = "leave out examples of over N tokens; 0: none"},
 	{.name = "pattern",
 	 .kind = OPTION_STRING,
 	 .argument = "PATTERN",
@@ -61,13 +81,16 @@ static const struct option_spec table[] = {
 
 static const struct option_command prepare_command = {
 	.name = "prepare",
-	.synopsis = "--text FILE|DIR... --out DIR [options]",
+	.synopsis = "--text FILE|DIR... | --sft FILE... --out DIR [options]",
 	.summary = "turn text into a tokenizer and token shards",
 	.description =
 		"Every file is a document and ends with <|endoftext|>. Files "
 		"are read in pieces, so they may be larger than the memory. "
 		"The folder made holds tokenizer.json, shards in llm.c's "
-		"format and corpus.json.",
+		"format and corpus.json.\n\nWith --sft every line is an example "
+		"of a question and the answer to it (docs/FINE-TUNING.md): "
+		"training packs them into sequences, attention stays inside "
+		"each, and the loss is that of the answers alone.",
 	.table = table,
 };
 
@@ -139,17 +162,50 @@ static void print_json(const struct prepare_result *result, const char *out,
 		(json_int_t)result->validation_tokens, "unigram_entropy",
 		result->unigram_entropy, "seconds", seconds);
 
+	if (json && result->template)
+		json_object_update_new(
+			json,
+			json_pack("{s:s, s:I, s:I, s:I, s:I, s:I}", "template",
+				  result->template, "train_examples",
+				  (json_int_t)result->train_examples,
+				  "val_examples",
+				  (json_int_t)result->validation_examples,
+				  "supervised", (json_int_t)result->supervised,
+				  "longest", (json_int_t)result->longest,
+				  "left_out", (json_int_t)result->left_out));
 	if (json)
 		json_dumpf(json, stdout, JSON_COMPACT | JSON_REAL_PRECISION(9));
 	putchar('\n');
 	json_decref(json);
 }
 
-static void print_lines(const struct prepare_result *result, const char *out,
-			double seconds)
+static void print_examples(const struct prepare_result *result)
 {
 	uint64_t tokens = result->train_tokens + result->validation_tokens;
-	char bytes[32], all[32], train[32], val[32], time[32];
+	char bytes[32], train[32], val[32], all[32], supervised[32];
+
+	printf("examples    %s: %s for training, %s for validation, template "
+	       "%s\n",
+	       text_bytes(bytes, sizeof(bytes), result->bytes),
+	       text_grouped(train, sizeof(train), result->train_examples),
+	       text_grouped(val, sizeof(val), result->validation_examples),
+	       result->template);
+	printf("tokens      %s, of which %s (%.1f %%) are supervised; the "
+	       "longest example has %llu\n",
+	       text_grouped(all, sizeof(all), tokens),
+	       text_grouped(supervised, sizeof(supervised), result->supervised),
+	       100 * (double)result->supervised / (double)tokens,
+	       (unsigned long long)result->longest);
+	if (result->left_out)
+		printf("left out    %llu examples, which are longer than "
+		       "--longest\n",
+		       (unsigned long long)result->left_out);
+}
+
+static void print_text(const struct prepare_result *result)
+{
+	uint64_t tokens = result->train_tokens + result->validation_tokens;
+	char bytes[32], all[32], train[32], val[32];
 
 	printf("text        %s in %llu document%s\n",
 	       text_bytes(bytes, sizeof(bytes), result->bytes),
@@ -159,6 +215,18 @@ static void print_lines(const struct prepare_result *result, const char *out,
 	       text_grouped(all, sizeof(all), tokens),
 	       text_grouped(train, sizeof(train), result->train_tokens),
 	       text_grouped(val, sizeof(val), result->validation_tokens));
+}
+
+static void print_lines(const struct prepare_result *result, const char *out,
+			double seconds)
+{
+	uint64_t tokens = result->train_tokens + result->validation_tokens;
+	char time[32];
+
+	if (result->template)
+		print_examples(result);
+	else
+		print_text(result);
 	printf("vocabulary  %zu (%s), %.2f bytes per token\n",
 	       result->vocab_size, result->kind,
 	       (double)result->bytes / (double)tokens);
@@ -167,6 +235,27 @@ static void print_lines(const struct prepare_result *result, const char *out,
 	       result->unigram_entropy);
 	printf("written to  %s in %s\n", out,
 	       text_duration(time, sizeof(time), seconds));
+}
+
+/* False: neither texts nor examples, or both. */
+static bool choose_inputs(const struct options *options,
+			  struct prepare_options *wanted)
+{
+	const char *const *examples;
+	size_t count = options_strings(options, "sft", &examples);
+
+	wanted->input_count = options_strings(options, "text", &wanted->inputs);
+	wanted->template = options_string(options, "template");
+	wanted->longest = (uint64_t)options_integer(options, "longest");
+	if (!count)
+		return wanted->input_count && !wanted->template &&
+		       !wanted->longest;
+	if (wanted->input_count)
+		return false;
+	wanted->examples = true;
+	wanted->inputs = examples;
+	wanted->input_count = count;
+	return true;
 }
 
 static int prepare(const struct options *options)
@@ -187,9 +276,9 @@ static int prepare(const struct options *options)
 	double seconds;
 	int err;
 
-	wanted.input_count = options_strings(options, "text", &wanted.inputs);
-	if (!wanted.input_count || !out) {
-		log_error("prepare needs --text FILE|DIR and --out DIR");
+	if (!choose_inputs(options, &wanted) || !out) {
+		log_error("prepare needs --text FILE|DIR or --sft FILE, and "
+			  "--out DIR");
 		return 2;
 	}
 	err = prepare_run(&wanted, &result);
@@ -198,7 +287,7 @@ static int prepare(const struct options *options)
 		return err == -ENOENT || err == -EEXIST ? 2 : 1;
 	seconds = clock_seconds(clock_now_ns() - start);
 	if (wanted.validation > 0 && !result.validation_tokens)
-		log_warning("the text is too short for a validation split: all "
+		log_warning("there is too little for a validation split: all "
 			    "of it is for training");
 	if (options_flag(options, "json"))
 		print_json(&result, out, seconds);

@@ -3,9 +3,9 @@
 #include "base/math.h"
 #include "base/text.h"
 #include "data/corpus.h"
+#include "data/sampler.h"
 #include "data/tokenizer.h"
 #include "engine/checkpoint.h"
-#include "model/io/hf_config.h"
 #include "tools/auto_schedule.h"
 #include "tools/commands.h"
 #include "tools/job_options.h"
@@ -27,6 +27,9 @@ static const struct option_spec table[] = {
 	 .argument = "DIR",
 	 .group = "Input and output",
 	 .help = "tokens: a folder made by prepare, or .bin shards of llm.c or nanoGPT"},
+	{.name = "no-packing",
+	 .kind = OPTION_FLAG,
+	 .help = "examples of prepare --sft: one a sequence, not as many as fit"},
 	{.name = "out",
 	 .letter = 'o',
 	 .kind = OPTION_STRING,
@@ -43,9 +46,11 @@ static const struct option_spec table[] = {
 	 .help = "start from this Hugging Face model folder"},
 	JOB_OPTIONS_PIPELINE,
 	TRAIN_OPTIONS_SCHEDULE,
+	TRAIN_OPTION_DTYPE,
 	TRAIN_OPTIONS_BALANCE,
 	HOSTS_OPTIONS,
 	TRAIN_OPTIONS_MODEL,
+	TRAIN_OPTIONS_ADAPTERS,
 	TRAIN_OPTIONS_GRID,
 	TRAIN_OPTIONS_BATCH,
 	{.name = "seed",
@@ -164,6 +169,12 @@ static const struct option_spec table[] = {
 	 .minimum = 1,
 	 .maximum = 4096,
 	 .help = "newest checkpoints to keep"},
+	{.name = "save-dtype",
+	 .kind = OPTION_CHOICE,
+	 .argument = "TYPE",
+	 .choices = JOB_OPTIONS_DTYPES,
+	 .fallback = "fp32",
+	 .help = "of the model's files; bf16: RUN/model in half the bytes; checkpoints keep the float weights beside, for --resume"},
 	{.name = "trace",
 	 .kind = OPTION_FLAG,
 	 .group = "Recording",
@@ -186,7 +197,7 @@ const struct option_command train_command = {
 	.synopsis = "--data DIR --out RUN [options] | --resume RUN [options]",
 	.summary = "train a model, its layers split over stages",
 	.description =
-		"Trains a new model, or one from a Hugging Face folder, on prepared tokens. The weights that come out depend on the model, the data, the seed, the batch, --gradient-groups and --tensor, and on nothing else: not on the stages, the split, the replicas, the schedule, the transport, the threads, --recompute, or an interruption in between.\n\nRUN holds run.json (the options), metrics.jsonl (one line a step), history.jsonl (starts, checkpoints, memory), checkpoints/, and in the end model/, a Hugging Face model folder. Ctrl-C finishes the step, writes a checkpoint and ends.",
+		"Trains a new model, or one from a Hugging Face folder, on prepared tokens. The weights that come out depend on the model, the data, the seed, the batch, --gradient-groups, --tensor and --dtype, and on nothing else: not on the stages, the split, the replicas, the schedule, the transport, the threads, --recompute, or an interruption in between.\n\nRUN holds run.json (the options), metrics.jsonl (one line a step), history.jsonl (starts, checkpoints, memory), checkpoints/, and in the end model/, a Hugging Face model folder. Ctrl-C finishes the step, writes a checkpoint and ends.",
 	.table = table,
 	.takes_config = true,
 };
@@ -194,6 +205,7 @@ const struct option_command train_command = {
 /* What --resume may change: nothing that would change the result. */
 static const char *const resume_may_change[] = {
 	"resume",
+	"base",
 	"data",
 	"stages",
 	"replicas",
@@ -216,6 +228,7 @@ static const char *const resume_may_change[] = {
 	"eval-samples",
 	"checkpoint-every",
 	"keep-checkpoints",
+	"save-dtype",
 	"trace",
 	"trace-steps",
 	"tensorboard",
@@ -325,7 +338,16 @@ static int open_corpus(struct train *t)
 		rc = job_options_path(t->job.data, data);
 	if (!rc)
 		t->job.data_fingerprint = corpus_fingerprint(t->corpus);
-	return rc;
+	if (rc)
+		return rc;
+	t->job.packed = corpus_has_examples(t->corpus);
+	t->job.separate = options_flag(t->options, "no-packing");
+	if (t->job.separate && !t->job.packed)
+		return fail(
+			-EINVAL,
+			"--no-packing is for examples (prepare --sft), and %s holds text",
+			data);
+	return 0;
 }
 
 static int folder_of(char out[FILES_PATH_BYTES], const char *path)
@@ -391,11 +413,27 @@ static int new_model_config(struct train *t)
 	return rc;
 }
 
+/* Which adapters those are is told by the checkpoint itself: job.resume. */
+static int resumed_config(struct train *t)
+{
+	int rc = job_options_model(t->options, t->checkpoint.folder, &t->job);
+
+	if (!rc && t->job.config.adapters.rank == 0)
+		t->job.model[0] = '\0';
+	t->job.adapter[0] = '\0';
+	return rc;
+}
+
 static int choose_config(struct train *t)
 {
-	if (t->resume)
-		return hf_config_read(t->checkpoint.folder, &t->job.config);
-	return new_model_config(t);
+	int rc;
+
+	if (!t->resume)
+		return new_model_config(t);
+	rc = resumed_config(t);
+	if (!rc)
+		t->job.config.type = job_options_dtype(t->options, "dtype");
+	return rc;
 }
 
 static int make_model(struct train *t)
@@ -431,6 +469,7 @@ static int fill_batch(struct train *t)
 	job->eval_every = (uint64_t)options_integer(o, "eval-every");
 	if (options_flag(o, "trace"))
 		job->trace_steps = (unsigned)options_integer(o, "trace-steps");
+	job->save_type = job_options_dtype(o, "save-dtype");
 	job->tensorboard = options_flag(o, "tensorboard");
 	return train_options_batch(o, job);
 }
@@ -475,7 +514,14 @@ static int check_data(struct train *t)
 
 	if (rc || wanted == 0)
 		return rc;
-	if (corpus_tokens(t->corpus, CORPUS_VALIDATION) <= t->job.context) {
+	if (t->job.packed && !corpus_examples(t->corpus, CORPUS_VALIDATION)) {
+		log_warning(
+			"%s has no examples for validation: nothing is evaluated",
+			t->job.data);
+		return 0;
+	}
+	if (!t->job.packed &&
+	    corpus_tokens(t->corpus, CORPUS_VALIDATION) <= t->job.context) {
 		log_warning(
 			"%s has no validation split of %u tokens or more: nothing is evaluated",
 			t->job.data, t->job.context + 1);
@@ -752,6 +798,38 @@ static void introduce_grid(const struct job *job)
 			job->gradient_groups);
 }
 
+/* How full the sequences are, and what did not fit into one. */
+static void introduce_examples(const struct train *t)
+{
+	uint64_t tokens = corpus_tokens(t->corpus, CORPUS_TRAIN);
+	char examples[32], supervised[32];
+	struct sampler sampler;
+	double places;
+
+	if ((t->job.separate ? sampler_init_separate : sampler_init)(
+		    &sampler, t->corpus, CORPUS_TRAIN, SAMPLER_SEQUENTIAL, 0,
+		    t->job.context))
+		return;
+	places = (double)sampler.windows * (double)t->job.context;
+	log_info(
+		"examples: %s in %" PRIu64
+		" sequences, %.0f %% full, template %s; the loss is of %s supervised tokens of %.0f",
+		text_grouped(examples, sizeof(examples), sampler.examples),
+		sampler.windows,
+		100 * (double)(tokens - sampler.examples - sampler.cut_tokens) /
+			places,
+		corpus_template(t->corpus),
+		text_grouped(supervised, sizeof(supervised),
+			     corpus_supervised(t->corpus, CORPUS_TRAIN)),
+		(double)tokens);
+	if (sampler.cut)
+		log_warning(
+			"%" PRIu64
+			" examples are longer than the context of %u tokens: what is beyond is left out",
+			sampler.cut, t->job.context);
+	sampler_fini(&sampler);
+}
+
 static void introduce(const struct train *t)
 {
 	const struct job *job = &t->job;
@@ -759,14 +837,16 @@ static void introduce(const struct train *t)
 		(uint64_t)job->micro_batches * job->micro_batch_size;
 	double entropy = corpus_unigram_entropy(t->corpus);
 	char parameters[32], tokens[32], chunks[32], *split = malloc(8192);
+	bool bf16 = job->config.type == ELEMENT_BF16;
 
 	text_grouped(parameters, sizeof(parameters),
 		     model_parameter_total(t->model));
 	text_grouped(tokens, sizeof(tokens), sequences * job->context);
 	log_info(
-		"model: %s, %u layers, width %u, %u heads, vocabulary %u: %s parameters",
+		"model: %s, %u layers, width %u, %u heads, vocabulary %u: %s parameters%s",
 		job->config.family, job->config.layers, job->config.width,
-		job->config.heads, job->config.vocab_size, parameters);
+		job->config.heads, job->config.vocab_size, parameters,
+		bf16 ? ", computed in bf16 and updated in float" : "");
 	snprintf(chunks, sizeof(chunks), " of %u chunks", job->chunks);
 	if (split)
 		log_info("pipeline: %u stage%s%s (layers %s), schedule %s%s",
@@ -785,6 +865,8 @@ static void introduce(const struct train *t)
 		" steps",
 		job->micro_batches, job->micro_batch_size, job->context, tokens,
 		job->steps);
+	if (job->packed)
+		introduce_examples(t);
 	if (entropy > 0)
 		log_info(
 			"yardsticks: a uniform guess has loss %.4f, word frequencies alone %.4f",

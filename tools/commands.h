@@ -16,6 +16,7 @@ int cmd_schedule(int argc, char **argv);
 int cmd_inspect(int argc, char **argv);
 int cmd_bench(int argc, char **argv);
 int cmd_report(int argc, char **argv);
+int cmd_merge(int argc, char **argv);
 int cmd_key(int argc, char **argv);
 int cmd_rank(int argc,
 	     char **argv); /* started by the launcher, not by people */
@@ -27,6 +28,7 @@ extern const struct option_command eval_command;
 extern const struct option_command generate_command;
 extern const struct option_command inspect_command;
 extern const struct option_command report_command;
+extern const struct option_command merge_command;
 extern const struct option_command key_command;
 
 #endif

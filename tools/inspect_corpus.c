@@ -5,11 +5,14 @@
 #include "base/log.h"
 #include "base/text.h"
 #include "data/corpus.h"
+#include "data/sft/template.h"
+#include "data/tokenizer.h"
 
 #include <errno.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 static json_t *shards_json(const struct corpus *corpus, enum corpus_split split)
 {
@@ -29,7 +32,116 @@ static json_t *shards_json(const struct corpus *corpus, enum corpus_split split)
 	return list;
 }
 
-static int print_json(const struct corpus *corpus)
+/* ---- examples ---- */
+
+/* The token behind the last of the first example of a split. */
+static uint64_t example_end(const struct corpus *corpus,
+			    enum corpus_split split)
+{
+	const unsigned char *marks = corpus_marks(corpus, split);
+	uint64_t tokens = corpus_tokens(corpus, split), end = 1;
+
+	while (end < tokens && !(marks[end] & MARK_FIRST))
+		end++;
+	return end;
+}
+
+/* Tokens as text, what is supervised between marks. */
+static int decode_marked(const struct tokenizer *tokenizer,
+			 const int32_t *tokens, const unsigned char *marks,
+			 size_t count, struct text_builder *out)
+{
+	struct tokenizer_decoder *decoder;
+	bool inside = false;
+	int err = tokenizer_decoder_create(tokenizer, &decoder);
+
+	if (err)
+		return err;
+	for (size_t i = 0; i <= count && !err; i++) {
+		bool supervised = i < count && marks[i] & MARK_SUPERVISED;
+
+		if (supervised != inside) {
+			err = tokenizer_decoder_finish(decoder, out);
+			text_builder_append(out, "%s", inside ? "]]" : "[[");
+		}
+		inside = supervised;
+		if (!err && i < count)
+			err = tokenizer_decoder_push(decoder, tokens[i], out);
+	}
+	tokenizer_decoder_destroy(decoder);
+	return err;
+}
+
+/* The first example of the first split that has one; the caller frees. */
+static int render_example(const struct corpus *corpus, char **out)
+{
+	enum corpus_split split = corpus_examples(corpus, CORPUS_TRAIN)
+					  ? CORPUS_TRAIN
+					  : CORPUS_VALIDATION;
+	uint64_t count = example_end(corpus, split);
+	const char *path = corpus_tokenizer_path(corpus);
+	struct tokenizer *tokenizer;
+	struct text_builder text;
+	int32_t *tokens;
+	int err;
+
+	*out = NULL;
+	if (!path)
+		return 0;
+	err = tokenizer_load(path, &tokenizer);
+	if (err)
+		return err;
+	text_builder_init(&text);
+	tokens = calloc(count, sizeof(*tokens));
+	if (tokens)
+		err = corpus_read(corpus, split, 0, count, tokens);
+	else
+		err = fail(-ENOMEM, "no memory for an example");
+	if (!err)
+		err = decode_marked(tokenizer, tokens,
+				    corpus_marks(corpus, split), count, &text);
+	*out = err ? NULL : text_builder_finish(&text);
+	text_builder_fini(&text);
+	free(tokens);
+	tokenizer_destroy(tokenizer);
+	return err;
+}
+
+static json_t *examples_json(const struct corpus *corpus, const char *example)
+{
+	return json_pack(
+		"{s:s, s:I, s:I, s:I, s:I, s:s?}", "template",
+		corpus_template(corpus), "train_examples",
+		(json_int_t)corpus_examples(corpus, CORPUS_TRAIN),
+		"val_examples",
+		(json_int_t)corpus_examples(corpus, CORPUS_VALIDATION),
+		"train_supervised",
+		(json_int_t)corpus_supervised(corpus, CORPUS_TRAIN),
+		"val_supervised",
+		(json_int_t)corpus_supervised(corpus, CORPUS_VALIDATION),
+		"example", example);
+}
+
+static void print_examples(const struct corpus *corpus, const char *example)
+{
+	char examples[32], supervised[32];
+
+	printf("template    %s\n", corpus_template(corpus));
+	for (int split = 0; split < CORPUS_SPLITS; split++)
+		printf("%-12s%s examples, %s supervised tokens\n",
+		       corpus_split_name((enum corpus_split)split),
+		       text_grouped(examples, sizeof(examples),
+				    corpus_examples(corpus,
+						    (enum corpus_split)split)),
+		       text_grouped(supervised, sizeof(supervised),
+				    corpus_supervised(
+					    corpus, (enum corpus_split)split)));
+	if (example)
+		printf("the first example, what is supervised in [[ ]]:\n%s\n",
+		       example);
+}
+
+static int print_json(const struct corpus *corpus, const char *example)
 {
 	double entropy = corpus_unigram_entropy(corpus);
 	char fingerprint[20];
@@ -52,6 +164,9 @@ static int print_json(const struct corpus *corpus)
 		shards_json(corpus, CORPUS_VALIDATION));
 	if (!json)
 		return fail(-ENOMEM, "no memory to describe a corpus");
+	if (corpus_has_examples(corpus))
+		json_object_set_new(json, "sft",
+				    examples_json(corpus, example));
 	json_dumpf(json, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
 	putchar('\n');
 	json_decref(json);
@@ -100,15 +215,21 @@ static void print_lines(const struct corpus *corpus)
 int inspect_corpus(const char *folder, bool json)
 {
 	struct corpus *corpus;
+	char *example = NULL;
 	int err = corpus_open(folder, NULL, &corpus);
 
 	if (err)
 		return err;
 	err = corpus_verify(corpus);
+	if (!err && corpus_has_examples(corpus))
+		err = render_example(corpus, &example);
 	if (!err && json)
-		err = print_json(corpus);
+		err = print_json(corpus, example);
 	else if (!err)
 		print_lines(corpus);
+	if (!err && !json && corpus_has_examples(corpus))
+		print_examples(corpus, example);
+	free(example);
 	corpus_close(corpus);
 	return err;
 }

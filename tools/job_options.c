@@ -8,6 +8,7 @@
 #include "data/corpus.h"
 #include "data/sampler.h"
 #include "engine/run.h"
+#include "model/io/hf_adapter.h"
 #include "model/kernels/numerics.h"
 #include "schedules/schedule.h"
 #include "tools/hosts_options.h"
@@ -23,6 +24,41 @@ int job_options_path(char out[FILES_PATH_BYTES], const char *path)
 	if (text_copy(out, FILES_PATH_BYTES, path))
 		return fail(-ENAMETOOLONG, "path too long: %.60s...", path);
 	return 0;
+}
+
+int job_options_whole_path(char path[FILES_PATH_BYTES])
+{
+	char *whole = realpath(path, NULL);
+	int rc = whole ? job_options_path(path, whole) : 0;
+
+	free(whole);
+	return rc;
+}
+
+int job_options_model(const struct options *options, const char *folder,
+		      struct job *job)
+{
+	int rc = hf_adapter_read_model(folder, options_string(options, "base"),
+				       &job->config, job->model);
+
+	if (rc)
+		return rc;
+	if (job->config.adapters.rank == 0)
+		return job_options_path(job->model, folder);
+	rc = job_options_path(job->adapter, folder);
+	return rc ? rc : job_options_whole_path(job->model);
+}
+
+enum element_type job_options_dtype(const struct options *options,
+				    const char *name)
+{
+	return strcmp(options_string(options, name), "bf16") == 0 ? ELEMENT_BF16
+								  : ELEMENT_F32;
+}
+
+const char *job_options_dtype_name(enum element_type type)
+{
+	return type == ELEMENT_BF16 ? "bf16" : "fp32";
 }
 
 void job_options_pipeline(const struct options *options, struct job *job)
@@ -129,8 +165,10 @@ int job_options_windows(const struct corpus *corpus, int split,
 	int rc = sampler_init(&sampler, corpus, (enum corpus_split)split,
 			      SAMPLER_SEQUENTIAL, 0, context);
 
-	if (!rc)
+	if (!rc) {
 		*windows = sampler_epoch_samples(&sampler);
+		sampler_fini(&sampler);
+	}
 	return rc;
 }
 

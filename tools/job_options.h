@@ -99,6 +99,12 @@
 	}
 
 /* clang-format off */
+#define JOB_OPTION_BASE                                                        \
+	{                                                                      \
+		.name = "base", .kind = OPTION_STRING, .argument = "DIR",      \
+		.help = "where the base model of adapters is (default: where their adapter_config.json says)"                          \
+	}
+
 #define JOB_OPTION_TENSOR                                                      \
 	{.name = "tensor",                                                     \
 	 .kind = OPTION_INTEGER,                                               \
@@ -108,12 +114,31 @@
 	 .maximum = 256,                                                       \
 	 .help = "ranks that share each layer (attention heads, inner width, " \
 		 "vocabulary); changes the last bits"}
+
+/* Of what layers compute with; `more` is said to what it does. */
+#define JOB_OPTION_DTYPE(more)                                                 \
+	{.name = "dtype",                                                      \
+	 .kind = OPTION_CHOICE,                                                \
+	 .argument = "TYPE",                                                   \
+	 .choices = JOB_OPTIONS_DTYPES,                                        \
+	 .fallback = "fp32",                                                   \
+	 .help = "numbers that pass between layers and stages, and matrices "  \
+		 "that products read; sums, vectors, logits and losses are "   \
+		 "float in either" more}
 /* clang-format on */
+#define JOB_OPTIONS_DTYPES "fp32|bf16"
 
 /* Operations of each layer, and the split that balances them, or --split. */
 int job_options_partition(const struct options *options,
 			  const struct model *model,
 			  struct job *job) MUST_CHECK;
+
+/* What a choice among JOB_OPTIONS_DTYPES says. */
+enum element_type job_options_dtype(const struct options *options,
+				    const char *name);
+
+/* The choice that says so; the other way. */
+const char *job_options_dtype_name(enum element_type type);
 
 /* --stages; chunks. --split given as text is read in job_options_partition. */
 void job_options_pipeline(const struct options *options, struct job *job);
@@ -160,6 +185,16 @@ void job_options_compare_tokenizers(const struct corpus *corpus,
 				    const char *model_folder);
 
 /* Copies a path option into a job's field; -ENAMETOOLONG logged. */
+/* Absolute, as others are to find it: adapters name their base model. */
+int job_options_whole_path(char path[FILES_PATH_BYTES]) MUST_CHECK;
+
+/*
+ * A model folder, or a folder of adapters and its base model (--base): the
+ * configuration and where weights are, into the job.
+ */
+int job_options_model(const struct options *options, const char *folder,
+		      struct job *job) MUST_CHECK;
+
 int job_options_path(char out[FILES_PATH_BYTES], const char *path) MUST_CHECK;
 
 #endif

@@ -47,6 +47,7 @@ stagecoach_SOURCES = tools/main.c tools/commands.h \
 	tools/bench/limits.c tools/bench/limits.h \
 	tools/bench/list.c \
 	tools/bench/memory.c tools/bench/message.c \
+	tools/bench/pipeline.c tools/bench/pipeline.h \
 	tools/bench/raw.c tools/bench/raw.h \
 	tools/bench/remote.c \
 	tools/bench/report.c tools/bench/socket.c \
@@ -57,6 +58,7 @@ stagecoach_SOURCES = tools/main.c tools/commands.h \
 	tools/cmd_generate.c \
 	tools/cmd_inspect.c tools/inspect_corpus.c tools/inspect_corpus.h \
 	tools/cmd_key.c \
+	tools/cmd_merge.c \
 	tools/cmd_plan.c \
 	tools/cmd_prepare.c \
 	tools/cmd_rank.c \

@@ -29,6 +29,7 @@ static const struct command commands[] = {
 	{"generate", "continue a prompt with a model", cmd_generate},
 	{"schedule", "prove, predict, rehearse, compare, search schedules",
 	 cmd_schedule},
+	{"merge", "fold adapters into the model they belong to", cmd_merge},
 	{"inspect", "describe a model, a checkpoint or a corpus", cmd_inspect},
 	{"report", "one page about a run: curves, time, memory", cmd_report},
 	{"bench", "measure the transports beside yardsticks", cmd_bench},

@@ -3,7 +3,6 @@
 #include "base/text.h"
 #include "engine/accumulator.h"
 #include "engine/host.h"
-#include "model/io/hf_config.h"
 #include "schedules/schedule.h"
 #include "tools/hosts_options.h"
 #include "tools/job_options.h"
@@ -66,6 +65,34 @@ static int new_model(const struct options *o, size_t vocab_size,
 	return 0;
 }
 
+/* New ones, where --lora-rank asks for them. */
+static int old_model_adapters(const struct options *options, const char *folder,
+			      struct job *job)
+{
+	struct model_adapters *adapters = &job->config.adapters;
+	const char *targets = options_string(options, "lora-targets");
+
+	if (!options_is_set(options, "lora-rank")) {
+		if (targets || options_is_set(options, "lora-alpha"))
+			return fail(-EINVAL, "--lora-alpha and --lora-targets "
+					     "belong to --lora-rank R");
+		return 0;
+	}
+	if (adapters->rank > 0)
+		return fail(
+			-EINVAL,
+			"%s holds adapters, which are trained on without --lora-rank; for new ones over them merge these first",
+			folder);
+	adapters->rank = (unsigned)options_integer(options, "lora-rank");
+	adapters->alpha = options_is_set(options, "lora-alpha")
+				  ? options_real(options, "lora-alpha")
+				  : 2.0 * adapters->rank;
+	if (targets &&
+	    text_copy(adapters->targets, sizeof(adapters->targets), targets))
+		return fail(-EINVAL, "--lora-targets is too long");
+	return job_options_whole_path(job->model);
+}
+
 static int old_model(const struct options *options, const char *folder,
 		     struct job *job)
 {
@@ -81,17 +108,25 @@ static int old_model(const struct options *options, const char *folder,
 				-EINVAL,
 				"--%s is for new models; the one in %s has its own",
 				new_only[i], folder);
-	rc = job_options_path(job->model, folder);
-	return rc ? rc : hf_config_read(folder, &job->config);
+	rc = job_options_model(options, folder, job);
+	return rc ? rc : old_model_adapters(options, folder, job);
 }
 
 int train_options_model(const struct options *options, size_t vocab_size,
 			const char *source, struct job *job)
 {
 	const char *folder = options_string(options, "model");
+	int rc;
 
-	return folder ? old_model(options, folder, job)
-		      : new_model(options, vocab_size, source, &job->config);
+	if (!folder && (options_is_set(options, "lora-rank") ||
+			options_is_set(options, "base")))
+		return fail(-EINVAL, "adapters are trained beside a model that "
+				     "is there: give --model DIR");
+	rc = folder ? old_model(options, folder, job)
+		    : new_model(options, vocab_size, source, &job->config);
+	if (!rc)
+		job->config.type = job_options_dtype(options, "dtype");
+	return rc;
 }
 
 void train_options_dropout(const struct options *options,

@@ -8,6 +8,7 @@
 #include "engine/calibrate.h"
 #include "engine/job.h"
 #include "engine/plan.h"
+#include "tools/job_options.h"
 #include "tools/options.h"
 
 #define TRAIN_OPTIONS_SCHEDULE                                                                                                                 \
@@ -109,6 +110,26 @@
 		.help = "probability, at all sites (default: 0, or the model folder's)"                                 \
 	}
 
+#define TRAIN_OPTIONS_ADAPTERS                                                                                                                                   \
+	{.name = "lora-rank",                                                                                                                                    \
+	 .kind = OPTION_INTEGER,                                                                                                                                 \
+	 .argument = "R",                                                                                                                                        \
+	 .minimum = 1,                                                                                                                                           \
+	 .maximum = ADAPTER_RANK_MAX,                                                                                                                            \
+	 .group = "Adapters",                                                                                                                                    \
+	 .help = "train low-rank adapters (LoRA) of this rank beside --model, and nothing else"},                                                                \
+		{.name = "lora-alpha",                                                                                                                           \
+		 .kind = OPTION_REAL,                                                                                                                            \
+		 .argument = "X",                                                                                                                                \
+		 .minimum = 1e-6,                                                                                                                                \
+		 .maximum = 1e6,                                                                                                                                 \
+		 .help = "what they add counts X / R times (default: 2 R)"},                                                                                     \
+		{.name = "lora-targets",                                                                                                                         \
+		 .kind = OPTION_STRING,                                                                                                                          \
+		 .argument = "NAMES",                                                                                                                            \
+		 .help = "linear maps that get one, by commas: q_proj,v_proj; all-linear: every one but the head (default: gpt2 c_attn, others q_proj,v_proj)"}, \
+		JOB_OPTION_BASE
+
 #define TRAIN_OPTIONS_BATCH                                                                                                                     \
 	{.name = "context",                                                                                                                     \
 	 .letter = 'T',                                                                                                                         \
@@ -187,8 +208,13 @@
 		.help = "most that a rank may hold, everything counted (e.g. 900M): the split respects it, or the run is refused" \
 	}
 
+#define TRAIN_OPTION_DTYPE                                                     \
+	JOB_OPTION_DTYPE(                                                      \
+		"; bf16 halves messages and activations; weights are "         \
+		"updated in float; changes the result")
+
 /*
- * The model's configuration: that of --model DIR, or of a new one with a
+ * The model's configuration, of --dtype: that of --model DIR, or of a new one with a
  * vocabulary of `vocab_size` (0: not known) unless --vocab-size says another.
  * `source` is what did not say it, for the message: "--data corpus".
  */

@@ -251,6 +251,11 @@ void tokenizer_encoder_reset(struct tokenizer_encoder *encoder)
 	encoder->begun = false;
 }
 
+void tokenizer_encoder_continue(struct tokenizer_encoder *encoder)
+{
+	split_stream_skip(encoder->split);
+}
+
 uint64_t tokenizer_encoder_offset(const struct tokenizer_encoder *encoder)
 {
 	return encoder->feed.offset;

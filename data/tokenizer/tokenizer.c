@@ -216,6 +216,13 @@ static bool has_token(const struct tokenizer *tokenizer, int32_t id)
 	       tokenizer->tokens[id].present;
 }
 
+const int32_t *tokenizer_before(const struct tokenizer *tokenizer,
+				size_t *count)
+{
+	*count = tokenizer->before.count;
+	return tokenizer->before.ids;
+}
+
 bool tokenizer_is_special(const struct tokenizer *tokenizer, int32_t id)
 {
 	return has_token(tokenizer, id) && tokenizer->tokens[id].special;

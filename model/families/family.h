@@ -45,6 +45,8 @@ struct family_ops {
 	void (*layer)(const struct model_config *config,
 		      const struct rope *rope, unsigned index,
 		      struct layer_description *out);
+	/* Maps that get low-rank adapters where none are named: PEFT's. */
+	const char *adapter_targets;
 	/* See model_tensor_is_ignored(); the name without optional prefix. */
 	bool (*tensor_is_ignored)(const char *name);
 };

@@ -167,7 +167,7 @@ static void gpt2_embedding(const struct model_config *config,
 	gpt2_rows(config, embedding_rows, ARRAY_SIZE(embedding_rows), out);
 	out->value_count = EMBEDDING_VALUES;
 	out->widths[EMBEDDED] = config->width;
-	out->columns = COLUMN_BIT(COLUMN_TOKENS);
+	out->columns = COLUMN_BIT(COLUMN_TOKENS) | COLUMN_BIT(COLUMN_SEGMENTS);
 }
 
 static void gpt2_block(const struct model_config *config, unsigned block,
@@ -186,6 +186,7 @@ static void gpt2_block(const struct model_config *config, unsigned block,
 	snprintf(out->prefix, sizeof(out->prefix), PREFIX "h.%u.", block);
 	gpt2_rows(config, block_rows, ARRAY_SIZE(block_rows), out);
 	out->value_count = BLOCK_VALUES;
+	out->columns = COLUMN_BIT(COLUMN_SEGMENTS);
 	memcpy(out->widths, widths, sizeof(widths));
 }
 
@@ -207,7 +208,7 @@ static void gpt2_layer(const struct model_config *config,
 	struct edge hidden = {
 		.count = 1,
 		.entry = {{.name = "hidden",
-			   .type = ELEMENT_F32,
+			   .type = config->type,
 			   .per_token = config->width,
 			   .needs_gradient = true}},
 	};
@@ -247,5 +248,6 @@ const struct family_ops gpt2_family_ops = {
 	.config_check = gpt2_config_check,
 	.layer_count = gpt2_layer_count,
 	.layer = gpt2_layer,
+	.adapter_targets = "c_attn",
 	.tensor_is_ignored = gpt2_tensor_is_ignored,
 };

@@ -357,6 +357,7 @@ static void llama_block(const struct model_config *config,
 	snprintf(out->prefix, sizeof(out->prefix), PREFIX "layers.%u.", block);
 	llama_rows(config, rope, block_rows, ARRAY_SIZE(block_rows), out);
 	out->value_count = BLOCK_VALUES;
+	out->columns = COLUMN_BIT(COLUMN_SEGMENTS);
 	memcpy(out->widths, widths, sizeof(widths));
 	for (unsigned i = 0; i < out->row_count; i++)
 		if (out->rows[i].ops == &attention_ops &&
@@ -384,7 +385,7 @@ static void llama_layer(const struct model_config *config,
 	struct edge hidden = {
 		.count = 1,
 		.entry = {{.name = "hidden",
-			   .type = ELEMENT_F32,
+			   .type = config->type,
 			   .per_token = config->width,
 			   .needs_gradient = true}},
 	};
@@ -422,6 +423,7 @@ static bool llama_tensor_is_ignored(const char *name)
 		.set_dropout = llama_set_dropout, .inner = llama_inner,        \
 		.config_check = NAME##_config_check,                           \
 		.layer_count = llama_layer_count, .layer = llama_layer,        \
+		.adapter_targets = "q_proj,v_proj",                            \
 		.tensor_is_ignored = llama_tensor_is_ignored,                  \
 	}
 

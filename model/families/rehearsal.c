@@ -67,6 +67,16 @@ static struct edge rehearsal_edge(const struct model_config *config,
 	};
 }
 
+/* Whole rows of them, if they are more than a few. */
+static size_t rehearsal_tied_floats(const struct model_rehearsal *given)
+{
+	size_t floats = given->tied_bytes / sizeof(float);
+
+	return floats < 64 * SLEEP_ROW_FLOATS
+		       ? floats
+		       : floats - floats % SLEEP_ROW_FLOATS;
+}
+
 static void rehearsal_source(const struct model_config *config,
 			     struct layer_description *out)
 {
@@ -78,8 +88,7 @@ static void rehearsal_source(const struct model_config *config,
 		.ops = &sleep_source_ops,
 		.output = 0,
 		.name = "source",
-		.vocab_size =
-			MAX(config->rehearsal->tied_bytes / sizeof(float), 1),
+		.vocab_size = MAX(rehearsal_tied_floats(config->rehearsal), 1),
 	};
 }
 
@@ -91,7 +100,7 @@ static size_t rehearsal_floats(const struct model_rehearsal *given,
 	double pieces = tied ? REHEARSAL_PIECES - 1 : REHEARSAL_PIECES;
 
 	if (last && tied)
-		return given->tied_bytes / sizeof(float);
+		return rehearsal_tied_floats(given);
 	if (!given->gradients)
 		return 1;
 	return MAX((size_t)(given->gradients[stage] / pieces / sizeof(float)),

@@ -307,6 +307,13 @@ static const struct hf_family *family_named(const char *name)
 	return NULL;
 }
 
+bool hf_config_transposes(const struct model_config *config)
+{
+	const struct hf_family *family = family_named(config->family);
+
+	return family != NULL && family->transposes;
+}
+
 int hf_config_write(const char *folder, const struct model_config *config,
 		    const char *dtype)
 {

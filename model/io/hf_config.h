@@ -38,4 +38,7 @@ int hf_config_write(const char *folder, const struct model_config *config,
  */
 int hf_config_carry_over(const char *folder, const char *source) MUST_CHECK;
 
+/* Whether the family keeps matrices [in, out]: PEFT's fan_in_fan_out. */
+bool hf_config_transposes(const struct model_config *config);
+
 #endif

@@ -42,6 +42,7 @@ struct hf_family {
 	const char *family;           /* of struct model_config */
 	const char *model_type;       /* in config.json */
 	const char *architectures[4]; /* first: written */
+	bool transposes;              /* matrices are [in, out] */
 	const struct hf_key *keys;    /* ends with a NULL name */
 	const struct hf_fixed *fixed; /* ends with a NULL name */
 

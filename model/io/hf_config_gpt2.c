@@ -124,6 +124,7 @@ const struct hf_family hf_config_gpt2 = {
 	.family = "gpt2",
 	.model_type = "gpt2",
 	.architectures = {"GPT2LMHeadModel", "GPT2Model"},
+	.transposes = true,
 	.keys = keys,
 	.fixed = fixed,
 	.check = check,

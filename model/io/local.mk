@@ -1,5 +1,6 @@
 # Files of Hugging Face: tensors and configurations.
 model_libmodel_a_SOURCES += \
+	model/io/hf_adapter.c model/io/hf_adapter.h \
 	model/io/hf_config.c model/io/hf_config.h \
 	model/io/hf_config_gpt2.c model/io/hf_config_family.h \
 	model/io/hf_config_llama.c \

@@ -1,11 +1,13 @@
 /*
- * Activation functions, element by element over `count` floats. Outputs may
- * be their inputs (the same pointer, not a shifted one).
+ * Activation functions, element by element over `count` values of a type,
+ * float or bfloat16. Outputs may be their inputs (the same pointer, not a
+ * shifted one).
  */
 #ifndef STAGECOACH_MODEL_KERNELS_ACTIVATION_H
 #define STAGECOACH_MODEL_KERNELS_ACTIVATION_H
 
 #include "base/threads.h"
+#include "model/kernels/element.h"
 
 /*
  * GELU in the tanh form ("gelu_new" of Hugging Face; Hendrycks, Gimpel 2016):
@@ -13,24 +15,25 @@
  * equal x / (1 + e^(-2u)), which stays accurate for negative x.
  * Backward: dx = dy * y'(x), from the forward's input x.
  */
-void gelu_forward(struct threads *threads, size_t count, const float *x,
-		  float *y);
-void gelu_backward(struct threads *threads, size_t count, const float *dy,
-		   const float *x, float *dx);
+void gelu_forward(struct threads *threads, enum element_type type, size_t count,
+		  const void *x, void *y);
+void gelu_backward(struct threads *threads, enum element_type type,
+		   size_t count, const void *dy, const void *x, void *dx);
 
 /* SiLU: y = x / (1 + e^-x). */
-void silu_forward(struct threads *threads, size_t count, const float *x,
-		  float *y);
-void silu_backward(struct threads *threads, size_t count, const float *dy,
-		   const float *x, float *dx);
+void silu_forward(struct threads *threads, enum element_type type, size_t count,
+		  const void *x, void *y);
+void silu_backward(struct threads *threads, enum element_type type,
+		   size_t count, const void *dy, const void *x, void *dx);
 
 /*
- * SwiGLU (Shazeer 2020): a row of x is [gate | up], `width` floats each, and
+ * SwiGLU (Shazeer 2020): a row of x is [gate | up], `width` values each, and
  * y[rows, width] = silu(gate) * up. Here y does not overlap x, nor dx dy.
  */
-void swiglu_forward(struct threads *threads, size_t rows, size_t width,
-		    const float *x, float *y);
-void swiglu_backward(struct threads *threads, size_t rows, size_t width,
-		     const float *dy, const float *x, float *dx);
+void swiglu_forward(struct threads *threads, enum element_type type,
+		    size_t rows, size_t width, const void *x, void *y);
+void swiglu_backward(struct threads *threads, enum element_type type,
+		     size_t rows, size_t width, const void *dy, const void *x,
+		     void *dx);
 
 #endif

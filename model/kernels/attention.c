@@ -1,7 +1,9 @@
 #include "model/kernels/attention.h"
+#include "model/kernels/attention_narrow.h"
 #include "model/kernels/dropout.h"
 #include "model/kernels/gemm.h"
 #include "model/kernels/lanes.h"
+#include "model/kernels/values.h"
 
 #include <math.h>
 #include <string.h>
@@ -11,20 +13,21 @@
  * it (what is computed in vain is half of that) and long along the other, so
  * that products are large enough for BLAS and softmax seldom rescales.
  */
-#define NARROW 64
-#define LONG   256
+#define NARROW ATTENTION_NARROW
+#define LONG   ATTENTION_LONG
 
 struct attention_work {
 	const struct attention_shape *shape;
-	const float *q, *k, *v;
-	float *out; /* forward: written; backward: read */
+	const void *q, *k, *v;
+	void *out; /* forward: written; backward: read */
 	float *lse;
-	const float *dout;
-	float *dq, *dk, *dv;
+	const void *dout;
+	void *dq, *dk, *dv;
 	const struct dropout *dropout; /* NULL: none */
 	unsigned char *scratch;
 	size_t scratch_bytes; /* of one thread */
 	size_t query_blocks;
+	bool narrow; /* products are of bfloat16 */
 };
 
 /* What each thread has of the scratch memory. */
@@ -35,6 +38,12 @@ struct attention_scratch {
 	float *maximum;   /* [NARROW] of the scores of each row so far */
 	float *sum;       /* [NARROW] of their exponentials */
 	float *delta;     /* [time_q] row sums of dout * out */
+	/* Where values are bfloat16: */
+	float *q, *k, *v;               /* [LONG x D] of a block, widened */
+	float *out;                     /* [LONG x D]: sums, or dout widened */
+	float *dq;                      /* [time_q x D]: sums of one head */
+	float *dk, *dv;                 /* [time_k x D]: of one of keys */
+	struct attention_narrow narrow; /* instead of q, k and v */
 };
 
 static size_t rounded(size_t floats)
@@ -44,9 +53,44 @@ static size_t rounded(size_t floats)
 	return (floats + line - 1) / line * line;
 }
 
+/* Floats of widened blocks, or of packed factors in their place. */
+static size_t factor_floats(const struct attention_shape *shape)
+{
+	return rounded(
+		MAX(3 * LONG * shape->head_size,
+		    attention_narrow_bytes(shape->time_q, shape->head_size) /
+			    sizeof(float)));
+}
+
 static size_t thread_floats(const struct attention_shape *shape)
 {
-	return 2 * NARROW * LONG + LONG + 2 * NARROW + rounded(shape->time_q);
+	size_t floats =
+		2 * NARROW * LONG + LONG + 2 * NARROW + rounded(shape->time_q);
+
+	if (shape->type == ELEMENT_BF16)
+		floats += factor_floats(shape) + LONG * shape->head_size +
+			  rounded(shape->time_q * shape->head_size) +
+			  2 * rounded(shape->time_k * shape->head_size);
+	return floats;
+}
+
+/*
+ * Are products of bfloat16? Few queries are not worth the packing, and those of
+ * a cache begin anywhere.
+ */
+static bool is_narrow(const struct attention_shape *shape)
+{
+	return shape->type == ELEMENT_BF16 && shape->time_q >= NARROW &&
+	       shape->position_offset == 0 && attention_narrow_is_there();
+}
+
+int attention_prepare(struct threads *threads,
+		      const struct attention_shape *shape)
+{
+	if (!is_narrow(shape))
+		return 0;
+	return attention_narrow_prepare(
+		threads, MAX(shape->time_q, shape->time_k), shape->head_size);
 }
 
 size_t attention_scratch_bytes(const struct attention_shape *shape,
@@ -60,7 +104,8 @@ static struct attention_scratch scratch_of(const struct attention_work *work,
 {
 	float *base =
 		(float *)(void *)(work->scratch + thread * work->scratch_bytes);
-	struct attention_scratch scratch;
+	size_t size = work->shape->head_size;
+	struct attention_scratch scratch = {0};
 
 	scratch.scores = base;
 	scratch.gradients = scratch.scores + NARROW * LONG;
@@ -68,6 +113,17 @@ static struct attention_scratch scratch_of(const struct attention_work *work,
 	scratch.maximum = scratch.gradients + NARROW * LONG + LONG;
 	scratch.sum = scratch.maximum + NARROW;
 	scratch.delta = scratch.sum + NARROW;
+	if (work->shape->type != ELEMENT_BF16)
+		return scratch;
+	scratch.q = scratch.delta + rounded(work->shape->time_q);
+	scratch.k = scratch.q + LONG * size;
+	scratch.v = scratch.k + LONG * size;
+	scratch.narrow =
+		attention_narrow_place(work->shape->time_q, size, scratch.q);
+	scratch.out = scratch.q + factor_floats(work->shape);
+	scratch.dq = scratch.out + LONG * size;
+	scratch.dk = scratch.dq + rounded(work->shape->time_q * size);
+	scratch.dv = scratch.dk + rounded(work->shape->time_k * size);
 	return scratch;
 }
 
@@ -101,6 +157,73 @@ static size_t offset_of(struct attention_layout layout, size_t head_size,
 	       head * head_size;
 }
 
+/* Rows of one head as floats, `stride` apart. */
+struct rows {
+	float *first;
+	size_t stride;
+};
+
+/*
+ * `count` rows to read from token `token` on: where they lie, or, of bfloat16,
+ * widened into `wide`.
+ */
+static struct rows rows_read(const struct attention_shape *shape,
+			     const void *values, struct attention_layout layout,
+			     size_t sample, size_t token, size_t head,
+			     size_t count, float *wide)
+{
+	size_t size = shape->head_size;
+	size_t at = offset_of(layout, size, sample, token, head);
+	const bfloat16 *narrow = values;
+
+	if (shape->type != ELEMENT_BF16)
+		return (struct rows){(float *)(uintptr_t)values + at,
+				     layout.row_stride};
+	for (size_t row = 0; row < count; row++)
+		values_row_widen(size, narrow + at + row * layout.row_stride,
+				 wide + row * size);
+	return (struct rows){wide, size};
+}
+
+/* Rows to sum up: where they will lie, or `wide`, to be rounded from there. */
+static struct rows rows_sum(const struct attention_shape *shape, void *values,
+			    struct attention_layout layout, size_t sample,
+			    size_t token, size_t head, float *wide)
+{
+	size_t size = shape->head_size;
+
+	if (shape->type != ELEMENT_BF16)
+		return (struct rows){(float *)values + offset_of(layout, size,
+								 sample, token,
+								 head),
+				     layout.row_stride};
+	return (struct rows){wide, size};
+}
+
+/* Sums that are done: `count` rows of rows_sum(). */
+static void rows_finish(const struct attention_shape *shape, struct rows rows,
+			void *values, struct attention_layout layout,
+			size_t sample, size_t token, size_t head, size_t count)
+{
+	size_t size = shape->head_size;
+	bfloat16 *narrow = values;
+
+	if (shape->type != ELEMENT_BF16)
+		return;
+	narrow += offset_of(layout, size, sample, token, head);
+	for (size_t row = 0; row < count; row++)
+		values_row_round(size, rows.first + row * rows.stride,
+				 narrow + row * layout.row_stride);
+}
+
+static void rows_clear(const struct attention_shape *shape, struct rows rows,
+		       size_t count)
+{
+	for (size_t row = 0; row < count; row++)
+		memset(rows.first + row * rows.stride, 0,
+		       shape->head_size * sizeof(float));
+}
+
 static const struct dropout *active(const struct dropout *dropout)
 {
 	return dropout != NULL && dropout->probability > 0.0f ? dropout : NULL;
@@ -117,23 +240,70 @@ static size_t keys_seen(const struct attention_shape *shape, size_t query,
 	return end <= first ? 0 : MIN(end - first, count);
 }
 
-/* The first key that a query sees: others lie before its window. */
-static size_t first_seen(const struct attention_shape *shape, size_t query)
+/* Whether the first keys may lie before what a query sees. */
+static bool has_first(const struct attention_shape *shape)
 {
-	size_t end = shape->position_offset + query + 1;
+	return shape->causal && (shape->window > 0 || shape->starts);
+}
 
-	if (!shape->causal || shape->window == 0 || end <= shape->window)
+/* The first key of a sample's query: others lie before window or example. */
+static size_t first_seen(const struct attention_shape *shape, size_t sample,
+			 size_t query)
+{
+	size_t end = shape->position_offset + query + 1, first = 0;
+
+	if (!has_first(shape))
 		return 0;
-	return end - shape->window;
+	if (shape->window > 0 && end > shape->window)
+		first = end - shape->window;
+	if (shape->starts)
+		first = MAX(
+			first,
+			(size_t)shape->starts[sample * shape->time_q + query]);
+	return first;
 }
 
 /* How many of the keys first .. first + count - 1 lie before it. */
-static size_t keys_before(const struct attention_shape *shape, size_t query,
-			  size_t first, size_t count)
+static size_t keys_before(const struct attention_shape *shape, size_t sample,
+			  size_t query, size_t first, size_t count)
 {
-	size_t seen = first_seen(shape, query);
+	size_t seen = first_seen(shape, sample, query);
 
 	return seen <= first ? 0 : MIN(seen - first, count);
+}
+
+/*
+ * The first key of a block of queries. Where examples begin anywhere it goes
+ * back to a multiple of NARROW, so that products have few different shapes.
+ */
+static size_t first_of_block(const struct attention_shape *shape, size_t sample,
+			     size_t query)
+{
+	size_t first = first_seen(shape, sample, query);
+
+	return shape->starts ? first / NARROW * NARROW : first;
+}
+
+/*
+ * Queries that see some of the keys up to `last`: those before the end. Other
+ * examples' are left out, but for the rest of a block of NARROW.
+ */
+static size_t queries_end(const struct attention_shape *shape, size_t sample,
+			  size_t last)
+{
+	size_t end = shape->time_q, query = last + 1;
+
+	if (shape->causal && shape->window > 0) {
+		size_t seen = last + shape->window;
+
+		end = MIN(end, seen - MIN(seen, shape->position_offset));
+	}
+	if (!shape->starts)
+		return end;
+	while (query < end &&
+	       (size_t)shape->starts[sample * shape->time_q + query] <= last)
+		query++;
+	return MIN(end, (query + NARROW - 1) / NARROW * NARROW);
 }
 
 static void words_of(const struct attention_work *work, size_t sample,
@@ -190,13 +360,27 @@ KERNEL_CLONES static void row_drop(size_t count, uint32_t threshold,
 	}
 }
 
-KERNEL_CLONES static float row_dot(size_t count, const float *restrict a,
-				   const float *restrict b)
+VECTOR_INLINE float dot(enum element_type type, size_t count,
+			const void *restrict a, const void *restrict b)
 {
 	float lanes[LANES] = {0};
 
-	LANES_FOR(count, i, lane, lanes[lane] += a[i] * b[i]);
+	LANES_FOR(count, i, lane,
+		  lanes[lane] +=
+		  value_load(type, a, i) * value_load(type, b, i));
 	return lanes_sum(lanes);
+}
+
+KERNEL_CLONES static float row_dot(size_t count, const void *restrict a,
+				   const void *restrict b)
+{
+	return dot(ELEMENT_F32, count, a, b);
+}
+
+KERNEL_CLONES static float
+row_dot_bfloat16(size_t count, const void *restrict a, const void *restrict b)
+{
+	return dot(ELEMENT_BF16, count, a, b);
 }
 
 /* Through softmax: p = e^(s - lse), ds = p (dp - delta) scale. */
@@ -219,7 +403,9 @@ struct forward_block {
 	size_t sample, head, kv_head;
 	size_t query, queries;
 	size_t key, keys;
-	size_t begin; /* the first key of the first block */
+	size_t begin;  /* the first key of the first block */
+	size_t stride; /* of scores */
+	struct rows q, out;
 };
 
 /*
@@ -233,24 +419,27 @@ static void forward_row(const struct attention_work *work,
 	const struct attention_shape *shape = work->shape;
 	size_t query = block->query + row;
 	size_t seen = keys_seen(shape, query, block->key, block->keys);
-	size_t before = keys_before(shape, query, block->key, block->keys);
-	float *scores = scratch->scores + row * block->keys;
-	float *out = work->out + offset_of(shape->out, shape->head_size,
-					   block->sample, query, block->head);
+	size_t before = keys_before(shape, block->sample, query, block->key,
+				    block->keys);
+	/* Were there others before? The first keys of a block may be none. */
+	bool further = block->key > block->begin &&
+		       block->key > first_seen(shape, block->sample, query);
+	float *scores = scratch->scores + row * block->stride;
+	float *out = block->out.first + row * block->out.stride;
 	float maximum, sum, factor;
 
 	memset(scores + seen, 0, (block->keys - seen) * sizeof(*scores));
-	if (seen == 0)
-		return;
-	/* Of the first block, which is longer than NARROW, some are seen. */
+	before = MIN(before, seen);
 	memset(scores, 0, before * sizeof(*scores));
+	if (seen == before)
+		return;
 	scores += before;
 	seen -= before;
 	maximum = row_maximum(seen, scores);
-	if (block->key != block->begin && maximum <= scratch->maximum[row])
+	if (further && maximum <= scratch->maximum[row])
 		maximum = scratch->maximum[row];
 	sum = row_exp(seen, maximum, scores);
-	if (block->key != block->begin) {
+	if (further) {
 		factor = vector_exp(scratch->maximum[row] - maximum);
 		sum = scratch->sum[row] * factor + sum;
 		row_scale(shape->head_size, factor, out);
@@ -272,24 +461,65 @@ static void forward_keys(const struct attention_work *work,
 {
 	const struct attention_shape *shape = work->shape;
 	size_t size = shape->head_size;
-	const float *q = work->q + offset_of(shape->q, size, block->sample,
-					     block->query, block->head);
-	const float *k = work->k + offset_of(shape->k, size, block->sample,
-					     block->key, block->kv_head);
-	const float *v = work->v + offset_of(shape->v, size, block->sample,
-					     block->key, block->kv_head);
-	float *out = work->out + offset_of(shape->out, size, block->sample,
-					   block->query, block->head);
+	struct rows k =
+		rows_read(shape, work->k, shape->k, block->sample, block->key,
+			  block->kv_head, block->keys, scratch->k);
+	struct rows v =
+		rows_read(shape, work->v, shape->v, block->sample, block->key,
+			  block->kv_head, block->keys, scratch->v);
 
 	gemm_block(GEMM_NORMAL, GEMM_TRANSPOSED, block->queries, block->keys,
-		   size, shape->scale, q, shape->q.row_stride, k,
-		   shape->k.row_stride, 0.0f, scratch->scores, block->keys);
+		   size, shape->scale, block->q.first, block->q.stride, k.first,
+		   k.stride, 0.0f, scratch->scores, block->keys);
 	for (size_t row = 0; row < block->queries; row++)
 		forward_row(work, scratch, block, row);
 	gemm_block(GEMM_NORMAL, GEMM_NORMAL, block->queries, size, block->keys,
-		   1.0f, scratch->scores, block->keys, v, shape->v.row_stride,
-		   block->key == block->begin ? 0.0f : 1.0f, out,
-		   shape->out.row_stride);
+		   1.0f, scratch->scores, block->keys, v.first, v.stride,
+		   block->key == block->begin ? 0.0f : 1.0f, block->out.first,
+		   block->out.stride);
+}
+
+static void forward_keys_narrow(const struct attention_work *work,
+				const struct attention_scratch *scratch,
+				const struct forward_block *block)
+{
+	const struct attention_shape *shape = work->shape;
+	size_t size = shape->head_size;
+	const bfloat16 *k = work->k, *v = work->v;
+
+	k += offset_of(shape->k, size, block->sample, block->key,
+		       block->kv_head);
+	v += offset_of(shape->v, size, block->sample, block->key,
+		       block->kv_head);
+	attention_narrow_scores(&scratch->narrow, block->keys, k,
+				shape->k.row_stride, scratch->scores);
+	row_scale(NARROW * block->stride, shape->scale, scratch->scores);
+	for (size_t row = 0; row < block->queries; row++)
+		forward_row(work, scratch, block, row);
+	attention_narrow_values(&scratch->narrow, block->queries, block->keys,
+				scratch->scores, v, shape->v.row_stride,
+				block->key != block->begin, block->out.first);
+}
+
+static void forward_place_queries(const struct attention_work *work,
+				  const struct attention_scratch *scratch,
+				  struct forward_block *block)
+{
+	const struct attention_shape *shape = work->shape;
+	const bfloat16 *q = work->q;
+
+	if (work->narrow)
+		attention_narrow_queries(
+			&scratch->narrow, block->queries,
+			q + offset_of(shape->q, shape->head_size, block->sample,
+				      block->query, block->head),
+			shape->q.row_stride);
+	else
+		block->q = rows_read(shape, work->q, shape->q, block->sample,
+				     block->query, block->head, block->queries,
+				     scratch->q);
+	block->out = rows_sum(shape, work->out, shape->out, block->sample,
+			      block->query, block->head, scratch->out);
 }
 
 static void forward_finish(const struct attention_work *work,
@@ -301,16 +531,16 @@ static void forward_finish(const struct attention_work *work,
 
 	for (size_t row = 0; row < block->queries; row++) {
 		size_t query = block->query + row;
-		float *out = work->out + offset_of(shape->out, shape->head_size,
-						   block->sample, query,
-						   block->head);
 
-		row_scale(shape->head_size, 1.0f / scratch->sum[row], out);
+		row_scale(shape->head_size, 1.0f / scratch->sum[row],
+			  block->out.first + row * block->out.stride);
 		if (work->lse != NULL)
 			work->lse[head * shape->time_q + query] =
 				scratch->maximum[row] +
 				vector_log(scratch->sum[row]);
 	}
+	rows_finish(shape, block->out, work->out, shape->out, block->sample,
+		    block->query, block->head, block->queries);
 }
 
 static void forward_task(void *argument, size_t index, unsigned thread)
@@ -332,11 +562,16 @@ static void forward_task(void *argument, size_t index, unsigned thread)
 	block.queries = MIN((size_t)NARROW, shape->time_q - block.query);
 	end = keys_seen(shape, block.query + block.queries - 1, 0,
 			shape->time_k);
-	block.begin = first_seen(shape, block.query);
+	block.begin = first_of_block(shape, block.sample, block.query);
+	forward_place_queries(work, &scratch, &block);
 	for (block.key = block.begin; block.key < end;
 	     block.key += block.keys) {
 		block.keys = MIN((size_t)LONG, end - block.key);
-		forward_keys(work, &scratch, &block);
+		block.stride = work->narrow
+				       ? attention_narrow_stride(block.keys)
+				       : block.keys;
+		(work->narrow ? forward_keys_narrow
+			      : forward_keys)(work, &scratch, &block);
 	}
 	forward_finish(work, &scratch, &block);
 }
@@ -347,11 +582,14 @@ static void check_shape(const struct attention_shape *shape)
 	ASSERT(shape->time_q > 0 && shape->time_k > 0 && shape->head_size > 0);
 	ASSERT(!shape->causal ||
 	       shape->position_offset + shape->time_q <= shape->time_k);
+	ASSERT(!shape->starts ||
+	       (shape->causal && shape->position_offset == 0 &&
+		shape->time_q == shape->time_k));
 }
 
 void attention_forward(struct threads *threads,
-		       const struct attention_shape *shape, const float *q,
-		       const float *k, const float *v, float *out, float *lse,
+		       const struct attention_shape *shape, const void *q,
+		       const void *k, const void *v, void *out, float *lse,
 		       const struct dropout *dropout, void *scratch)
 {
 	struct attention_work work = {
@@ -365,6 +603,7 @@ void attention_forward(struct threads *threads,
 		.scratch = scratch,
 		.scratch_bytes = attention_scratch_bytes(shape, 1),
 		.query_blocks = (shape->time_q + NARROW - 1) / NARROW,
+		.narrow = is_narrow(shape),
 	};
 
 	check_shape(shape);
@@ -378,7 +617,10 @@ struct backward_block {
 	size_t sample, head, kv_head;
 	size_t query, queries;
 	size_t key, keys;
-	bool first; /* the first to add to dk and dv of these keys */
+	size_t stride; /* of scores */
+	bool first;    /* the first to add to dk and dv of these keys */
+	struct rows k, v, dk, dv; /* from `key` on */
+	struct rows dq;           /* from 0 on */
 };
 
 /*
@@ -394,9 +636,10 @@ static void backward_row(const struct attention_work *work,
 	size_t query = block->query + row;
 	size_t head = block->sample * shape->heads + block->head;
 	size_t seen = keys_seen(shape, query, block->key, block->keys);
-	size_t before = keys_before(shape, query, block->key, block->keys);
-	float *scores = scratch->scores + row * block->keys;
-	float *gradients = scratch->gradients + row * block->keys;
+	size_t before = keys_before(shape, block->sample, query, block->key,
+				    block->keys);
+	float *scores = scratch->scores + row * block->stride;
+	float *gradients = scratch->gradients + row * block->stride;
 	uint32_t threshold = 0;
 	float scale = 1.0f;
 
@@ -430,37 +673,61 @@ static void backward_queries(const struct attention_work *work,
 	const struct attention_shape *shape = work->shape;
 	size_t size = shape->head_size;
 	size_t queries = block->queries, keys = block->keys;
-	size_t q_stride = shape->q.row_stride, k_stride = shape->k.row_stride;
-	size_t v_stride = shape->v.row_stride;
-	size_t out_stride = shape->out.row_stride;
-	size_t q = offset_of(shape->q, size, block->sample, block->query,
-			     block->head);
-	size_t k = offset_of(shape->k, size, block->sample, block->key,
-			     block->kv_head);
-	size_t v = offset_of(shape->v, size, block->sample, block->key,
-			     block->kv_head);
-	size_t out = offset_of(shape->out, size, block->sample, block->query,
-			       block->head);
+	struct rows k = block->k, v = block->v;
+	struct rows q =
+		rows_read(shape, work->q, shape->q, block->sample, block->query,
+			  block->head, queries, scratch->q);
+	struct rows dout =
+		rows_read(shape, work->dout, shape->out, block->sample,
+			  block->query, block->head, queries, scratch->out);
 	float add = block->first ? 0.0f : 1.0f;
 
 	gemm_block(GEMM_NORMAL, GEMM_TRANSPOSED, queries, keys, size,
-		   shape->scale, work->q + q, q_stride, work->k + k, k_stride,
-		   0.0f, scratch->scores, keys);
+		   shape->scale, q.first, q.stride, k.first, k.stride, 0.0f,
+		   scratch->scores, keys);
 	gemm_block(GEMM_NORMAL, GEMM_TRANSPOSED, queries, keys, size, 1.0f,
-		   work->dout + out, out_stride, work->v + v, v_stride, 0.0f,
+		   dout.first, dout.stride, v.first, v.stride, 0.0f,
 		   scratch->gradients, keys);
 	for (size_t row = 0; row < queries; row++)
 		backward_row(work, scratch, block, row);
 	gemm_block(GEMM_TRANSPOSED, GEMM_NORMAL, keys, size, queries, 1.0f,
-		   scratch->scores, keys, work->dout + out, out_stride, add,
-		   work->dv + v, v_stride);
+		   scratch->scores, keys, dout.first, dout.stride, add,
+		   block->dv.first, block->dv.stride);
 	gemm_block(GEMM_TRANSPOSED, GEMM_NORMAL, keys, size, queries, 1.0f,
-		   scratch->gradients, keys, work->q + q, q_stride, add,
-		   work->dk + k, k_stride);
+		   scratch->gradients, keys, q.first, q.stride, add,
+		   block->dk.first, block->dk.stride);
 	gemm_block(GEMM_NORMAL, GEMM_NORMAL, queries, size, keys, 1.0f,
-		   scratch->gradients, keys, work->k + k, k_stride,
-		   block->key == 0 && shape->window == 0 ? 0.0f : 1.0f,
-		   work->dq + q, q_stride);
+		   scratch->gradients, keys, k.first, k.stride,
+		   block->key == 0 && !has_first(shape) ? 0.0f : 1.0f,
+		   block->dq.first + block->query * block->dq.stride,
+		   block->dq.stride);
+}
+
+static void backward_queries_narrow(const struct attention_work *work,
+				    const struct attention_scratch *scratch,
+				    const struct backward_block *block)
+{
+	const struct attention_shape *shape = work->shape;
+	const struct attention_narrow_sums sums = {
+		.query = block->query,
+		.queries = block->queries,
+		.keys = block->keys,
+		.p = scratch->scores,
+		.ds = scratch->gradients,
+		.add = !block->first,
+		.add_dq = block->key > 0 || has_first(shape),
+		.dq = block->dq.first + block->query * block->dq.stride,
+		.dk = block->dk.first,
+		.dv = block->dv.first,
+	};
+
+	attention_narrow_both(&scratch->narrow, block->query, block->queries,
+			      scratch->scores, scratch->gradients);
+	row_scale(block->queries * block->stride, shape->scale,
+		  scratch->scores);
+	for (size_t row = 0; row < block->queries; row++)
+		backward_row(work, scratch, block, row);
+	attention_narrow_gradients(&scratch->narrow, &sums);
 }
 
 static void backward_delta(const struct attention_work *work,
@@ -468,45 +735,70 @@ static void backward_delta(const struct attention_work *work,
 			   size_t sample, size_t head)
 {
 	const struct attention_shape *shape = work->shape;
+	bool narrow = shape->type == ELEMENT_BF16;
 
 	for (size_t query = 0; query < shape->time_q; query++) {
 		size_t at = offset_of(shape->out, shape->head_size, sample,
 				      query, head);
 
-		scratch->delta[query] = row_dot(
-			shape->head_size, work->out + at, work->dout + at);
+		scratch->delta[query] = (narrow ? row_dot_bfloat16 : row_dot)(
+			shape->head_size, values_at(shape->type, work->out, at),
+			values_at(shape->type, work->dout, at));
 	}
 }
 
-/* With a window not every query meets the first keys: dq begins as zeros. */
-static void clear_queries(const struct attention_work *work, size_t sample,
-			  size_t head)
+static void backward_pack_keys(const struct attention_work *work,
+			       const struct attention_scratch *scratch,
+			       const struct backward_block *block)
 {
 	const struct attention_shape *shape = work->shape;
-
-	for (size_t query = 0; query < shape->time_q; query++)
-		memset(work->dq + offset_of(shape->q, shape->head_size, sample,
-					    query, head),
-		       0, shape->head_size * sizeof(float));
-}
-
-/* Keys that no query sees get no gradient. */
-static void clear_keys(const struct attention_work *work,
-		       const struct backward_block *block)
-{
-	const struct attention_shape *shape = work->shape;
+	const bfloat16 *k = work->k, *v = work->v;
 	size_t size = shape->head_size;
 
-	for (size_t i = 0; i < block->keys; i++) {
-		size_t key = block->key + i;
+	k += offset_of(shape->k, size, block->sample, block->key,
+		       block->kv_head);
+	v += offset_of(shape->v, size, block->sample, block->key,
+		       block->kv_head);
+	attention_narrow_keys(&scratch->narrow, block->keys, k,
+			      shape->k.row_stride, v, shape->v.row_stride);
+}
 
-		memset(work->dk + offset_of(shape->k, size, block->sample, key,
-					    block->kv_head),
-		       0, size * sizeof(float));
-		memset(work->dv + offset_of(shape->v, size, block->sample, key,
-					    block->kv_head),
-		       0, size * sizeof(float));
+static void backward_pack_head(const struct attention_work *work,
+			       const struct attention_scratch *scratch,
+			       const struct backward_block *block)
+{
+	const struct attention_shape *shape = work->shape;
+	const bfloat16 *q = work->q, *dout = work->dout;
+	size_t size = shape->head_size;
+
+	q += offset_of(shape->q, size, block->sample, 0, block->head);
+	dout += offset_of(shape->out, size, block->sample, 0, block->head);
+	attention_narrow_head(&scratch->narrow, q, shape->q.row_stride, dout,
+			      shape->out.row_stride);
+}
+
+/* Finds the block's keys, and where their gradients go. */
+static void backward_place_keys(const struct attention_work *work,
+				const struct attention_scratch *scratch,
+				struct backward_block *block)
+{
+	const struct attention_shape *shape = work->shape;
+	size_t sample = block->sample, key = block->key, head = block->kv_head;
+	size_t at = key * shape->head_size; /* of the sums, where widened */
+	bool narrow = shape->type == ELEMENT_BF16;
+
+	if (work->narrow) {
+		backward_pack_keys(work, scratch, block);
+	} else {
+		block->k = rows_read(shape, work->k, shape->k, sample, key,
+				     head, block->keys, scratch->k);
+		block->v = rows_read(shape, work->v, shape->v, sample, key,
+				     head, block->keys, scratch->v);
 	}
+	block->dk = rows_sum(shape, work->dk, shape->k, sample, key, head,
+			     narrow ? scratch->dk + at : NULL);
+	block->dv = rows_sum(shape, work->dv, shape->v, sample, key, head,
+			     narrow ? scratch->dv + at : NULL);
 }
 
 static void backward_keys(const struct attention_work *work,
@@ -514,25 +806,66 @@ static void backward_keys(const struct attention_work *work,
 			  struct backward_block *block)
 {
 	const struct attention_shape *shape = work->shape;
-	size_t query = 0, end = shape->time_q;
+	size_t query = 0;
+	size_t end =
+		queries_end(shape, block->sample, block->key + block->keys - 1);
 
 	/* The first query that sees the block's first key. */
 	if (shape->causal && block->key > shape->position_offset)
 		query = block->key - shape->position_offset;
-	/* The last whose window has the block's last key. */
-	if (shape->causal && shape->window > 0) {
-		size_t last = block->key + block->keys + shape->window - 1;
-
-		end = MIN(end, last - MIN(last, shape->position_offset));
+	backward_place_keys(work, scratch, block);
+	/* Keys that no query sees get no gradient. */
+	if (query >= end && block->first) {
+		rows_clear(shape, block->dk, block->keys);
+		rows_clear(shape, block->dv, block->keys);
 	}
-	if (query >= end && block->first)
-		clear_keys(work, block);
 	for (; query < end; query += block->queries) {
 		block->query = query;
 		block->queries = MIN((size_t)LONG, end - query);
-		backward_queries(work, scratch, block);
+		(work->narrow ? backward_queries_narrow
+			      : backward_queries)(work, scratch, block);
 		block->first = false;
 	}
+}
+
+/* All keys' gradients, of all heads. */
+static void backward_finish_keys(const struct attention_work *work,
+				 const struct attention_scratch *scratch,
+				 const struct backward_block *block)
+{
+	const struct attention_shape *shape = work->shape;
+	struct rows dk = {scratch->dk, shape->head_size};
+	struct rows dv = {scratch->dv, shape->head_size};
+
+	rows_finish(shape, dk, work->dk, shape->k, block->sample, 0,
+		    block->kv_head, shape->time_k);
+	rows_finish(shape, dv, work->dv, shape->v, block->sample, 0,
+		    block->kv_head, shape->time_k);
+}
+
+static void backward_head(const struct attention_work *work,
+			  const struct attention_scratch *scratch,
+			  struct backward_block *block, bool first)
+{
+	const struct attention_shape *shape = work->shape;
+
+	backward_delta(work, scratch, block->sample, block->head);
+	if (work->narrow)
+		backward_pack_head(work, scratch, block);
+	block->dq = rows_sum(shape, work->dq, shape->q, block->sample, 0,
+			     block->head, scratch->dq);
+	/* Where not every query meets the first keys dq begins as zeros. */
+	if (has_first(shape))
+		rows_clear(shape, block->dq, shape->time_q);
+	for (block->key = 0; block->key < shape->time_k;
+	     block->key += block->keys) {
+		block->keys = MIN((size_t)NARROW, shape->time_k - block->key);
+		block->stride = work->narrow ? NARROW : block->keys;
+		block->first = first;
+		backward_keys(work, scratch, block);
+	}
+	rows_finish(shape, block->dq, work->dq, shape->q, block->sample, 0,
+		    block->head, shape->time_q);
 }
 
 /*
@@ -553,32 +886,23 @@ static void backward_task(void *argument, size_t index, unsigned thread)
 
 	for (size_t member = 0; member < group; member++) {
 		block.head = block.kv_head * group + member;
-		backward_delta(work, &scratch, block.sample, block.head);
-		if (shape->window > 0)
-			clear_queries(work, block.sample, block.head);
-		for (block.key = 0; block.key < shape->time_k;
-		     block.key += block.keys) {
-			block.keys =
-				MIN((size_t)NARROW, shape->time_k - block.key);
-			block.first = member == 0;
-			backward_keys(work, &scratch, &block);
-		}
+		backward_head(work, &scratch, &block, member == 0);
 	}
+	backward_finish_keys(work, &scratch, &block);
 }
 
 void attention_backward(struct threads *threads,
-			const struct attention_shape *shape, const float *q,
-			const float *k, const float *v, const float *out,
-			const float *lse, const float *dout, float *dq,
-			float *dk, float *dv, const struct dropout *dropout,
-			void *scratch)
+			const struct attention_shape *shape, const void *q,
+			const void *k, const void *v, const void *out,
+			const float *lse, const void *dout, void *dq, void *dk,
+			void *dv, const struct dropout *dropout, void *scratch)
 {
 	struct attention_work work = {
 		.shape = shape,
 		.q = q,
 		.k = k,
 		.v = v,
-		.out = (float *)(uintptr_t)out, /* only read here */
+		.out = (void *)(uintptr_t)out, /* only read here */
 		.lse = (float *)(uintptr_t)lse,
 		.dout = dout,
 		.dq = dq,
@@ -587,6 +911,7 @@ void attention_backward(struct threads *threads,
 		.dropout = active(dropout),
 		.scratch = scratch,
 		.scratch_bytes = attention_scratch_bytes(shape, 1),
+		.narrow = is_narrow(shape),
 	};
 
 	check_shape(shape);

@@ -13,12 +13,13 @@
 
 #include "base/compiler.h"
 #include "base/threads.h"
+#include "model/kernels/element.h"
 
 struct dropout; /* model/kernels/dropout.h */
 
 /*
  * Where token t of sample s, head h lies: at
- * s * sample_stride + t * row_stride + h * head_size, in floats.
+ * s * sample_stride + t * row_stride + h * head_size, in values.
  */
 struct attention_layout {
 	size_t row_stride;
@@ -26,6 +27,9 @@ struct attention_layout {
 };
 
 struct attention_shape {
+	/* Of q, k, v, out and their gradients: float or bfloat16. Products,
+	 * softmax and sums are of floats, and what is written rounded once. */
+	enum element_type type;
 	size_t batch;      /* B */
 	size_t time_q;     /* queries of each sample */
 	size_t time_k;     /* keys and values of each sample */
@@ -35,6 +39,12 @@ struct attention_shape {
 	size_t head_size;  /* D */
 	bool causal;       /* query i sees keys 0 .. position_offset + i */
 	size_t window;     /* causal: only the last so many of them; 0: all */
+	/*
+	 * Several examples in a row: int32 [B, T] of each token's example the
+	 * first token, so that it does not descend; a query sees no key before
+	 * it. Causal, time_q = time_k, position_offset 0. NULL: one example.
+	 */
+	const int32_t *starts;
 	/* Position of query 0: 0 in training, keys cached before it when
 	 * decoding. causal: position_offset + time_q <= time_k. */
 	size_t position_offset;
@@ -59,6 +69,13 @@ size_t attention_scratch_bytes(const struct attention_shape *shape,
 			       unsigned threads);
 
 /*
+ * Readies the products of these sizes, and of less, on the team: of bfloat16
+ * alone is there anything to do. -ENOMEM.
+ */
+int attention_prepare(struct threads *threads,
+		      const struct attention_shape *shape) MUST_CHECK;
+
+/*
  * out = dropout(softmax(scale q k^T)) v, and lse[B, H, time_q] = the logarithm
  * of each row's sum of exponentials (NULL: not wanted). `dropout`: key,
  * probability and sample_ids are used; NULL or probability 0: none. The mask
@@ -66,8 +83,8 @@ size_t attention_scratch_bytes(const struct attention_shape *shape,
  * the key), see dropout.h; the backward makes it again.
  */
 void attention_forward(struct threads *threads,
-		       const struct attention_shape *shape, const float *q,
-		       const float *k, const float *v, float *out, float *lse,
+		       const struct attention_shape *shape, const void *q,
+		       const void *k, const void *v, void *out, float *lse,
 		       const struct dropout *dropout, void *scratch);
 
 /*
@@ -75,11 +92,10 @@ void attention_forward(struct threads *threads,
  * nothing.
  */
 void attention_backward(struct threads *threads,
-			const struct attention_shape *shape, const float *q,
-			const float *k, const float *v, const float *out,
-			const float *lse, const float *dout, float *dq,
-			float *dk, float *dv, const struct dropout *dropout,
-			void *scratch);
+			const struct attention_shape *shape, const void *q,
+			const void *k, const void *v, const void *out,
+			const float *lse, const void *dout, void *dq, void *dk,
+			void *dv, const struct dropout *dropout, void *scratch);
 
 /*
  * The plain versions, in double, one thread, T x T and all: what the fast ones

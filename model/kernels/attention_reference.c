@@ -107,6 +107,11 @@ static void row_place(struct row *row, size_t index)
 	row->first = 0;
 	if (shape->causal && shape->window > 0 && row->seen > shape->window)
 		row->first = row->seen - shape->window;
+	if (shape->starts)
+		row->first =
+			MAX(row->first,
+			    (size_t)shape->starts[row->sample * shape->time_q +
+						  row->query]);
 }
 
 static int row_init(struct row *row, const struct attention_shape *shape,

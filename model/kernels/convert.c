@@ -1,4 +1,5 @@
 #include "model/kernels/convert.h"
+#include "model/kernels/bfloat16.h"
 #include "model/kernels/vector_math.h"
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
@@ -48,4 +49,61 @@ KERNEL_CLONES void convert_bf16_to_floats(size_t count, const void *in,
 	VECTOR_LOOP
 	for (size_t i = 0; i < count; i++)
 		store_bits(out + i, load_half(bytes + 2 * i) << 16);
+}
+
+/* Steps of a subnormal half are 2^-24, as are those of floats from 0.5 on. */
+static uint16_t half_of_small(uint32_t magnitude)
+{
+	uint32_t half_bits = 0x3f000000;
+	float small, half;
+
+	__builtin_memcpy(&small, &magnitude, sizeof(small));
+	__builtin_memcpy(&half, &half_bits, sizeof(half));
+	small += half;
+	__builtin_memcpy(&magnitude, &small, sizeof(small));
+	return (uint16_t)(magnitude - half_bits);
+}
+
+static uint16_t half_from_float(float value)
+{
+	uint32_t bits, magnitude;
+	uint16_t half;
+
+	__builtin_memcpy(&bits, &value, sizeof(bits));
+	magnitude = bits & 0x7fffffff;
+	if (magnitude > 0x7f800000)
+		half = 0x7e00;
+	else if (magnitude >= 0x47800000) /* 2^16 */
+		half = 0x7c00;
+	else if (magnitude < 0x38800000) /* 2^-14 */
+		half = half_of_small(magnitude);
+	else /* the bias shrinks by 112; rounding may carry into it */
+		half = (uint16_t)((magnitude - (112u << 23) + 0xfff +
+				   (magnitude >> 13 & 1)) >>
+				  13);
+	return (uint16_t)(half | (bits >> 16 & 0x8000));
+}
+
+void convert_floats_to_f16(size_t count, const float *in, void *out)
+{
+	unsigned char *bytes = out;
+
+	for (size_t i = 0; i < count; i++) {
+		uint16_t half = half_from_float(in[i]);
+
+		__builtin_memcpy(bytes + 2 * i, &half, sizeof(half));
+	}
+}
+
+KERNEL_CLONES void convert_floats_to_bf16(size_t count, const float *in,
+					  void *out)
+{
+	unsigned char *bytes = out;
+
+	VECTOR_LOOP
+	for (size_t i = 0; i < count; i++) {
+		bfloat16 rounded = bfloat16_from_float(in[i]);
+
+		__builtin_memcpy(bytes + 2 * i, &rounded, sizeof(rounded));
+	}
 }

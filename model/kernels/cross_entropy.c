@@ -1,6 +1,7 @@
 #include "model/kernels/cross_entropy.h"
 #include "base/math.h"
 #include "model/kernels/lanes.h"
+#include "model/kernels/values.h"
 
 #include <string.h>
 
@@ -13,8 +14,9 @@ struct cross_entropy_work {
 	size_t stride;
 	const int32_t *labels;
 	float scale;
-	const float *logits; /* [rows, stride] */
-	float *gradients;    /* [rows, stride], or NULL; may be logits */
+	enum element_type type; /* of gradients */
+	float *logits;          /* [rows, stride] */
+	bool backward;          /* gradients take their place */
 	double *losses;
 };
 
@@ -49,6 +51,53 @@ KERNEL_CLONES static void scale_row(size_t count, float factor, float *x)
 		x[i] *= factor;
 }
 
+KERNEL_CLONES static void scale_round(size_t count, float factor,
+				      const float *restrict x,
+				      bfloat16 *restrict out)
+{
+	for (size_t i = 0; i < count; i++)
+		out[i] = bfloat16_from_float(x[i] * factor);
+}
+
+/* A row's exponentials to bfloat16 at its beginning, by way of a strip. */
+static void scale_row_bfloat16(size_t vocabulary, float factor, float *row)
+{
+	unsigned char *out = (unsigned char *)row;
+	bfloat16 strip[STRIP];
+
+	for (size_t first = 0; first < vocabulary; first += STRIP) {
+		size_t count = MIN((size_t)STRIP, vocabulary - first);
+
+		scale_round(count, factor, row + first, strip);
+		memcpy(out + first * sizeof(*strip), strip,
+		       count * sizeof(*strip));
+	}
+}
+
+/*
+ * Exponentials of a row to its gradients; `label` may be V: another part has
+ * it.
+ */
+static void row_gradients(enum element_type type, size_t vocabulary, double sum,
+			  float scale, size_t label, float *row)
+{
+	float factor = (float)((double)scale / sum);
+	float target = label < vocabulary ? row[label] * factor - scale : 0.0f;
+	bfloat16 rounded = bfloat16_from_float(target);
+
+	if (type == ELEMENT_BF16)
+		scale_row_bfloat16(vocabulary, factor, row);
+	else
+		scale_row(vocabulary, factor, row);
+	if (label >= vocabulary)
+		return;
+	if (type == ELEMENT_BF16)
+		memcpy((unsigned char *)row + label * sizeof(rounded), &rounded,
+		       sizeof(rounded));
+	else
+		row[label] = target;
+}
+
 /* Fills e[V] with exponentials; with e NULL they go no further than here. */
 static double row_sum(size_t vocabulary, float maximum, const float *x,
 		      float *e)
@@ -68,44 +117,44 @@ static double row_sum(size_t vocabulary, float maximum, const float *x,
 static void cross_entropy_task(void *argument, size_t row, unsigned thread)
 {
 	const struct cross_entropy_work *work = argument;
-	const float *logits = work->logits + row * work->stride;
-	float *gradients = work->gradients;
+	float *logits = work->logits + row * work->stride;
 	int32_t label = work->labels[row];
 	float maximum, target;
 	double sum;
 
 	(void)thread;
-	if (gradients != NULL)
-		gradients += row * work->stride;
 	if (label < 0) {
 		work->losses[row] = 0.0;
-		if (gradients != NULL)
-			memset(gradients, 0, work->vocabulary * sizeof(float));
+		if (work->backward)
+			memset(logits, 0,
+			       work->vocabulary *
+				       element_type_bytes(work->type));
 		return;
 	}
 	target = logits[label];
 	maximum = row_maximum(work->vocabulary, logits);
-	sum = row_sum(work->vocabulary, maximum, logits, gradients);
+	sum = row_sum(work->vocabulary, maximum, logits,
+		      work->backward ? logits : NULL);
 	work->losses[row] = math_log(sum) + ((double)maximum - (double)target);
-	if (gradients == NULL)
-		return;
-	scale_row(work->vocabulary, (float)((double)work->scale / sum),
-		  gradients);
-	gradients[label] -= work->scale;
+	if (work->backward)
+		row_gradients(work->type, work->vocabulary, sum, work->scale,
+			      (size_t)label, logits);
 }
 
 void cross_entropy_forward_backward(struct threads *threads, size_t rows,
 				    size_t vocabulary, size_t stride,
 				    const int32_t *labels, float scale,
-				    float *logits, double *losses)
+				    enum element_type type, float *logits,
+				    double *losses)
 {
 	struct cross_entropy_work work = {
 		.vocabulary = vocabulary,
 		.stride = stride,
 		.labels = labels,
 		.scale = scale,
+		.type = type,
 		.logits = logits,
-		.gradients = logits,
+		.backward = true,
 		.losses = losses,
 	};
 
@@ -121,7 +170,7 @@ void cross_entropy_forward(struct threads *threads, size_t rows,
 		.vocabulary = vocabulary,
 		.stride = stride,
 		.labels = labels,
-		.logits = logits,
+		.logits = (float *)(uintptr_t)logits, /* only read here */
 		.losses = losses,
 	};
 
@@ -184,24 +233,23 @@ static void part_finish_task(void *argument, size_t row, unsigned thread)
 	const struct part_work *work = argument;
 	const struct cross_entropy_part *part = work->part;
 	double sum = (double)part->sums[row];
-	float *gradients = part_row(part, row);
+	float *logits = part_row(part, row);
 	size_t label = part_label(part, row);
 
 	(void)thread;
 	if (part->labels[row] < 0) {
 		work->losses[row] = 0.0;
 		if (part->backward)
-			memset(gradients, 0, part->vocabulary * sizeof(float));
+			memset(logits, 0,
+			       part->vocabulary *
+				       element_type_bytes(part->type));
 		return;
 	}
 	work->losses[row] = math_log(sum) + ((double)part->maxima[row] -
 					     (double)part->targets[row]);
-	if (!part->backward)
-		return;
-	scale_row(part->vocabulary, (float)((double)part->scale / sum),
-		  gradients);
-	if (label < part->vocabulary)
-		gradients[label] -= part->scale;
+	if (part->backward)
+		row_gradients(part->type, part->vocabulary, sum, part->scale,
+			      label, logits);
 }
 
 void cross_entropy_part_maxima(struct threads *threads,

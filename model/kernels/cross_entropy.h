@@ -9,16 +9,19 @@
 #define STAGECOACH_MODEL_KERNELS_CROSS_ENTROPY_H
 
 #include "base/threads.h"
+#include "model/kernels/element.h"
 
 /*
  * losses[r] = -ln softmax(logits[r])[labels[r]], in nats, and logits become
  * their gradient: (softmax - onehot(label)) * scale. scale is usually 1 / the
- * step's supervised tokens.
+ * step's supervised tokens. Gradients of type bfloat16 lie at the beginning of
+ * their row's memory: they are 2 stride apart.
  */
 void cross_entropy_forward_backward(struct threads *threads, size_t rows,
 				    size_t vocabulary, size_t stride,
 				    const int32_t *labels, float scale,
-				    float *logits, double *losses);
+				    enum element_type type, float *logits,
+				    double *losses);
 
 /* The losses alone; logits are left as they are. The same bits of losses. */
 void cross_entropy_forward(struct threads *threads, size_t rows,
@@ -36,13 +39,14 @@ struct cross_entropy_part {
 	size_t vocabulary; /* V: of this part */
 	size_t stride;
 	size_t first;
-	const int32_t *labels; /* [rows], in the whole vocabulary */
-	float *logits;         /* [rows, stride] */
-	bool backward;         /* logits become exponentials, then gradients */
-	float scale;           /* of the gradients */
-	float *maxima;         /* [rows] */
-	float *sums;           /* [rows] of exp(logit - maximum) */
-	float *targets;        /* [rows] the label's logit; -0.0: not here */
+	const int32_t *labels;  /* [rows], in the whole vocabulary */
+	float *logits;          /* [rows, stride] */
+	bool backward;          /* logits become exponentials, then gradients */
+	float scale;            /* of the gradients */
+	enum element_type type; /* of the gradients */
+	float *maxima;          /* [rows] */
+	float *sums;            /* [rows] of exp(logit - maximum) */
+	float *targets;         /* [rows] the label's logit; -0.0: not here */
 };
 
 /* Writes maxima; of rows that are not supervised 0. */

@@ -1,6 +1,5 @@
 #include "model/kernels/dropout.h"
-#include "model/kernels/elementwise.h"
-#include "model/kernels/vector_math.h"
+#include "model/kernels/values.h"
 
 #include <string.h>
 
@@ -95,39 +94,90 @@ void dropout_words(struct random_key key, uint64_t sample_id,
 	}
 }
 
-KERNEL_CLONES static void mask_floats(size_t count, uint32_t threshold,
-				      float scale, const uint32_t *words,
-				      const float *in, float *out)
+VECTOR_INLINE void mask(enum element_type type, size_t count,
+			uint32_t threshold, float scale, const uint32_t *words,
+			const void *in, void *out)
 {
 	VECTOR_LOOP
 	for (size_t i = 0; i < count; i++) {
-		float kept = in[i] * scale;
+		float kept = value_load(type, in, i) * scale;
 
-		out[i] = words[i] >= threshold ? kept : 0.0f;
+		value_store(type, out, i, words[i] >= threshold ? kept : 0.0f);
+	}
+}
+
+KERNEL_CLONES static void mask_floats(size_t count, uint32_t threshold,
+				      float scale, const uint32_t *words,
+				      const void *in, void *out)
+{
+	mask(ELEMENT_F32, count, threshold, scale, words, in, out);
+}
+
+KERNEL_CLONES static void mask_bfloat16(size_t count, uint32_t threshold,
+					float scale, const uint32_t *words,
+					const void *in, void *out)
+{
+	mask(ELEMENT_BF16, count, threshold, scale, words, in, out);
+}
+
+VECTOR_INLINE void mask_add(enum element_type type, size_t count,
+			    uint32_t threshold, float scale,
+			    const uint32_t *words, const void *x, const void *p,
+			    void *y)
+{
+	VECTOR_LOOP
+	for (size_t i = 0; i < count; i++) {
+		float kept = value_load(type, p, i) * scale;
+
+		value_store(type, y, i,
+			    value_load(type, x, i) +
+				    (words[i] >= threshold ? kept : 0.0f));
 	}
 }
 
 KERNEL_CLONES static void mask_add_floats(size_t count, uint32_t threshold,
 					  float scale, const uint32_t *words,
-					  const float *x, const float *p,
-					  float *y)
+					  const void *x, const void *p, void *y)
 {
-	VECTOR_LOOP
-	for (size_t i = 0; i < count; i++) {
-		float kept = p[i] * scale;
+	mask_add(ELEMENT_F32, count, threshold, scale, words, x, p, y);
+}
 
-		y[i] = x[i] + (words[i] >= threshold ? kept : 0.0f);
-	}
+KERNEL_CLONES static void mask_add_bfloat16(size_t count, uint32_t threshold,
+					    float scale, const uint32_t *words,
+					    const void *x, const void *p,
+					    void *y)
+{
+	mask_add(ELEMENT_BF16, count, threshold, scale, words, x, p, y);
 }
 
 struct dropout_work {
+	enum element_type type;
 	const struct dropout *dropout;
 	size_t rows;
 	size_t channels;
-	const float *residual; /* NULL: none is added */
-	const float *in;
-	float *out;
+	const void *residual; /* NULL: none is added */
+	const void *in;
+	void *out;
 };
+
+/* `count` values from `at` on, whose words are at hand. */
+static void dropout_strip(const struct dropout_work *work, size_t at,
+			  size_t count, const uint32_t *words)
+{
+	uint32_t threshold = dropout_threshold(work->dropout->probability);
+	float scale = dropout_scale(work->dropout->probability);
+	bool narrow = work->type == ELEMENT_BF16;
+	const void *in = values_at(work->type, work->in, at);
+	void *out = values_at_mutable(work->type, work->out, at);
+
+	if (work->residual != NULL)
+		(narrow ? mask_add_bfloat16 : mask_add_floats)(
+			count, threshold, scale, words,
+			values_at(work->type, work->residual, at), in, out);
+	else
+		(narrow ? mask_bfloat16 : mask_floats)(count, threshold, scale,
+						       words, in, out);
+}
 
 static void dropout_row(const struct dropout_work *work, size_t row)
 {
@@ -135,23 +185,14 @@ static void dropout_row(const struct dropout_work *work, size_t row)
 	uint64_t sample = dropout->sample_ids[row / dropout->rows_per_sample];
 	uint64_t coordinate =
 		dropout->position_offset + row % dropout->rows_per_sample;
-	uint32_t threshold = dropout_threshold(dropout->probability);
-	float scale = dropout_scale(dropout->probability);
 	uint32_t words[STRIP];
 
 	for (size_t first = 0; first < work->channels; first += STRIP) {
 		size_t count = MIN((size_t)STRIP, work->channels - first);
-		size_t at = row * work->channels + first;
 
 		dropout_words(dropout->key, sample, coordinate, first, count,
 			      words);
-		if (work->residual != NULL)
-			mask_add_floats(count, threshold, scale, words,
-					work->residual + at, work->in + at,
-					work->out + at);
-		else
-			mask_floats(count, threshold, scale, words,
-				    work->in + at, work->out + at);
+		dropout_strip(work, row * work->channels + first, count, words);
 	}
 }
 
@@ -171,27 +212,29 @@ static bool is_identity(const struct dropout *dropout)
 	return dropout == NULL || dropout->probability == 0.0f;
 }
 
-void dropout_apply(struct threads *threads, const struct dropout *dropout,
-		   size_t rows, size_t channels, const float *in, float *out)
+void dropout_apply(struct threads *threads, enum element_type type,
+		   const struct dropout *dropout, size_t rows, size_t channels,
+		   const void *in, void *out)
 {
-	struct dropout_work work = {dropout, rows, channels, NULL, in, out};
+	struct dropout_work work = {type, dropout, rows, channels,
+				    NULL, in,      out};
 
 	if (is_identity(dropout))
-		elementwise_copy(threads, rows * channels, in, out);
+		values_copy(threads, type, rows * channels, in, out);
 	else
 		threads_run(threads, (rows + ROWS - 1) / ROWS, dropout_task,
 			    &work);
 }
 
-void dropout_residual_add(struct threads *threads,
+void dropout_residual_add(struct threads *threads, enum element_type type,
 			  const struct dropout *dropout, size_t rows,
-			  size_t channels, const float *x, const float *p,
-			  float *y)
+			  size_t channels, const void *x, const void *p,
+			  void *y)
 {
-	struct dropout_work work = {dropout, rows, channels, x, p, y};
+	struct dropout_work work = {type, dropout, rows, channels, x, p, y};
 
 	if (is_identity(dropout))
-		elementwise_add(threads, rows * channels, x, p, y);
+		values_add(threads, type, rows * channels, x, p, y);
 	else
 		threads_run(threads, (rows + ROWS - 1) / ROWS, dropout_task,
 			    &work);

@@ -15,6 +15,7 @@
 
 #include "base/random.h"
 #include "base/threads.h"
+#include "model/kernels/element.h"
 
 /* Room of the coordinates: coordinate < 2^40, index < 2^26. */
 #define DROPOUT_COORDINATE_BITS 40
@@ -62,20 +63,21 @@ struct dropout {
 };
 
 /*
- * out[rows, C] = in where kept, scaled; 0 elsewhere. The forward and, with
+ * out[rows, C] = in where kept, scaled; 0 elsewhere; of values of `type`. The forward and, with
  * gradients, the backward. out may be in. `dropout` NULL or of probability
  * 0 copies.
  */
-void dropout_apply(struct threads *threads, const struct dropout *dropout,
-		   size_t rows, size_t channels, const float *in, float *out);
+void dropout_apply(struct threads *threads, enum element_type type,
+		   const struct dropout *dropout, size_t rows, size_t channels,
+		   const void *in, void *out);
 
 /*
  * y = x + drop(p): a residual connection. y may be x or p. Its backward is
  * dropout_apply() from dy to dp, and dy itself for x.
  */
-void dropout_residual_add(struct threads *threads,
+void dropout_residual_add(struct threads *threads, enum element_type type,
 			  const struct dropout *dropout, size_t rows,
-			  size_t channels, const float *x, const float *p,
-			  float *y);
+			  size_t channels, const void *x, const void *p,
+			  void *y);
 
 #endif

@@ -1,5 +1,5 @@
 #include "model/kernels/embedding.h"
-#include "model/kernels/vector_math.h"
+#include "model/kernels/values.h"
 
 #include <string.h>
 
@@ -14,24 +14,69 @@
 #define OWNERS 64
 
 struct embedding_work {
+	enum element_type type; /* of tables, x and dx */
 	size_t samples;
 	size_t length; /* T */
 	size_t channels;
 	size_t offset;
+	const int32_t *starts; /* [samples, T], NULL: 0 */
 	const int32_t *tokens; /* [samples, T] */
 	size_t first;          /* the token of row 0 of the table */
 	size_t count;          /* its rows */
-	const float *wte;
-	const float *wpe;
-	const float *dx;
-	float *out;
+	const void *wte;
+	const void *wpe;
+	const void *dx;
+	const float *sums; /* of the parts of a table */
+	void *out;         /* x */
+	float *gradient;
 };
 
-KERNEL_CLONES static void add_row(size_t channels, const float *restrict row,
-				  float *restrict sum)
+static size_t position_of(const struct embedding_work *work, size_t row)
+{
+	size_t place = row % work->length;
+
+	if (work->starts)
+		place -= (size_t)work->starts[row];
+	return work->offset + place;
+}
+
+/* Row `row` of a matrix [rows, C] of the type. */
+static const void *row_of(const struct embedding_work *work, const void *matrix,
+			  size_t row)
+{
+	return values_at(work->type, matrix, row * work->channels);
+}
+
+static void *out_row(const struct embedding_work *work, size_t row)
+{
+	return values_at_mutable(work->type, work->out, row * work->channels);
+}
+
+VECTOR_INLINE void add(enum element_type type, size_t channels,
+		       const void *restrict row, float *restrict sum)
 {
 	for (size_t i = 0; i < channels; i++)
-		sum[i] += row[i];
+		sum[i] += value_load(type, row, i);
+}
+
+KERNEL_CLONES static void add_row(size_t channels, const void *restrict row,
+				  float *restrict sum)
+{
+	add(ELEMENT_F32, channels, row, sum);
+}
+
+KERNEL_CLONES static void
+add_row_bfloat16(size_t channels, const void *restrict row, float *restrict sum)
+{
+	add(ELEMENT_BF16, channels, row, sum);
+}
+
+/* sum[C] += a gradient's row. */
+static void accumulate_row(const struct embedding_work *work, size_t row,
+			   float *sum)
+{
+	(work->type == ELEMENT_BF16 ? add_row_bfloat16 : add_row)(
+		work->channels, row_of(work, work->dx, row), sum);
 }
 
 KERNEL_CLONES static void add_two_rows(size_t channels, const float *restrict a,
@@ -40,6 +85,27 @@ KERNEL_CLONES static void add_two_rows(size_t channels, const float *restrict a,
 {
 	for (size_t i = 0; i < channels; i++)
 		out[i] = a[i] + b[i];
+}
+
+KERNEL_CLONES static void add_two_rows_bfloat16(size_t channels,
+						const bfloat16 *restrict a,
+						const bfloat16 *restrict b,
+						bfloat16 *restrict out)
+{
+	for (size_t i = 0; i < channels; i++)
+		out[i] = bfloat16_from_float(float_from_bfloat16(a[i]) +
+					     float_from_bfloat16(b[i]));
+}
+
+/* Of a sum of parts and a position. */
+KERNEL_CLONES static void add_round_row(size_t channels,
+					const float *restrict sum,
+					const bfloat16 *restrict row,
+					bfloat16 *restrict out)
+{
+	for (size_t i = 0; i < channels; i++)
+		out[i] = bfloat16_from_float(sum[i] +
+					     float_from_bfloat16(row[i]));
 }
 
 KERNEL_CLONES static size_t find_invalid(size_t count, const int32_t *tokens,
@@ -72,29 +138,37 @@ static void forward_task(void *argument, size_t index, unsigned thread)
 
 	(void)thread;
 	for (size_t row = index * ROWS; row < end; row++) {
-		const float *token =
-			work->wte + (size_t)work->tokens[row] * channels;
-		size_t position = work->offset + row % work->length;
-		float *x = work->out + row * channels;
+		const void *token =
+			row_of(work, work->wte, (size_t)work->tokens[row]);
+		size_t position = position_of(work, row);
+		void *x = out_row(work, row);
 
-		if (work->wpe != NULL)
-			add_two_rows(channels, token,
-				     work->wpe + position * channels, x);
+		if (work->wpe == NULL)
+			memcpy(x, token,
+			       channels * element_type_bytes(work->type));
+		else if (work->type == ELEMENT_BF16)
+			add_two_rows_bfloat16(channels, token,
+					      row_of(work, work->wpe, position),
+					      x);
 		else
-			memcpy(x, token, channels * sizeof(float));
+			add_two_rows(channels, token,
+				     row_of(work, work->wpe, position), x);
 	}
 }
 
-void embedding_forward(struct threads *threads, size_t samples, size_t length,
-		       size_t channels, const int32_t *tokens,
-		       size_t position_offset, const float *wte,
-		       const float *wpe, float *x)
+void embedding_forward(struct threads *threads, enum element_type type,
+		       size_t samples, size_t length, size_t channels,
+		       const int32_t *tokens, size_t position_offset,
+		       const int32_t *starts, const void *wte, const void *wpe,
+		       void *x)
 {
 	struct embedding_work work = {
+		.type = type,
 		.samples = samples,
 		.length = length,
 		.channels = channels,
 		.offset = position_offset,
+		.starts = starts,
 		.tokens = tokens,
 		.wte = wte,
 		.wpe = wpe,
@@ -117,8 +191,27 @@ static void token_gradient_task(void *argument, size_t index, unsigned thread)
 
 		if (token % OWNERS == index &&
 		    token - work->first < work->count)
-			add_row(channels, work->dx + row * channels,
-				work->out + (token - work->first) * channels);
+			accumulate_row(work, row,
+				       work->gradient + (token - work->first) *
+								channels);
+	}
+}
+
+/* The rows of dx that belong to one position, in ascending order. */
+static void started_gradient_task(void *argument, size_t index, unsigned thread)
+{
+	const struct embedding_work *work = argument;
+	size_t channels = work->channels;
+	size_t rows = work->samples * work->length;
+	size_t first = work->offset + index * ROWS;
+
+	(void)thread;
+	for (size_t row = 0; row < rows; row++) {
+		size_t position = position_of(work, row);
+
+		if (position - first < ROWS)
+			accumulate_row(work, row,
+				       work->gradient + position * channels);
 	}
 }
 
@@ -132,35 +225,39 @@ static void position_gradient_task(void *argument, size_t index,
 	(void)thread;
 	for (size_t t = index * ROWS; t < end; t++)
 		for (size_t sample = 0; sample < work->samples; sample++)
-			add_row(channels,
-				work->dx +
-					(sample * work->length + t) * channels,
-				work->out + (work->offset + t) * channels);
+			accumulate_row(work, sample * work->length + t,
+				       work->gradient +
+					       (work->offset + t) * channels);
 }
 
-void embedding_backward_weight(struct threads *threads, size_t samples,
-			       size_t length, size_t channels,
+void embedding_backward_weight(struct threads *threads, enum element_type type,
+			       size_t samples, size_t length, size_t channels,
 			       const int32_t *tokens, size_t position_offset,
-			       const float *dx, float *dwte, float *dwpe)
+			       const int32_t *starts, const void *dx,
+			       float *dwte, float *dwpe)
 {
 	struct embedding_work work = {
+		.type = type,
 		.samples = samples,
 		.length = length,
 		.channels = channels,
 		.offset = position_offset,
+		.starts = starts,
 		.tokens = tokens,
 		.count = SIZE_MAX,
 		.dx = dx,
 	};
 
 	if (dwte != NULL) {
-		work.out = dwte;
+		work.gradient = dwte;
 		threads_run(threads, OWNERS, token_gradient_task, &work);
 	}
 	if (dwpe != NULL) {
-		work.out = dwpe;
+		work.gradient = dwpe;
 		threads_run(threads, (length + ROWS - 1) / ROWS,
-			    position_gradient_task, &work);
+			    starts ? started_gradient_task
+				   : position_gradient_task,
+			    &work);
 	}
 }
 
@@ -173,23 +270,27 @@ static void forward_part_task(void *argument, size_t index, unsigned thread)
 	(void)thread;
 	for (size_t row = index * ROWS; row < end; row++) {
 		size_t here = (size_t)work->tokens[row] - work->first;
-		float *x = work->out + row * channels;
+		float *x = (float *)work->out + row * channels;
 
-		if (here < work->count)
-			memcpy(x, work->wte + here * channels,
-			       channels * sizeof(float));
-		else
+		if (here >= work->count)
 			for (size_t i = 0; i < channels; i++)
 				x[i] = -0.0f;
+		else if (work->type == ELEMENT_BF16)
+			values_row_widen(channels,
+					 row_of(work, work->wte, here), x);
+		else
+			memcpy(x, row_of(work, work->wte, here),
+			       channels * sizeof(float));
 	}
 }
 
-void embedding_forward_part(struct threads *threads, size_t tokens_count,
-			    size_t channels, const int32_t *tokens,
-			    size_t first, size_t count, const float *wte,
-			    float *x)
+void embedding_forward_part(struct threads *threads, enum element_type type,
+			    size_t tokens_count, size_t channels,
+			    const int32_t *tokens, size_t first, size_t count,
+			    const void *wte, float *x)
 {
 	struct embedding_work work = {
+		.type = type,
 		.length = tokens_count,
 		.channels = channels,
 		.tokens = tokens,
@@ -203,43 +304,61 @@ void embedding_forward_part(struct threads *threads, size_t tokens_count,
 		    forward_part_task, &work);
 }
 
+static void add_position(const struct embedding_work *work, size_t row)
+{
+	size_t channels = work->channels;
+	const float *sum = work->sums + row * channels;
+	const void *position = row_of(work, work->wpe, position_of(work, row));
+
+	if (work->type == ELEMENT_BF16)
+		add_round_row(channels, sum, position, out_row(work, row));
+	else
+		add_row(channels, position, out_row(work, row));
+}
+
 static void add_positions_task(void *argument, size_t index, unsigned thread)
 {
 	const struct embedding_work *work = argument;
-	size_t channels = work->channels;
 	size_t end = MIN(work->samples * work->length, (index + 1) * ROWS);
 
 	(void)thread;
 	for (size_t row = index * ROWS; row < end; row++)
-		add_row(channels,
-			work->wpe +
-				(work->offset + row % work->length) * channels,
-			work->out + row * channels);
+		add_position(work, row);
 }
 
-void embedding_add_positions(struct threads *threads, size_t samples,
-			     size_t length, size_t channels,
-			     size_t position_offset, const float *wpe, float *x)
+void embedding_forward_sum(struct threads *threads, enum element_type type,
+			   size_t samples, size_t length, size_t channels,
+			   size_t position_offset, const int32_t *starts,
+			   const float *sums, const void *wpe, void *x)
 {
 	struct embedding_work work = {
+		.type = type,
 		.samples = samples,
 		.length = length,
 		.channels = channels,
 		.offset = position_offset,
+		.starts = starts,
 		.wpe = wpe,
+		.sums = sums,
 		.out = x,
 	};
 
-	threads_run(threads, (samples * length + ROWS - 1) / ROWS,
-		    add_positions_task, &work);
+	ASSERT(type == ELEMENT_BF16 || (const void *)sums == x);
+	if (wpe != NULL)
+		threads_run(threads, (samples * length + ROWS - 1) / ROWS,
+			    add_positions_task, &work);
+	else if (type == ELEMENT_BF16)
+		values_round(threads, samples * length * channels, sums, x);
 }
 
 void embedding_backward_weight_part(struct threads *threads,
-				    size_t tokens_count, size_t channels,
-				    const int32_t *tokens, size_t first,
-				    size_t count, const float *dx, float *dwte)
+				    enum element_type type, size_t tokens_count,
+				    size_t channels, const int32_t *tokens,
+				    size_t first, size_t count, const void *dx,
+				    float *dwte)
 {
 	struct embedding_work work = {
+		.type = type,
 		.samples = 1,
 		.length = tokens_count,
 		.channels = channels,
@@ -247,7 +366,7 @@ void embedding_backward_weight_part(struct threads *threads,
 		.first = first,
 		.count = count,
 		.dx = dx,
-		.out = dwte,
+		.gradient = dwte,
 	};
 
 	threads_run(threads, OWNERS, token_gradient_task, &work);

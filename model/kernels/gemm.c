@@ -238,30 +238,32 @@ void gemm_block(enum gemm_transpose transpose_a,
  * What a tile costs beside its multiplications, in the time of one
  * multiplication: OpenBLAS copies B's part once for each tile, which is
  * repeated for every block of rows, and A's part, repeated for every block of
- * columns. Fitted to tiles of 64..1024 x 64..768 of the products of GPT-2 with
- * the Haswell and Cooperlake kernels of 0.3.21; rows matter five times more.
+ * columns. Fitted to tiles of 128..1024 x 192..1536 of the products of GPT-2
+ * with the Cooperlake kernels of 0.3.21 on one and on two threads, weights out
+ * of the caches as in a step.
  */
-#define COPY_ROWS    32.0
-#define COPY_COLUMNS 7.0
+#define COPY_ROWS    11.0
+#define COPY_COLUMNS 17.0
 #define TILE_START   100e3
 
-#define ROWS_MAX    1024
-#define COLUMNS_MAX 768
-#define GRANULE     16 /* tiles are multiples of this: a cache line */
-#define SMALL       ((double)(1 << 20)) /* multiplications of one tile */
-#define ROW_WEIGHTS ((size_t)1 << 18)   /* of a tile when there is one row */
+#define ROWS_MAX       1024
+#define COLUMNS_MAX    1536
+#define GRANULE        16 /* tiles are multiples of this: a cache line */
+#define COLUMN_GRANULE 64 /* what the library's kernels do at once */
+#define SMALL          ((double)(1 << 20)) /* multiplications of one tile */
+#define ROW_WEIGHTS    ((size_t)1 << 18)   /* of a tile when there is one row */
 
 /* For how many threads a grid is to be even, and how much each counts. */
 static const struct {
 	double threads;
 	double weight;
-} teams[] = {{1, 0.4}, {2, 0.4}, {3, 0.05}, {4, 0.15}};
+} teams[] = {{1, 0.4}, {2, 0.4}, {3, 0.02}, {4, 0.18}};
 
-static size_t part(size_t size, size_t parts)
+static size_t part(size_t size, size_t parts, size_t granule)
 {
 	size_t length = (size + parts - 1) / parts;
 
-	return (length + GRANULE - 1) / GRANULE * GRANULE;
+	return (length + granule - 1) / granule * granule;
 }
 
 static size_t parts_of(size_t size, size_t length)
@@ -300,12 +302,16 @@ struct gemm_tile gemm_tile_size(size_t m, size_t n, size_t k)
 	double best_cost = 0.0;
 
 	if (m == 1 && n > 0 && k > 0)
-		best.columns = part(MIN(n, ROW_WEIGHTS / MIN(k, 1024)), 1);
+		best.columns =
+			part(MIN(n, ROW_WEIGHTS / MIN(k, 1024)), 1, GRANULE);
 	if (m <= 1 || (double)m * (double)n * (double)k <= SMALL)
 		return best;
 	for (size_t r = rows_first; r < rows_first + 8; r++)
 		for (size_t c = columns_first; c < columns_first + 16; c++) {
-			struct gemm_tile tile = {part(m, r), part(n, c)};
+			struct gemm_tile tile = {
+				part(m, r, GRANULE),
+				part(n, c, COLUMN_GRANULE),
+			};
 			double cost = grid_cost(m, n, k, tile);
 
 			if (best_cost == 0.0 || cost < best_cost) {

@@ -1,5 +1,6 @@
 /*
- * Matrix products: the only door to BLAS. Everything is float, row-major.
+ * Matrix products: the only door to BLAS. Everything is row-major; float, but
+ * for gemm_bfloat16().
  *
  * The bits of a product are a function of its shape, transposes, leading
  * dimensions and operands, never of the number of threads: C is cut into
@@ -16,6 +17,8 @@
 
 #include "base/compiler.h"
 #include "base/threads.h"
+#include "model/kernels/bfloat16.h"
+#include "model/kernels/element.h"
 
 enum gemm_transpose {
 	GEMM_NORMAL,
@@ -69,6 +72,43 @@ int gemm_prepare_thread(void) MUST_CHECK; /* the calling thread alone */
 /* The same but for touching the memory: for a team that lives shortly. */
 int gemm_prepare_untouched(struct threads *threads) MUST_CHECK;
 
+/*
+ * C[m, n] = op(A)[m, k] op(B)[k, n] + beta C, then the bias [n] (NULL: none) is
+ * added to every row. A and B are bfloat16, sums are float; C is ELEMENT_F32,
+ * or ELEMENT_BF16, to which it is rounded once. beta, overlap, m, n and k as
+ * in gemm(), the law of the bits too.
+ *
+ * Sizes that were not prepared are made ready by the first such call, which
+ * allocates, and aborts where there is no memory.
+ */
+void gemm_bfloat16(struct threads *threads, enum gemm_transpose transpose_a,
+		   enum gemm_transpose transpose_b, size_t m, size_t n,
+		   size_t k, const bfloat16 *a, size_t lda, const bfloat16 *b,
+		   size_t ldb, float beta, enum element_type c_type, void *c,
+		   size_t ldc, const float *bias);
+
+/*
+ * Makes ready what that product needs on this team, so that gemm_bfloat16()
+ * allocates nothing: called by the thread that will call it. Idempotent;
+ * several teams may do it at once. What a thread got is freed when it ends.
+ * -ENOMEM.
+ */
+int gemm_bfloat16_prepare(struct threads *threads,
+			  enum gemm_transpose transpose_a,
+			  enum gemm_transpose transpose_b, size_t m, size_t n,
+			  size_t k, size_t lda, size_t ldb, float beta,
+			  enum element_type c_type, size_t ldc,
+			  bool bias) MUST_CHECK;
+
+/*
+ * What multiplies bfloat16 on this machine, chosen at the first call: oneDNN,
+ * its version and instruction set, or "widened": factors become floats and
+ * gemm_library() multiplies. STAGECOACH_BFLOAT16=widened in the environment
+ * asks for the latter. A static string.
+ */
+const char *gemm_bfloat16_library(void);
+bool gemm_bfloat16_is_widened(void); /* it is the latter */
+
 /* The size of the tiles of an (m, n, k) product; at the edges less. */
 struct gemm_tile {
 	size_t rows;
@@ -77,7 +117,7 @@ struct gemm_tile {
 struct gemm_tile gemm_tile_size(size_t m, size_t n, size_t k);
 
 /* Names tiles, attention's blocks, and what else decides the bits. */
-#define GEMM_VERSION "gemm-1"
+#define GEMM_VERSION "gemm-2"
 
 /*
  * What is linked, for the numerics digest and the start line: name, version

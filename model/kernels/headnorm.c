@@ -1,6 +1,7 @@
 #include "model/kernels/headnorm.h"
 #include "model/kernels/column_sums.h"
 #include "model/kernels/lanes.h"
+#include "model/kernels/values.h"
 
 #include <string.h>
 
@@ -9,11 +10,11 @@
 
 struct headnorm_work {
 	const struct headnorm_shape *shape;
-	const float *dy;
-	const float *x;
+	const void *dy;
+	const void *x;
 	const float *gain[2]; /* of queries, of keys */
 	float *rstd;
-	float *out;
+	void *out;
 	float *partial[2]; /* [blocks, D] */
 };
 
@@ -38,76 +39,149 @@ static size_t task_end(const struct headnorm_work *work, size_t index)
 	return MIN(work->shape->rows, (index + 1) * ROWS);
 }
 
-KERNEL_CLONES static void head_forward(size_t size, float epsilon,
-				       const float *restrict x,
-				       const float *restrict gain,
-				       float *restrict y, float *rstd_out)
+VECTOR_INLINE void forward(enum element_type type, size_t size, float epsilon,
+			   const void *restrict x, const float *restrict gain,
+			   void *restrict y, float *rstd_out)
 {
 	float squares[LANES] = {0};
 	float rstd;
 
-	LANES_FOR(size, i, lane, squares[lane] += x[i] * x[i]);
+	LANES_FOR(size, i, lane,
+		  squares[lane] +=
+		  value_load(type, x, i) * value_load(type, x, i));
 	rstd = 1.0f / sqrtf(lanes_sum(squares) / (float)size + epsilon);
 	for (size_t i = 0; i < size; i++)
-		y[i] = x[i] * rstd * gain[i];
+		value_store(type, y, i,
+			    value_load(type, x, i) * rstd * gain[i]);
 	*rstd_out = rstd;
 }
 
+KERNEL_CLONES static void head_forward(size_t size, float epsilon,
+				       const void *restrict x,
+				       const float *restrict gain,
+				       void *restrict y, float *rstd_out)
+{
+	forward(ELEMENT_F32, size, epsilon, x, gain, y, rstd_out);
+}
+
+KERNEL_CLONES static void head_forward_bfloat16(size_t size, float epsilon,
+						const void *restrict x,
+						const float *restrict gain,
+						void *restrict y,
+						float *rstd_out)
+{
+	forward(ELEMENT_BF16, size, epsilon, x, gain, y, rstd_out);
+}
+
 /* dx = (dy gain - x rstd^2 mean(dy gain x)) rstd. */
-KERNEL_CLONES static void head_backward(size_t size, const float *restrict dy,
-					const float *restrict x,
-					const float *restrict gain, float rstd,
-					float *restrict dx)
+VECTOR_INLINE void backward(enum element_type type, size_t size,
+			    const void *restrict dy, const void *restrict x,
+			    const float *restrict gain, float rstd,
+			    void *restrict dx)
 {
 	float dots[LANES] = {0};
 	float slope;
 
-	LANES_FOR(size, i, lane, dots[lane] += dy[i] * gain[i] * x[i]);
+	LANES_FOR(size, i, lane,
+		  dots[lane] +=
+		  value_load(type, dy, i) * gain[i] * value_load(type, x, i));
 	slope = lanes_sum(dots) / (float)size * rstd * rstd;
 	for (size_t i = 0; i < size; i++)
-		dx[i] = (dy[i] * gain[i] - x[i] * slope) * rstd;
+		value_store(type, dx, i,
+			    (value_load(type, dy, i) * gain[i] -
+			     value_load(type, x, i) * slope) *
+				    rstd);
 }
 
-KERNEL_CLONES static void head_gain(size_t size, const float *restrict dy,
-				    const float *restrict x, float rstd,
-				    float *restrict sums)
+KERNEL_CLONES static void head_backward(size_t size, const void *restrict dy,
+					const void *restrict x,
+					const float *restrict gain, float rstd,
+					void *restrict dx)
+{
+	backward(ELEMENT_F32, size, dy, x, gain, rstd, dx);
+}
+
+KERNEL_CLONES static void head_backward_bfloat16(size_t size,
+						 const void *restrict dy,
+						 const void *restrict x,
+						 const float *restrict gain,
+						 float rstd, void *restrict dx)
+{
+	backward(ELEMENT_BF16, size, dy, x, gain, rstd, dx);
+}
+
+VECTOR_INLINE void gain_sums(enum element_type type, size_t size,
+			     const void *restrict dy, const void *restrict x,
+			     float rstd, float *restrict sums)
 {
 	for (size_t i = 0; i < size; i++)
-		sums[i] += dy[i] * (x[i] * rstd);
+		sums[i] += value_load(type, dy, i) *
+			   (value_load(type, x, i) * rstd);
 }
 
-static void copy_values(const struct headnorm_shape *shape, const float *in,
-			float *out)
+KERNEL_CLONES static void head_gain(size_t size, const void *restrict dy,
+				    const void *restrict x, float rstd,
+				    float *restrict sums)
 {
-	size_t first = normed_heads(shape) * shape->head_size;
+	gain_sums(ELEMENT_F32, size, dy, x, rstd, sums);
+}
 
-	memcpy(out + first, in + first,
-	       shape->kv_heads * shape->head_size * sizeof(float));
+KERNEL_CLONES static void head_gain_bfloat16(size_t size,
+					     const void *restrict dy,
+					     const void *restrict x, float rstd,
+					     float *restrict sums)
+{
+	gain_sums(ELEMENT_BF16, size, dy, x, rstd, sums);
+}
+
+/* Head `head` of row `row` of a packed matrix of the type. */
+static const void *head_of(const struct headnorm_work *work, const void *matrix,
+			   size_t row, size_t head)
+{
+	const struct headnorm_shape *shape = work->shape;
+
+	return values_at(shape->type, matrix,
+			 row * row_width(shape) + head * shape->head_size);
+}
+
+static void *out_head(const struct headnorm_work *work, size_t row, size_t head)
+{
+	return (void *)(uintptr_t)head_of(work, work->out, row, head);
+}
+
+static void copy_values(const struct headnorm_work *work, const void *in,
+			size_t row)
+{
+	const struct headnorm_shape *shape = work->shape;
+	size_t first = normed_heads(shape);
+
+	memcpy(out_head(work, row, first), head_of(work, in, row, first),
+	       shape->kv_heads * shape->head_size *
+		       element_type_bytes(shape->type));
 }
 
 static void forward_task(void *argument, size_t index, unsigned thread)
 {
 	const struct headnorm_work *work = argument;
 	const struct headnorm_shape *shape = work->shape;
-	size_t heads = normed_heads(shape), size = shape->head_size;
-	size_t width = row_width(shape);
+	bool narrow = shape->type == ELEMENT_BF16;
+	size_t heads = normed_heads(shape);
 
 	(void)thread;
 	for (size_t row = index * ROWS; row < task_end(work, index); row++) {
-		const float *x = work->x + row * width;
-		float *y = work->out + row * width;
-
 		for (size_t head = 0; head < heads; head++)
-			head_forward(size, shape->epsilon, x + head * size,
-				     gain_of(work, head), y + head * size,
-				     work->rstd + row * heads + head);
-		copy_values(shape, x, y);
+			(narrow ? head_forward_bfloat16 : head_forward)(
+				shape->head_size, shape->epsilon,
+				head_of(work, work->x, row, head),
+				gain_of(work, head), out_head(work, row, head),
+				work->rstd + row * heads + head);
+		copy_values(work, work->x, row);
 	}
 }
 
 void headnorm_forward(struct threads *threads,
-		      const struct headnorm_shape *shape, const float *x,
-		      const float *query_gain, const float *key_gain, float *y,
+		      const struct headnorm_shape *shape, const void *x,
+		      const float *query_gain, const float *key_gain, void *y,
 		      float *rstd)
 {
 	struct headnorm_work work = {
@@ -126,29 +200,27 @@ static void backward_input_task(void *argument, size_t index, unsigned thread)
 {
 	const struct headnorm_work *work = argument;
 	const struct headnorm_shape *shape = work->shape;
-	size_t heads = normed_heads(shape), size = shape->head_size;
-	size_t width = row_width(shape);
+	bool narrow = shape->type == ELEMENT_BF16;
+	size_t heads = normed_heads(shape);
 
 	(void)thread;
 	for (size_t row = index * ROWS; row < task_end(work, index); row++) {
-		const float *dy = work->dy + row * width;
-		const float *x = work->x + row * width;
-		float *dx = work->out + row * width;
-
 		for (size_t head = 0; head < heads; head++)
-			head_backward(size, dy + head * size, x + head * size,
-				      gain_of(work, head),
-				      work->rstd[row * heads + head],
-				      dx + head * size);
-		copy_values(shape, dy, dx);
+			(narrow ? head_backward_bfloat16 : head_backward)(
+				shape->head_size,
+				head_of(work, work->dy, row, head),
+				head_of(work, work->x, row, head),
+				gain_of(work, head),
+				work->rstd[row * heads + head],
+				out_head(work, row, head));
+		copy_values(work, work->dy, row);
 	}
 }
 
 void headnorm_backward_input(struct threads *threads,
-			     const struct headnorm_shape *shape,
-			     const float *dy, const float *x,
-			     const float *query_gain, const float *key_gain,
-			     const float *rstd, float *dx)
+			     const struct headnorm_shape *shape, const void *dy,
+			     const void *x, const float *query_gain,
+			     const float *key_gain, const float *rstd, void *dx)
 {
 	struct headnorm_work work = {
 		.shape = shape,
@@ -168,8 +240,8 @@ static void backward_weight_task(void *argument, size_t index, unsigned thread)
 {
 	const struct headnorm_work *work = argument;
 	const struct headnorm_shape *shape = work->shape;
+	bool narrow = shape->type == ELEMENT_BF16;
 	size_t heads = normed_heads(shape), size = shape->head_size;
-	size_t width = row_width(shape);
 
 	(void)thread;
 	for (size_t which = 0; which < 2; which++)
@@ -177,11 +249,12 @@ static void backward_weight_task(void *argument, size_t index, unsigned thread)
 		       size * sizeof(float));
 	for (size_t row = index * ROWS; row < task_end(work, index); row++)
 		for (size_t head = 0; head < heads; head++)
-			head_gain(size, work->dy + row * width + head * size,
-				  work->x + row * width + head * size,
-				  work->rstd[row * heads + head],
-				  work->partial[head >= shape->heads] +
-					  index * size);
+			(narrow ? head_gain_bfloat16 : head_gain)(
+				size, head_of(work, work->dy, row, head),
+				head_of(work, work->x, row, head),
+				work->rstd[row * heads + head],
+				work->partial[head >= shape->heads] +
+					index * size);
 }
 
 size_t
@@ -192,9 +265,8 @@ headnorm_backward_weight_scratch_bytes(const struct headnorm_shape *shape)
 
 void headnorm_backward_weight(struct threads *threads,
 			      const struct headnorm_shape *shape,
-			      const float *dy, const float *x,
-			      const float *rstd, float *dquery, float *dkey,
-			      void *scratch)
+			      const void *dy, const void *x, const float *rstd,
+			      float *dquery, float *dkey, void *scratch)
 {
 	size_t blocks = column_sums_blocks(shape->rows);
 	struct headnorm_work work = {

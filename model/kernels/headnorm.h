@@ -9,9 +9,11 @@
 #define STAGECOACH_MODEL_KERNELS_HEADNORM_H
 
 #include "base/threads.h"
+#include "model/kernels/element.h"
 
 struct headnorm_shape {
-	size_t rows; /* tokens */
+	enum element_type type; /* of the rows: float or bfloat16 */
+	size_t rows;            /* tokens */
 	size_t heads;
 	size_t kv_heads;
 	size_t head_size;
@@ -23,16 +25,16 @@ struct headnorm_shape {
  * squares + epsilon) written to rstd[rows, heads + kv_heads].
  */
 void headnorm_forward(struct threads *threads,
-		      const struct headnorm_shape *shape, const float *x,
-		      const float *query_gain, const float *key_gain, float *y,
+		      const struct headnorm_shape *shape, const void *x,
+		      const float *query_gain, const float *key_gain, void *y,
 		      float *rstd);
 
 /* dx = the input's gradient. */
 void headnorm_backward_input(struct threads *threads,
-			     const struct headnorm_shape *shape,
-			     const float *dy, const float *x,
-			     const float *query_gain, const float *key_gain,
-			     const float *rstd, float *dx);
+			     const struct headnorm_shape *shape, const void *dy,
+			     const void *x, const float *query_gain,
+			     const float *key_gain, const float *rstd,
+			     void *dx);
 
 /*
  * The gains' gradients are added to dquery and dkey, of a head's size each;
@@ -42,8 +44,7 @@ size_t
 headnorm_backward_weight_scratch_bytes(const struct headnorm_shape *shape);
 void headnorm_backward_weight(struct threads *threads,
 			      const struct headnorm_shape *shape,
-			      const float *dy, const float *x,
-			      const float *rstd, float *dquery, float *dkey,
-			      void *scratch);
+			      const void *dy, const void *x, const float *rstd,
+			      float *dquery, float *dkey, void *scratch);
 
 #endif

@@ -1,5 +1,6 @@
 #include "model/kernels/optimizer.h"
 #include "base/math.h"
+#include "model/kernels/convert.h"
 #include "model/kernels/lanes.h"
 
 #include <string.h>
@@ -32,6 +33,7 @@ struct adamw_work {
 	float *gradients;
 	float *first_moment;
 	float *second_moment;
+	bfloat16 *copy;
 };
 
 void adamw_set_step(struct adamw *adamw, uint64_t step)
@@ -72,13 +74,16 @@ static void adamw_task(void *argument, size_t index, unsigned thread)
 	adamw_block(&work->scalars, count, work->weights + first,
 		    work->gradients + first, work->first_moment + first,
 		    work->second_moment + first);
+	if (work->copy)
+		convert_floats_to_bf16(count, work->weights + first,
+				       work->copy + first);
 	if (work->zero_gradients)
 		memset(work->gradients + first, 0, count * sizeof(float));
 }
 
 void adamw_update(struct threads *threads, const struct adamw *adamw,
 		  size_t count, float *weights, float *gradients,
-		  float *first_moment, float *second_moment)
+		  float *first_moment, float *second_moment, bfloat16 *copy)
 {
 	double rate = adamw->learning_rate;
 	struct adamw_work work = {
@@ -104,6 +109,7 @@ void adamw_update(struct threads *threads, const struct adamw *adamw,
 		.gradients = gradients,
 		.first_moment = first_moment,
 		.second_moment = second_moment,
+		.copy = copy,
 	};
 
 	threads_run(threads, block_count(count), adamw_task, &work);
@@ -117,6 +123,7 @@ struct sgd_work {
 	float *weights;
 	float *gradients;
 	float *momentum;
+	bfloat16 *copy;
 };
 
 KERNEL_CLONES static void sgd_block(float rate, float decay, float scale,
@@ -165,14 +172,18 @@ static void sgd_task(void *argument, size_t index, unsigned thread)
 			       sgd->nesterov ? keep : 1.0f, count,
 			       work->weights + first, work->gradients + first,
 			       work->momentum + first);
+	if (work->copy)
+		convert_floats_to_bf16(count, work->weights + first,
+				       work->copy + first);
 	if (sgd->zero_gradients)
 		memset(work->gradients + first, 0, count * sizeof(float));
 }
 
 void sgd_update(struct threads *threads, const struct sgd *sgd, size_t count,
-		float *weights, float *gradients, float *momentum)
+		float *weights, float *gradients, float *momentum,
+		bfloat16 *copy)
 {
-	struct sgd_work work = {sgd, count, weights, gradients, momentum};
+	struct sgd_work work = {sgd, count, weights, gradients, momentum, copy};
 
 	threads_run(threads, block_count(count), sgd_task, &work);
 }
@@ -194,14 +205,23 @@ KERNEL_CLONES static double square_block(size_t count, const float *values)
 	return lanes_sum_double(sums);
 }
 
+/* A thread reads so many blocks in a row: memory is fastest read on and on. */
+#define SQUARE_BLOCKS 16
+
 static void square_task(void *argument, size_t index, unsigned thread)
 {
 	const struct square_work *work = argument;
-	size_t first = index * BLOCK;
+	size_t begin = index * SQUARE_BLOCKS;
+	size_t end = MIN(begin + SQUARE_BLOCKS, block_count(work->count));
 
 	(void)thread;
-	work->partials[index] = square_block(
-		MIN((size_t)BLOCK, work->count - first), work->values + first);
+	for (size_t block = begin; block < end; block++) {
+		size_t first = block * BLOCK;
+
+		work->partials[block] =
+			square_block(MIN((size_t)BLOCK, work->count - first),
+				     work->values + first);
+	}
 }
 
 size_t square_sum_scratch_bytes(size_t count)
@@ -214,7 +234,9 @@ void square_partials(struct threads *threads, size_t count, const float *values,
 {
 	struct square_work work = {count, values, partials};
 
-	threads_run(threads, block_count(count), square_task, &work);
+	threads_run(threads,
+		    (block_count(count) + SQUARE_BLOCKS - 1) / SQUARE_BLOCKS,
+		    square_task, &work);
 }
 
 double square_sum(struct threads *threads, size_t count, const float *values,

@@ -1,6 +1,7 @@
 /*
  * Optimizer updates of one parameter (a flat array of `count` floats), and the
- * norm they are clipped by. Element-wise and in fixed blocks: bits do not
+ * norm they are clipped by. Where products read a copy of the weights in
+ * bfloat16, the update writes that, too, while the weights are in the cache. Element-wise and in fixed blocks: bits do not
  * depend on the number of threads, nor on where the array is cut as long as
  * cuts fall on multiples of OPTIMIZER_BLOCK.
  */
@@ -8,6 +9,7 @@
 #define STAGECOACH_MODEL_KERNELS_OPTIMIZER_H
 
 #include "base/threads.h"
+#include "model/kernels/bfloat16.h"
 
 /* Elements of one task, and of one partial sum of square_sum(). */
 #define OPTIMIZER_BLOCK 16384
@@ -35,7 +37,8 @@ void adamw_set_step(struct adamw *adamw, uint64_t step);
  */
 void adamw_update(struct threads *threads, const struct adamw *adamw,
 		  size_t count, float *weights, float *gradients,
-		  float *first_moment, float *second_moment);
+		  float *first_moment, float *second_moment,
+		  bfloat16 *copy); /* [count] rounded weights; NULL: none */
 
 /* SGD as PyTorch's: momentum without dampening, L2 decay into the gradient. */
 struct sgd {
@@ -50,7 +53,8 @@ struct sgd {
 /* g = gradient * scale + decay w; b = momentum b + g; w -= lr (b or, with
  * nesterov, g + momentum b). The momentum array starts as zeros. */
 void sgd_update(struct threads *threads, const struct sgd *sgd, size_t count,
-		float *weights, float *gradients, float *momentum);
+		float *weights, float *gradients, float *momentum,
+		bfloat16 *copy);
 
 /*
  * Sum of squares in double: fixed element blocks, partials in scratch (64-byte

@@ -1,7 +1,7 @@
 #include "model/kernels/rope.h"
 #include "base/log.h"
 #include "base/math.h"
-#include "model/kernels/vector_math.h"
+#include "model/kernels/values.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -308,8 +308,8 @@ struct rope_work {
 	const float *frequency; /* of sequences this long */
 	bool tabled;            /* the table holds for them */
 	float *scratch;         /* [threads, D] */
-	const float *in;
-	float *out;
+	const void *in;
+	void *out;
 	bool back;
 };
 
@@ -318,27 +318,99 @@ size_t rope_scratch_bytes(size_t head_size, unsigned threads)
 	return (threads + 1) * head_size * sizeof(float);
 }
 
-KERNEL_CLONES static void turn_head(size_t half, const float *restrict cosine,
-				    const float *restrict sine,
-				    const float *restrict x, float *restrict y)
+VECTOR_INLINE void turn_values(enum element_type type, size_t half,
+			       const float *restrict cosine,
+			       const float *restrict sine,
+			       const void *restrict x, void *restrict y)
 {
 	for (size_t i = 0; i < half; i++) {
-		y[i] = x[i] * cosine[i] - x[i + half] * sine[i];
-		y[i + half] = x[i + half] * cosine[i] + x[i] * sine[i];
+		float a = value_load(type, x, i);
+		float b = value_load(type, x, i + half);
+
+		value_store(type, y, i, a * cosine[i] - b * sine[i]);
+		value_store(type, y, i + half, b * cosine[i] + a * sine[i]);
 	}
 }
 
+KERNEL_CLONES static void turn_head(size_t half, const float *restrict cosine,
+				    const float *restrict sine,
+				    const void *restrict x, void *restrict y)
+{
+	turn_values(ELEMENT_F32, half, cosine, sine, x, y);
+}
+
+KERNEL_CLONES static void turn_head_bfloat16(size_t half,
+					     const float *restrict cosine,
+					     const float *restrict sine,
+					     const void *restrict x,
+					     void *restrict y)
+{
+	turn_values(ELEMENT_BF16, half, cosine, sine, x, y);
+}
+
 /* Its transpose. */
+VECTOR_INLINE void turn_values_back(enum element_type type, size_t half,
+				    const float *restrict cosine,
+				    const float *restrict sine,
+				    const void *restrict x, void *restrict y)
+{
+	for (size_t i = 0; i < half; i++) {
+		float a = value_load(type, x, i);
+		float b = value_load(type, x, i + half);
+
+		value_store(type, y, i, a * cosine[i] + b * sine[i]);
+		value_store(type, y, i + half, b * cosine[i] - a * sine[i]);
+	}
+}
+
 KERNEL_CLONES static void turn_head_back(size_t half,
 					 const float *restrict cosine,
 					 const float *restrict sine,
-					 const float *restrict x,
-					 float *restrict y)
+					 const void *restrict x,
+					 void *restrict y)
 {
-	for (size_t i = 0; i < half; i++) {
-		y[i] = x[i] * cosine[i] + x[i + half] * sine[i];
-		y[i + half] = x[i + half] * cosine[i] - x[i] * sine[i];
-	}
+	turn_values_back(ELEMENT_F32, half, cosine, sine, x, y);
+}
+
+KERNEL_CLONES static void turn_head_back_bfloat16(size_t half,
+						  const float *restrict cosine,
+						  const float *restrict sine,
+						  const void *restrict x,
+						  void *restrict y)
+{
+	turn_values_back(ELEMENT_BF16, half, cosine, sine, x, y);
+}
+
+/* The one of these for a call. */
+static void (*turning_of(const struct rope_work *work))(
+	size_t half, const float *restrict cosine, const float *restrict sine,
+	const void *restrict x, void *restrict y)
+{
+	if (work->shape->type == ELEMENT_BF16)
+		return work->back ? turn_head_back_bfloat16
+				  : turn_head_bfloat16;
+	return work->back ? turn_head_back : turn_head;
+}
+
+static size_t position_of(const struct rope_shape *shape, size_t row)
+{
+	size_t place = row % shape->time;
+
+	if (shape->starts)
+		place -= (size_t)shape->starts[row];
+	return shape->position_offset + place;
+}
+
+/* The longest of the sequences there are, for the dynamic kind. */
+static size_t longest(const struct rope_shape *shape)
+{
+	size_t rows = shape->batch * shape->time, length = 0;
+
+	if (!shape->starts)
+		return shape->position_offset + shape->time;
+	for (size_t row = 0; row < rows; row++)
+		length = MAX(length, position_of(shape, row) + 1);
+	return length;
 }
 
 static void turn_row(const struct rope_work *work, size_t row, float *own)
@@ -347,22 +419,22 @@ static void turn_row(const struct rope_work *work, size_t row, float *own)
 	const struct rope_shape *shape = work->shape;
 	size_t size = shape->head_size, half = rope->half;
 	size_t turned = shape->heads + shape->kv_heads;
-	size_t width = (turned + shape->kv_heads) * size;
-	size_t position = shape->position_offset + row % shape->time;
+	size_t bytes = size * element_type_bytes(shape->type); /* of a head */
+	size_t at = row * (turned + shape->kv_heads) * bytes;
+	size_t position = position_of(shape, row);
 	const float *turn = rope->table + position * size;
-	const float *in = work->in + row * width;
-	float *out = work->out + row * width;
+	const unsigned char *in = (const unsigned char *)work->in + at;
+	unsigned char *out = (unsigned char *)work->out + at;
 
 	if (!work->tabled || position >= rope->table_rows) {
 		turn_of(half, work->frequency, rope->scale, position, own);
 		turn = own;
 	}
 	for (size_t head = 0; head < turned; head++)
-		(work->back ? turn_head_back
-			    : turn_head)(half, turn, turn + half,
-					 in + head * size, out + head * size);
-	memcpy(out + turned * size, in + turned * size,
-	       shape->kv_heads * size * sizeof(float));
+		turning_of(work)(half, turn, turn + half, in + head * bytes,
+				 out + head * bytes);
+	memcpy(out + turned * bytes, in + turned * bytes,
+	       shape->kv_heads * bytes);
 }
 
 static void turn_task(void *argument, size_t index, unsigned thread)
@@ -377,11 +449,11 @@ static void turn_task(void *argument, size_t index, unsigned thread)
 }
 
 static void turn(struct threads *threads, const struct rope *rope,
-		 const struct rope_shape *shape, const float *in, float *out,
+		 const struct rope_shape *shape, const void *in, void *out,
 		 bool back, float *scratch)
 {
 	size_t rows = shape->batch * shape->time;
-	size_t length = shape->position_offset + shape->time;
+	size_t length = 0;
 	struct rope_work work = {
 		.rope = rope,
 		.shape = shape,
@@ -394,8 +466,9 @@ static void turn(struct threads *threads, const struct rope *rope,
 	};
 
 	ASSERT(shape->head_size == 2 * rope->half);
-	if (rope->config.kind == ROPE_DYNAMIC &&
-	    length > rope->config.positions) {
+	if (rope->config.kind == ROPE_DYNAMIC)
+		length = longest(shape);
+	if (length > rope->config.positions) {
 		frequencies(&rope->config, rope->half, length, scratch);
 		work.frequency = scratch;
 		work.tabled = false;
@@ -404,15 +477,15 @@ static void turn(struct threads *threads, const struct rope *rope,
 }
 
 void rope_forward(struct threads *threads, const struct rope *rope,
-		  const struct rope_shape *shape, const float *in, float *out,
+		  const struct rope_shape *shape, const void *in, void *out,
 		  void *scratch)
 {
 	turn(threads, rope, shape, in, out, false, scratch);
 }
 
 void rope_backward(struct threads *threads, const struct rope *rope,
-		   const struct rope_shape *shape, const float *dout,
-		   float *din, void *scratch)
+		   const struct rope_shape *shape, const void *dout, void *din,
+		   void *scratch)
 {
 	turn(threads, rope, shape, dout, din, true, scratch);
 }

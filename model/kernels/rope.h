@@ -10,6 +10,7 @@
 
 #include "base/compiler.h"
 #include "base/threads.h"
+#include "model/kernels/element.h"
 
 /* Numbers that travel with jobs and stand in checkpoints: they do not change. */
 enum rope_kind {
@@ -58,9 +59,12 @@ void rope_destroy(struct rope *rope); /* NULL is fine */
  * many of values, which are copied as they are.
  */
 struct rope_shape {
+	enum element_type type; /* of the rows: float or bfloat16 */
 	size_t batch;
 	size_t time;
 	size_t position_offset; /* of the first of the `time` tokens */
+	/* int32 [B, T]: token t is at position t - starts[t]; NULL: at t. */
+	const int32_t *starts;
 	size_t heads;
 	size_t kv_heads;
 	size_t head_size;
@@ -70,12 +74,12 @@ size_t rope_scratch_bytes(size_t head_size, unsigned threads);
 
 /* out = in, turned; of packed rows [batch, time]. They do not overlap. */
 void rope_forward(struct threads *threads, const struct rope *rope,
-		  const struct rope_shape *shape, const float *in, float *out,
+		  const struct rope_shape *shape, const void *in, void *out,
 		  void *scratch);
 
 /* The gradient of `in` from that of `out`: turned back. */
 void rope_backward(struct threads *threads, const struct rope *rope,
-		   const struct rope_shape *shape, const float *dout,
-		   float *din, void *scratch);
+		   const struct rope_shape *shape, const void *dout, void *din,
+		   void *scratch);
 
 #endif

@@ -12,7 +12,7 @@ static void gelu_node_forward(const struct node *node,
 			      const struct layer_context *context,
 			      const struct operands *operands)
 {
-	gelu_forward(context->threads, node_elements(node, context),
+	gelu_forward(context->threads, node->type, node_elements(node, context),
 		     operands->input[0], operands->output);
 }
 
@@ -20,9 +20,9 @@ static void gelu_node_backward_input(const struct node *node,
 				     const struct layer_context *context,
 				     const struct operands *operands)
 {
-	gelu_backward(context->threads, node_elements(node, context),
-		      operands->output_gradient, operands->input[0],
-		      operands->input_gradient[0]);
+	gelu_backward(context->threads, node->type,
+		      node_elements(node, context), operands->output_gradient,
+		      operands->input[0], operands->input_gradient[0]);
 }
 
 const struct primitive_ops gelu_ops = {
@@ -40,7 +40,7 @@ static void swiglu_node_forward(const struct node *node,
 				const struct layer_context *context,
 				const struct operands *operands)
 {
-	swiglu_forward(context->threads, context_tokens(context),
+	swiglu_forward(context->threads, node->type, context_tokens(context),
 		       node->output_width, operands->input[0],
 		       operands->output);
 }
@@ -49,7 +49,7 @@ static void swiglu_node_backward_input(const struct node *node,
 				       const struct layer_context *context,
 				       const struct operands *operands)
 {
-	swiglu_backward(context->threads, context_tokens(context),
+	swiglu_backward(context->threads, node->type, context_tokens(context),
 			node->output_width, operands->output_gradient,
 			operands->input[0], operands->input_gradient[0]);
 }

@@ -1,5 +1,5 @@
 /*
- * Causal self-attention over a packed row [q | k | v]: H heads of D floats of
+ * Causal self-attention over a packed row [q | k | v]: H heads of D values of
  * queries, then K heads of keys, then K of values. Kept for I: the packed row,
  * the output, and one float a query and head.
  *
@@ -11,6 +11,7 @@
 #include "model/kernels/attention.h"
 #include "base/math.h"
 #include "model/kernels/dropout.h"
+#include "model/kernels/values.h"
 #include "model/layers/primitive.h"
 #include <string.h>
 
@@ -36,6 +37,7 @@ static struct attention_shape node_shape(const struct node *node, size_t batch,
 	double head_size = node->row.head_size;
 
 	return (struct attention_shape){
+		.type = node->type,
 		.batch = batch,
 		.time_q = time,
 		.time_k = time,
@@ -93,10 +95,20 @@ static size_t attention_node_scratch_bytes(const struct node *node,
 	return attention_scratch_bytes(&shape, threads);
 }
 
+static int attention_node_prepare(const struct node *node, size_t batch,
+				  size_t time, enum layer_mode mode,
+				  struct threads *threads)
+{
+	struct attention_shape shape = node_shape(node, batch, time);
+
+	(void)mode;
+	return attention_prepare(threads, &shape);
+}
+
 static size_t attention_cache_bytes(const struct node *node, size_t batch)
 {
 	return 2 * batch * node->row.context * node_packing(node).key_width *
-	       sizeof(float);
+	       element_type_bytes(node->type);
 }
 
 /*
@@ -120,23 +132,25 @@ static void attention_cost(const struct node *node, size_t batch, size_t time,
 /* Puts the keys and values of the new tokens behind those of the past. */
 static void attention_extend_cache(const struct node *node,
 				   const struct layer_context *context,
-				   const float *packed, float *keys,
-				   float *values)
+				   const void *packed, void *keys, void *values)
 {
 	struct packing packing = node_packing(node);
-	size_t bytes = packing.key_width * sizeof(float);
+	enum element_type type = node->type;
+	size_t width = packing.key_width;
+	size_t bytes = width * element_type_bytes(type);
 
 	for (size_t b = 0; b < context->batch; b++) {
 		for (size_t t = 0; t < context->time; t++) {
-			const float *row =
-				packed + (b * context->time + t) * packing.row +
-				packing.query_width;
+			size_t key = (b * context->time + t) * packing.row +
+				     packing.query_width;
 			size_t at = (b * node->row.context +
 				     context->position_offset + t) *
-				    packing.key_width;
+				    width;
 
-			memcpy(keys + at, row, bytes);
-			memcpy(values + at, row + packing.key_width, bytes);
+			memcpy(values_at_mutable(type, keys, at),
+			       values_at(type, packed, key), bytes);
+			memcpy(values_at_mutable(type, values, at),
+			       values_at(type, packed, key + width), bytes);
 		}
 	}
 }
@@ -147,9 +161,10 @@ static void attention_decode(const struct node *node,
 {
 	struct attention_shape shape = node_cached_shape(
 		node, context->batch, context->time, context->position_offset);
-	float *keys = operands->cache;
-	float *values = keys + context->batch * node->row.context *
-				       node_packing(node).key_width;
+	void *keys = operands->cache;
+	void *values = values_at_mutable(node->type, keys,
+					 context->batch * node->row.context *
+						 node_packing(node).key_width);
 
 	ASSERT(context->position_offset + context->time <= node->row.context);
 	attention_extend_cache(node, context, operands->input[0], keys, values);
@@ -166,16 +181,19 @@ static void attention_node_forward(const struct node *node,
 	struct attention_shape shape =
 		node_shape(node, context->batch, context->time);
 	struct dropout dropout = node_dropout(node, context);
-	const float *q = operands->input[0];
+	const void *q = operands->input[0];
+	size_t key = packing.query_width;
+	size_t value = packing.query_width + packing.key_width;
 
 	if (context->mode == LAYER_DECODE) {
 		attention_decode(node, context, operands);
 		return;
 	}
-	attention_forward(context->threads, &shape, q, q + packing.query_width,
-			  q + packing.query_width + packing.key_width,
-			  operands->output, operands->statistics, &dropout,
-			  operands->scratch);
+	shape.starts = context_starts(context);
+	attention_forward(context->threads, &shape, q,
+			  values_at(node->type, q, key),
+			  values_at(node->type, q, value), operands->output,
+			  operands->statistics, &dropout, operands->scratch);
 }
 
 static void attention_node_backward_input(const struct node *node,
@@ -188,13 +206,17 @@ static void attention_node_backward_input(const struct node *node,
 	struct dropout dropout = node_dropout(node, context);
 	size_t key = packing.query_width;
 	size_t value = packing.query_width + packing.key_width;
-	const float *q = operands->input[0];
-	float *dq = operands->input_gradient[0];
+	const void *q = operands->input[0];
+	void *dq = operands->input_gradient[0];
 
-	attention_backward(context->threads, &shape, q, q + key, q + value,
-			   operands->output, operands->statistics,
-			   operands->output_gradient, dq, dq + key, dq + value,
-			   &dropout, operands->scratch);
+	shape.starts = context_starts(context);
+	attention_backward(context->threads, &shape, q,
+			   values_at(node->type, q, key),
+			   values_at(node->type, q, value), operands->output,
+			   operands->statistics, operands->output_gradient, dq,
+			   values_at_mutable(node->type, dq, key),
+			   values_at_mutable(node->type, dq, value), &dropout,
+			   operands->scratch);
 }
 
 const struct primitive_ops attention_ops = {
@@ -203,6 +225,7 @@ const struct primitive_ops attention_ops = {
 	.backward_input_reads = READS_INPUT(0) | READS_OUTPUT,
 	.statistics_width = attention_statistics_width,
 	.scratch_bytes = attention_node_scratch_bytes,
+	.prepare = attention_node_prepare,
 	.cache_bytes = attention_cache_bytes,
 	.cost = attention_cost,
 	.forward = attention_node_forward,

@@ -4,9 +4,11 @@
  *
  * A slice has the rows of a part of the vocabulary: it leaves other tokens to
  * the others, and the sum is what one alone would have looked up, bit by bit.
+ * Of bfloat16 values it is made in float, in scratch.
  */
 #include "model/kernels/embedding.h"
 #include "model/kernels/dropout.h"
+#include "model/kernels/values.h"
 #include "model/layers/primitive.h"
 
 enum {
@@ -23,6 +25,7 @@ static unsigned embedding_declare(const struct node *node,
 			 node->output_width, row->deviation);
 	rows[TOKENS].split_axis = 0;
 	rows[TOKENS].split_uneven = true;
+	rows[TOKENS].rows_by_token = true;
 	if (!row->second_name)
 		return 1;
 	parameter_matrix(&rows[POSITIONS], row->second_name, "weight",
@@ -30,17 +33,26 @@ static unsigned embedding_declare(const struct node *node,
 	return 2;
 }
 
-/* W: the output's gradient with the mask on it. */
+static bool sums_in_scratch(const struct node *node)
+{
+	return node->slices > 1 && node->type == ELEMENT_BF16;
+}
+
+/* F: sums over slices; W: the output's gradient with the mask on it. */
 static size_t embedding_scratch_bytes(const struct node *node,
 				      enum primitive_pass pass, size_t batch,
 				      size_t time, enum layer_mode mode,
 				      unsigned threads)
 {
+	size_t count = batch * time * node->output_width;
+
 	(void)mode;
 	(void)threads;
+	if (pass == PASS_FORWARD && sums_in_scratch(node))
+		return count * sizeof(float);
 	if (pass != PASS_WEIGHT || node->row.dropout == 0)
 		return 0;
-	return batch * time * node->output_width * sizeof(float);
+	return count * element_type_bytes(node->type);
 }
 
 static void embedding_exchange(const struct node *node,
@@ -66,16 +78,18 @@ static void embedding_forward_shared(const struct node *node,
 {
 	struct parameter_share share = node_share(node);
 	size_t count = context_tokens(context), width = node->output_width;
+	float *sums =
+		sums_in_scratch(node) ? operands->scratch : operands->output;
 
-	embedding_forward_part(context->threads, count, width, tokens,
-			       share.first, share.count,
-			       operands->weights[TOKENS], operands->output);
-	node_sum(node, context, operands->output, count * width);
-	if (node->row.second_name)
-		embedding_add_positions(
-			context->threads, context->batch, context->time, width,
-			context->position_offset, operands->weights[POSITIONS],
-			operands->output);
+	embedding_forward_part(context->threads, node->type, count, width,
+			       tokens, share.first, share.count,
+			       operands->weights[TOKENS], sums);
+	node_sum(node, context, sums, count * width);
+	embedding_forward_sum(
+		context->threads, node->type, context->batch, context->time,
+		width, context->position_offset, context_starts(context), sums,
+		node->row.second_name ? operands->weights[POSITIONS] : NULL,
+		operands->output);
 }
 
 static void embedding_node_forward(const struct node *node,
@@ -92,14 +106,15 @@ static void embedding_node_forward(const struct node *node,
 		embedding_forward_shared(node, context, operands, tokens);
 	else
 		embedding_forward(
-			context->threads, context->batch, context->time,
-			node->output_width, tokens, context->position_offset,
+			context->threads, node->type, context->batch,
+			context->time, node->output_width, tokens,
+			context->position_offset, context_starts(context),
 			operands->weights[TOKENS],
 			node->row.second_name ? operands->weights[POSITIONS]
 					      : NULL,
 			operands->output);
 	if (dropout.probability > 0)
-		dropout_apply(context->threads, &dropout,
+		dropout_apply(context->threads, node->type, &dropout,
 			      context_tokens(context), node->output_width,
 			      operands->output, operands->output);
 }
@@ -111,11 +126,11 @@ static void embedding_node_backward_weight(const struct node *node,
 	const int32_t *tokens =
 		micro_batch_i32(context->micro_batch, COLUMN_TOKENS);
 	struct dropout dropout = node_dropout(node, context);
-	const float *dx = operands->output_gradient;
+	const void *dx = operands->output_gradient;
 	float *dtokens = operands->gradients[TOKENS];
 
 	if (dropout.probability > 0) {
-		dropout_apply(context->threads, &dropout,
+		dropout_apply(context->threads, node->type, &dropout,
 			      context_tokens(context), node->output_width, dx,
 			      operands->scratch);
 		dx = operands->scratch;
@@ -124,15 +139,15 @@ static void embedding_node_backward_weight(const struct node *node,
 		struct parameter_share share = node_share(node);
 
 		embedding_backward_weight_part(
-			context->threads, context_tokens(context),
+			context->threads, node->type, context_tokens(context),
 			node->output_width, tokens, share.first, share.count,
 			dx, dtokens);
 		dtokens = NULL;
 	}
 	embedding_backward_weight(
-		context->threads, context->batch, context->time,
-		node->output_width, tokens, context->position_offset, dx,
-		dtokens,
+		context->threads, node->type, context->batch, context->time,
+		node->output_width, tokens, context->position_offset,
+		context_starts(context), dx, dtokens,
 		node->row.second_name ? operands->gradients[POSITIONS] : NULL);
 }
 

@@ -111,6 +111,8 @@ static int node_declare(struct node *node,
 	if (!node->row.ops->declare)
 		return 0;
 	node->weights = node->row.ops->declare(node, rows);
+	node->trained = node->weights > 0 &&
+			(!description->frozen || node->row.ops == &adapter_ops);
 	for (unsigned w = 0; w < node->weights; w++) {
 		struct parameter *row = &parameters[*count];
 		int length;
@@ -118,6 +120,10 @@ static int node_declare(struct node *node,
 		*row = rows[w];
 		row->id = *count;
 		row->layer = node->layer;
+		row->trainable = node->trained;
+		row->adapter = node->row.ops == &adapter_ops;
+		if (row->dimensions > 1)
+			row->compute_type = node->type;
 		length = snprintf(row->name, sizeof(row->name), "%s%s",
 				  description->prefix, rows[w].name);
 		if (length < 0 || (size_t)length >= sizeof(row->name) - 1)
@@ -145,6 +151,7 @@ static void node_init(struct node *node, const struct graph_row *row,
 	node->layer = layer;
 	node->slices = MAX(description->slices, 1);
 	node->slice = description->slice;
+	node->type = description->type;
 	node->inputs = row->ops->inputs;
 	for (unsigned k = 0; k < node->inputs; k++) {
 		ASSERT(row->input[k] < description->value_count);
@@ -207,6 +214,7 @@ int graph_create(const struct graph_description *description, unsigned layer,
 			    layer);
 	graph->nodes = description->row_count;
 	graph->values = description->value_count;
+	graph->type = description->type;
 	graph->has_input = description->has_input;
 	graph->input_needs_gradient = description->input_needs_gradient;
 	memcpy(graph->width, description->widths,

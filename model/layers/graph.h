@@ -12,8 +12,8 @@
  * Gradients of a value used several times are summed in descending order of
  * the nodes that use it.
  *
- * All values are floats, [B, T, width]. Only sizes depend on B and T, never
- * the plan.
+ * All values are [B, T, width], of the layer's one type. Only sizes depend on B
+ * and T, never the plan.
  *
  * Slice t of T (tensor parallelism) has a graph of its own, whose widths and
  * heads are what it computes. Operations with a split parameter know what that
@@ -71,6 +71,8 @@ struct graph_row {
 	size_t context;      /* positions: of the embedding, of the cache */
 	size_t vocab_size;   /* embedding, loss: of all slices */
 	const char *tied_to; /* full name of the parameter it shares */
+	unsigned rank;       /* adapter: r */
+	float scale;         /* adapter: alpha / r */
 	double seconds[3];   /* sleep: F, I, W */
 };
 
@@ -86,11 +88,14 @@ struct node {
 	size_t pending_floats;   /* that I leaves for W beside gradients */
 	unsigned layer;          /* global index, keys dropout */
 	unsigned slices, slice;  /* 1 and 0: it is whole */
+	enum element_type type;  /* of its values and their gradients */
+	bool trained;            /* it has weights, and not frozen ones */
+	bool adds[NODE_INPUTS_MAX]; /* I adds to what is there of a gradient */
 };
 
 /*
  * What a family says about one layer: rows over values of the given widths
- * (floats per token).
+ * (elements per token).
  */
 struct graph_description {
 	const struct graph_row *rows;
@@ -99,8 +104,10 @@ struct graph_description {
 	unsigned value_count;
 	bool has_input; /* value 0 comes over the edge */
 	bool input_needs_gradient;
-	const char *prefix; /* of parameter names: "transformer.h.0." */
-	unsigned slices;    /* that compute the layer together; 0: as 1 */
+	const char *prefix;     /* of parameter names: "transformer.h.0." */
+	enum element_type type; /* of values: ELEMENT_F32, ELEMENT_BF16 */
+	bool frozen;            /* all parameters but the adapters' */
+	unsigned slices;        /* that compute the layer together; 0: as 1 */
 	unsigned slice;
 };
 

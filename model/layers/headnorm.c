@@ -18,6 +18,7 @@ enum {
 static struct headnorm_shape node_shape(const struct node *node, size_t tokens)
 {
 	return (struct headnorm_shape){
+		.type = node->type,
 		.rows = tokens,
 		.heads = node->row.heads,
 		.kv_heads = node->row.kv_heads,

@@ -1,5 +1,5 @@
 #include "model/layers/layer.h"
-#include "model/kernels/elementwise.h"
+#include "model/kernels/values.h"
 #include "model/layers/plan.h"
 #include "model/layers/primitive.h"
 #include <string.h>
@@ -129,10 +129,12 @@ void layer_memory(const struct layer *layer, size_t batch, size_t time,
 		memory.pending_bytes = pieces_offset(
 			&graph->pending, graph->pending.count, tokens);
 		for (int pass = PASS_INPUT; pass <= PASS_WEIGHT; pass++)
-			memory.scratch_bytes =
-				MAX(memory.scratch_bytes,
+			memory.backward_scratch_bytes =
+				MAX(memory.backward_scratch_bytes,
 				    graph_scratch_bytes(graph, pass, batch,
 							time, mode, threads));
+		memory.scratch_bytes = MAX(memory.scratch_bytes,
+					   memory.backward_scratch_bytes);
 	}
 	for (unsigned i = 0; mode == LAYER_DECODE && i < graph->nodes; i++) {
 		const struct node *node = &graph->node[i];
@@ -188,7 +190,8 @@ static bool node_is_alike(const struct node *a, const struct node *b)
 {
 	const struct graph_row *x = &a->row, *y = &b->row;
 
-	return x->ops == y->ops && a->inputs == b->inputs &&
+	return x->ops == y->ops && a->type == b->type &&
+	       a->inputs == b->inputs &&
 	       memcmp(x->input, y->input, sizeof(x->input)) == 0 &&
 	       memcmp(a->input_width, b->input_width, sizeof(a->input_width)) ==
 		       0 &&
@@ -201,6 +204,7 @@ static bool node_is_alike(const struct node *a, const struct node *b)
 	       x->kv_heads == y->kv_heads && x->head_size == y->head_size &&
 	       memcmp(x->map_widths, y->map_widths, sizeof(x->map_widths)) ==
 		       0 &&
+	       x->rank == y->rank && a->trained == b->trained &&
 	       x->context == y->context && x->window == y->window;
 }
 
@@ -219,6 +223,24 @@ bool layer_is_alike(const struct layer *a, const struct layer *b)
 	return true;
 }
 
+int layer_prepare(const struct layer *layer, size_t batch, size_t time,
+		  enum layer_mode mode, struct threads *threads)
+{
+	const struct graph *graph = layer->graph;
+
+	for (unsigned i = 0; i < graph->nodes; i++) {
+		const struct node *node = &graph->node[i];
+		int error = 0;
+
+		if (node->row.ops->prepare)
+			error = node->row.ops->prepare(node, batch, time, mode,
+						       threads);
+		if (error)
+			return error;
+	}
+	return 0;
+}
+
 /* ---- carrying the plan out ---- */
 
 /* One call of a layer: what places refer to. */
@@ -228,7 +250,7 @@ struct frame {
 	const struct layer_buffers *buffers;
 	const struct forward_plan *forward;
 	const struct pieces *scratch;
-	float *const *weights;
+	void *const *weights;
 	float *const *gradients;
 };
 
@@ -236,7 +258,7 @@ static struct frame frame_begin(const struct layer *layer,
 				enum primitive_pass pass,
 				const struct layer_context *context,
 				const struct layer_buffers *buffers,
-				float *const *weights, float *const *gradients)
+				void *const *weights, float *const *gradients)
 {
 	const struct graph *graph = layer->graph;
 	bool train = context->mode == LAYER_TRAIN;
@@ -253,17 +275,17 @@ static struct frame frame_begin(const struct layer *layer,
 	};
 }
 
-static float *piece_pointer(const struct frame *frame, void *region,
-			    const struct pieces *pieces, unsigned piece)
+static void *piece_pointer(const struct frame *frame, void *region,
+			   const struct pieces *pieces, unsigned piece)
 {
 	size_t tokens = context_tokens(frame->context);
 	unsigned char *base = region;
 
 	ASSERT(base);
-	return (float *)(void *)(base + pieces_offset(pieces, piece, tokens));
+	return (void *)(base + pieces_offset(pieces, piece, tokens));
 }
 
-static float *place_pointer(const struct frame *frame, struct place place)
+static void *place_pointer(const struct frame *frame, struct place place)
 {
 	const struct layer_buffers *buffers = frame->buffers;
 
@@ -271,7 +293,7 @@ static float *place_pointer(const struct frame *frame, struct place place)
 	case REGION_NONE:
 		return NULL;
 	case REGION_INPUT:
-		return (float *)(uintptr_t)buffers->input;
+		return (void *)(uintptr_t)buffers->input;
 	case REGION_OUTPUT:
 		return buffers->output;
 	case REGION_SAVED:
@@ -286,7 +308,7 @@ static float *place_pointer(const struct frame *frame, struct place place)
 	case REGION_INPUT_GRADIENT:
 		return buffers->input_gradient;
 	case REGION_OUTPUT_GRADIENT:
-		return (float *)(uintptr_t)buffers->output_gradient;
+		return (void *)(uintptr_t)buffers->output_gradient;
 	}
 	ASSERT(!"a place in no region");
 	return NULL;
@@ -311,7 +333,7 @@ static struct operands frame_operands(const struct frame *frame,
 	return operands;
 }
 
-void layer_forward(const struct layer *layer, float *const *weights,
+void layer_forward(const struct layer *layer, void *const *weights,
 		   float *const *gradients, const struct layer_context *context,
 		   const struct layer_buffers *buffers)
 {
@@ -335,6 +357,10 @@ void layer_forward(const struct layer *layer, float *const *weights,
 						plan->value[node->row.output]);
 		operands.statistics =
 			place_pointer(&frame, plan->statistics[i]);
+		if (node->row.ops->stores_gradient &&
+		    context->mode == LAYER_TRAIN)
+			operands.input_gradient[0] =
+				place_pointer(&frame, graph->stored);
 		if (context->mode == LAYER_DECODE &&
 		    node->row.ops->cache_bytes) {
 			operands.cache = cache;
@@ -347,7 +373,7 @@ void layer_forward(const struct layer *layer, float *const *weights,
 }
 
 /* A value of the forward that a later pass reads: kept, not in scratch. */
-static float *frame_kept_value(const struct frame *frame, unsigned value)
+static void *frame_kept_value(const struct frame *frame, unsigned value)
 {
 	struct place place = frame->graph->train.value[value];
 
@@ -364,20 +390,20 @@ static bool frame_begin_gradients(const struct frame *frame, unsigned i,
 	bool wanted = false;
 
 	for (unsigned k = 0; k < node->inputs; k++) {
-		float *sum = place_pointer(frame, gradients->sum[k]);
-		float *part = place_pointer(frame, gradients->part[k]);
-		float *whole = place_pointer(frame, gradients->input[k]);
+		void *sum = place_pointer(frame, gradients->sum[k]);
+		void *part = place_pointer(frame, gradients->part[k]);
+		void *whole = place_pointer(frame, gradients->input[k]);
 
 		/* Nor may the engine want the gradient of the edge. */
 		if (!whole)
 			continue;
 		operands->input_gradient[k] = part ? part : whole;
-		operands->add[k] = sum && !part;
+		operands->add[k] = node->adds[k];
 		if (operands->add[k] && sum != whole)
-			elementwise_copy(frame->context->threads,
-					 context_tokens(frame->context) *
-						 node->input_width[k],
-					 sum, whole);
+			values_copy(frame->context->threads, node->type,
+				    context_tokens(frame->context) *
+					    node->input_width[k],
+				    sum, whole);
 		wanted = true;
 	}
 	return wanted;
@@ -390,19 +416,19 @@ static void frame_end_gradients(const struct frame *frame, unsigned i)
 	const struct node_gradients *gradients = &frame->graph->gradients[i];
 
 	for (unsigned k = 0; k < node->inputs; k++) {
-		float *sum = place_pointer(frame, gradients->sum[k]);
-		float *part = place_pointer(frame, gradients->part[k]);
-		float *whole = place_pointer(frame, gradients->input[k]);
+		void *sum = place_pointer(frame, gradients->sum[k]);
+		void *part = place_pointer(frame, gradients->part[k]);
+		void *whole = place_pointer(frame, gradients->input[k]);
 
 		if (whole && part)
-			elementwise_add(frame->context->threads,
-					context_tokens(frame->context) *
-						node->input_width[k],
-					sum, part, whole);
+			values_add(frame->context->threads, node->type,
+				   context_tokens(frame->context) *
+					   node->input_width[k],
+				   sum, part, whole);
 	}
 }
 
-void layer_backward_input(const struct layer *layer, float *const *weights,
+void layer_backward_input(const struct layer *layer, void *const *weights,
 			  const struct layer_context *context,
 			  const struct layer_buffers *buffers)
 {
@@ -438,7 +464,7 @@ void layer_backward_input(const struct layer *layer, float *const *weights,
 }
 
 /* Runs a cheap node's forward once more, into W's scratch. */
-static float *frame_remake(const struct frame *frame, unsigned value)
+static void *frame_remake(const struct frame *frame, unsigned value)
 {
 	const struct graph *graph = frame->graph;
 	const struct node *node = &graph->node[graph->producer[value]];
@@ -463,7 +489,7 @@ static bool node_is_frozen(const struct operands *operands, unsigned weights)
 	return true;
 }
 
-void layer_backward_weight(const struct layer *layer, float *const *weights,
+void layer_backward_weight(const struct layer *layer, void *const *weights,
 			   float *const *gradients,
 			   const struct layer_context *context,
 			   const struct layer_buffers *buffers)

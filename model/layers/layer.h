@@ -5,7 +5,7 @@
  *   B batch (samples of a micro-batch)   T time (tokens of a sample)
  *   C channels (width)   H heads   D head size   F inner width of the MLP
  *   V vocabulary   L layers   P positions (context)
- * Activations are row-major [B, T, C], float.
+ * Activations are row-major [B, T, C] of the model's type, float or bfloat16.
  *
  * The contract of the three calls, for one layer and one micro-batch:
  *
@@ -71,7 +71,8 @@ struct layer {
 	char name[48];            /* "transformer.h.3" */
 	unsigned first_parameter; /* id; the layer's local number 0 */
 	unsigned parameter_count;
-	unsigned columns; /* COLUMN_BIT()s it reads in training and eval */
+	unsigned columns; /* COLUMN_BIT()s it reads in training and eval;
+			     COLUMN_SEGMENTS where there is one */
 	struct edge input;
 	struct edge output;
 	bool loss;           /* the last layer: forward takes gradients */
@@ -137,7 +138,8 @@ struct layer_memory {
 	size_t saved_bytes;   /* forward leaves for I and W; train only */
 	size_t pending_bytes; /* I leaves for W; train only */
 	size_t scratch_bytes; /* enough for each of the calls in this mode */
-	size_t cache_bytes;   /* decode: keys and values, full context */
+	size_t backward_scratch_bytes; /* enough for I and W; train only */
+	size_t cache_bytes; /* decode: keys and values, full context */
 };
 
 /*
@@ -147,6 +149,13 @@ struct layer_memory {
 void layer_memory(const struct layer *layer, size_t batch, size_t time,
 		  enum layer_mode mode, unsigned threads,
 		  struct layer_memory *out);
+
+/*
+ * Readies what the calls with these sizes need of libraries, so that they
+ * allocate nothing; again for the same sizes costs next to nothing. -ENOMEM.
+ */
+int layer_prepare(const struct layer *layer, size_t batch, size_t time,
+		  enum layer_mode mode, struct threads *threads) MUST_CHECK;
 
 /*
  * Floating-point operations of one micro-batch in training, matrix products
@@ -203,19 +212,19 @@ struct layer_buffers {
 
 /*
  * weights[] and gradients[] are indexed by the layer's local parameter
- * number; weights are only read. A frozen parameter has gradients[i] == NULL
+ * number; weights are only read, and of their rows' compute_type. A frozen parameter has gradients[i] == NULL
  * and costs nothing.
  *
  * `gradients` of forward: the loss layer in training adds its own there, all
  * others ignore it (NULL).
  */
-void layer_forward(const struct layer *layer, float *const *weights,
+void layer_forward(const struct layer *layer, void *const *weights,
 		   float *const *gradients, const struct layer_context *context,
 		   const struct layer_buffers *buffers);
-void layer_backward_input(const struct layer *layer, float *const *weights,
+void layer_backward_input(const struct layer *layer, void *const *weights,
 			  const struct layer_context *context,
 			  const struct layer_buffers *buffers);
-void layer_backward_weight(const struct layer *layer, float *const *weights,
+void layer_backward_weight(const struct layer *layer, void *const *weights,
 			   float *const *gradients,
 			   const struct layer_context *context,
 			   const struct layer_buffers *buffers);

@@ -7,10 +7,12 @@
  * parts of dx are summed; split over its inputs, each has columns of x, and the
  * parts of y are summed before the bias is added, once. What W reads is here
  * already: a slice's columns of one of x and dy, and the whole of the other.
+ * Parts of bfloat16 values are floats in scratch, rounded when they are summed.
  */
 #include "model/kernels/bias.h"
-#include "model/kernels/gemm.h"
+#include "model/kernels/values.h"
 #include "model/layers/primitive.h"
+#include "model/layers/product.h"
 
 enum {
 	WEIGHT,
@@ -62,13 +64,27 @@ static unsigned linear_declare(const struct node *node,
 	return 2;
 }
 
+/* Are the products' results of this pass parts that are rounded as a sum? */
+static bool sums_in_scratch(const struct node *node, enum primitive_pass pass)
+{
+	if (node->type != ELEMENT_BF16)
+		return false;
+	return (pass == PASS_FORWARD && splits_inputs(node)) ||
+	       (pass == PASS_INPUT && splits_outputs(node));
+}
+
 static size_t linear_scratch_bytes(const struct node *node,
 				   enum primitive_pass pass, size_t batch,
 				   size_t time, enum layer_mode mode,
 				   unsigned threads)
 {
+	size_t width = pass == PASS_FORWARD ? node->output_width
+					    : node->input_width[0];
+
 	(void)mode;
 	(void)threads;
+	if (sums_in_scratch(node, pass))
+		return batch * time * width * sizeof(float);
 	if (pass != PASS_WEIGHT || !node->row.bias)
 		return 0;
 	return bias_backward_scratch_bytes(batch * time, node->output_width);
@@ -97,67 +113,113 @@ static void linear_exchange(const struct node *node, enum primitive_pass pass,
 		exchange_add(exchange, batch * time * node->input_width[0]);
 }
 
+static struct product linear_product(const struct node *node,
+				     enum primitive_pass pass, size_t tokens)
+{
+	bool in_out = node->row.layout == LINEAR_IN_OUT;
+	size_t in = node->input_width[0], out = node->output_width;
+	enum element_type type = node->type;
+	struct product product = {
+		.type = type,
+		.c_type = sums_in_scratch(node, pass) ? ELEMENT_F32 : type,
+		.m = tokens,
+		.n = out,
+		.k = in,
+		.lda = in,
+		.ldb = in_out ? out : in,
+		.ldc = out,
+	};
+
+	if (pass == PASS_FORWARD) {
+		product.transpose_b = in_out ? GEMM_NORMAL : GEMM_TRANSPOSED;
+		product.bias = node->row.bias && !splits_inputs(node);
+	} else if (pass == PASS_INPUT) {
+		product.transpose_b = in_out ? GEMM_TRANSPOSED : GEMM_NORMAL;
+		product.n = product.ldc = in;
+		product.k = product.lda = out;
+		product.add = node->adds[0];
+	} else {
+		product.c_type = ELEMENT_F32;
+		product.transpose_a = GEMM_TRANSPOSED;
+		product.m = product.lda = in_out ? in : out;
+		product.n = product.ldb = product.ldc = in_out ? out : in;
+		product.k = tokens;
+		product.add = true;
+	}
+	return product;
+}
+
+static int linear_prepare(const struct node *node, size_t batch, size_t time,
+			  enum layer_mode mode, struct threads *threads)
+{
+	int last = mode == LAYER_TRAIN ? PASS_WEIGHT : PASS_FORWARD;
+
+	for (int pass = PASS_FORWARD; pass <= last; pass++) {
+		struct product product =
+			linear_product(node, pass, batch * time);
+		int error = product_prepare(threads, &product);
+
+		if (error)
+			return error;
+	}
+	return 0;
+}
+
 static void linear_forward(const struct node *node,
 			   const struct layer_context *context,
 			   const struct operands *operands)
 {
-	bool in_out = node->row.layout == LINEAR_IN_OUT;
-	size_t in = node->input_width[0], out = node->output_width;
-	size_t tokens = context_tokens(context);
+	size_t out = node->output_width, tokens = context_tokens(context);
 	const float *bias = node->row.bias ? operands->weights[BIAS] : NULL;
-	bool partial = splits_inputs(node);
-	struct gemm_epilogue epilogue = {
-		.bias = partial ? NULL : bias,
-	};
+	struct product product = linear_product(node, PASS_FORWARD, tokens);
+	bool rounds = sums_in_scratch(node, PASS_FORWARD);
+	void *y = rounds ? operands->scratch : operands->output;
 
-	gemm(context->threads, GEMM_NORMAL,
-	     in_out ? GEMM_NORMAL : GEMM_TRANSPOSED, tokens, out, in,
-	     operands->input[0], in, operands->weights[WEIGHT],
-	     in_out ? out : in, 0.0f, operands->output, out, &epilogue);
-	if (!partial)
+	product_run(context->threads, &product, operands->input[0],
+		    operands->weights[WEIGHT], y, bias);
+	if (!splits_inputs(node))
 		return;
-	node_sum(node, context, operands->output, tokens * out);
-	if (bias)
-		bias_add(context->threads, tokens, out, bias, operands->output);
+	node_sum(node, context, y, tokens * out);
+	if (rounds)
+		bias_add_round(context->threads, tokens, out, y, bias,
+			       operands->output);
+	else if (bias)
+		bias_add(context->threads, tokens, out, bias, y);
 }
 
 static void linear_backward_input(const struct node *node,
 				  const struct layer_context *context,
 				  const struct operands *operands)
 {
-	bool in_out = node->row.layout == LINEAR_IN_OUT;
-	size_t in = node->input_width[0], out = node->output_width;
-	size_t tokens = context_tokens(context);
+	size_t in = node->input_width[0], tokens = context_tokens(context);
+	struct product product = linear_product(node, PASS_INPUT, tokens);
+	bool rounds = sums_in_scratch(node, PASS_INPUT);
+	void *dx = rounds ? operands->scratch : operands->input_gradient[0];
 
-	gemm(context->threads, GEMM_NORMAL,
-	     in_out ? GEMM_TRANSPOSED : GEMM_NORMAL, tokens, in, out,
-	     operands->output_gradient, out, operands->weights[WEIGHT],
-	     in_out ? out : in, operands->add[0] ? 1.0f : 0.0f,
-	     operands->input_gradient[0], in, NULL);
+	product_run(context->threads, &product, operands->output_gradient,
+		    operands->weights[WEIGHT], dx, NULL);
 	if (splits_outputs(node))
-		node_sum(node, context, operands->input_gradient[0],
-			 tokens * in);
+		node_sum(node, context, dx, tokens * in);
+	if (rounds)
+		values_round(context->threads, tokens * in, dx,
+			     operands->input_gradient[0]);
 }
 
 static void linear_backward_weight(const struct node *node,
 				   const struct layer_context *context,
 				   const struct operands *operands)
 {
-	size_t in = node->input_width[0], out = node->output_width;
-	size_t tokens = context_tokens(context);
-	const float *x = operands->input[0];
-	const float *dy = operands->output_gradient;
-	float *dweight = operands->gradients[WEIGHT];
+	size_t out = node->output_width, tokens = context_tokens(context);
+	struct product product = linear_product(node, PASS_WEIGHT, tokens);
+	bool in_out = node->row.layout == LINEAR_IN_OUT;
+	const void *x = operands->input[0], *dy = operands->output_gradient;
 
-	if (dweight && node->row.layout == LINEAR_IN_OUT)
-		gemm(context->threads, GEMM_TRANSPOSED, GEMM_NORMAL, in, out,
-		     tokens, x, in, dy, out, 1.0f, dweight, out, NULL);
-	else if (dweight)
-		gemm(context->threads, GEMM_TRANSPOSED, GEMM_NORMAL, out, in,
-		     tokens, dy, out, x, in, 1.0f, dweight, in, NULL);
+	if (operands->gradients[WEIGHT])
+		product_run(context->threads, &product, in_out ? x : dy,
+			    in_out ? dy : x, operands->gradients[WEIGHT], NULL);
 	if (node->row.bias && operands->gradients[BIAS])
-		bias_backward(context->threads, tokens, out, dy,
-			      operands->gradients[BIAS], operands->scratch);
+		bias_backward(context->threads, node->type, tokens, out, out,
+			      dy, operands->gradients[BIAS], operands->scratch);
 }
 
 const struct primitive_ops linear_ops = {
@@ -167,6 +229,7 @@ const struct primitive_ops linear_ops = {
 	.backward_weight_reads = READS_INPUT(0),
 	.declare = linear_declare,
 	.scratch_bytes = linear_scratch_bytes,
+	.prepare = linear_prepare,
 	.cost = linear_cost,
 	.exchange = linear_exchange,
 	.forward = linear_forward,

@@ -4,12 +4,14 @@
  * [out, in] as nn.Linear has it, y = x W^T + b.
  *
  * Divided among slices over their outputs, the parts of dx of all maps are
- * summed in one exchange.
+ * summed in one exchange. Of bfloat16 the maps' parts of dx are summed in
+ * float, in scratch, and rounded once.
  */
 #include "model/kernels/bias.h"
 #include "model/kernels/elementwise.h"
-#include "model/kernels/gemm.h"
+#include "model/kernels/values.h"
 #include "model/layers/primitive.h"
+#include "model/layers/product.h"
 
 static unsigned map_count(const struct node *node)
 {
@@ -59,7 +61,7 @@ static unsigned linears_declare(const struct node *node,
 	return map_count(node) * (row->bias ? 2 : 1);
 }
 
-/* The biases' sums, and what they are made with. */
+/* I: dx in float; W: the biases' sums, and what they are made with. */
 static size_t linears_scratch_bytes(const struct node *node,
 				    enum primitive_pass pass, size_t batch,
 				    size_t time, enum layer_mode mode,
@@ -69,6 +71,8 @@ static size_t linears_scratch_bytes(const struct node *node,
 
 	(void)mode;
 	(void)threads;
+	if (pass == PASS_INPUT && node->type == ELEMENT_BF16)
+		return batch * time * node->input_width[0] * sizeof(float);
 	if (pass != PASS_WEIGHT || !node->row.bias)
 		return 0;
 	return sums +
@@ -96,24 +100,87 @@ static void linears_exchange(const struct node *node, enum primitive_pass pass,
 		exchange_add(exchange, batch * time * node->input_width[0]);
 }
 
+/* One map's. */
+static struct product linears_product(const struct node *node,
+				      enum primitive_pass pass, unsigned map,
+				      size_t tokens)
+{
+	size_t in = node->input_width[0], row = node->output_width;
+	size_t width = node->row.map_widths[map];
+	struct product product = {
+		.type = node->type,
+		.c_type = ELEMENT_F32,
+		.m = tokens,
+		.n = width,
+		.k = in,
+		.lda = in,
+		.ldb = in,
+		.ldc = row,
+	};
+
+	if (pass == PASS_FORWARD) {
+		product.c_type = node->type;
+		product.transpose_b = GEMM_TRANSPOSED;
+		product.bias = node->row.bias;
+	} else if (pass == PASS_INPUT) {
+		product.n = product.ldc = in;
+		product.k = width;
+		product.lda = row;
+		product.add =
+			map > 0 || (node->adds[0] && node->type == ELEMENT_F32);
+	} else {
+		product.transpose_a = GEMM_TRANSPOSED;
+		product.m = width;
+		product.lda = row;
+		product.n = product.ldc = in;
+		product.k = tokens;
+		product.add = true;
+	}
+	return product;
+}
+
+static int linears_prepare(const struct node *node, size_t batch, size_t time,
+			   enum layer_mode mode, struct threads *threads)
+{
+	int last = mode == LAYER_TRAIN ? PASS_WEIGHT : PASS_FORWARD;
+
+	for (int pass = PASS_FORWARD; pass <= last; pass++) {
+		for (unsigned map = 0; map < map_count(node); map++) {
+			struct product product =
+				linears_product(node, pass, map, batch * time);
+			int error = product_prepare(threads, &product);
+
+			if (error)
+				return error;
+		}
+	}
+	return 0;
+}
+
+/* Where a map's columns begin in a row. */
+static size_t map_column(const struct node *node, unsigned map)
+{
+	size_t column = 0;
+
+	for (unsigned m = 0; m < map; m++)
+		column += node->row.map_widths[m];
+	return column;
+}
+
 static void linears_forward(const struct node *node,
 			    const struct layer_context *context,
 			    const struct operands *operands)
 {
-	size_t in = node->input_width[0], row = node->output_width;
-	float *y = operands->output;
-
 	for (unsigned map = 0; map < map_count(node); map++) {
-		float *const *weight = &operands->weights[weight_of(node, map)];
-		struct gemm_epilogue epilogue = {
-			.bias = node->row.bias ? weight[1] : NULL,
-		};
+		void *const *weight = &operands->weights[weight_of(node, map)];
+		struct product product = linears_product(
+			node, PASS_FORWARD, map, context_tokens(context));
 
-		gemm(context->threads, GEMM_NORMAL, GEMM_TRANSPOSED,
-		     context_tokens(context), node->row.map_widths[map], in,
-		     operands->input[0], in, weight[0], in, 0.0f, y, row,
-		     &epilogue);
-		y += node->row.map_widths[map];
+		product_run(context->threads, &product, operands->input[0],
+			    weight[0],
+			    values_at_mutable(node->type, operands->output,
+					      map_column(node, map)),
+			    node->row.bias ? weight[1] : NULL);
 	}
 }
 
@@ -121,22 +188,26 @@ static void linears_backward_input(const struct node *node,
 				   const struct layer_context *context,
 				   const struct operands *operands)
 {
-	size_t in = node->input_width[0], row = node->output_width;
 	size_t tokens = context_tokens(context);
-	const float *dy = operands->output_gradient;
-	float *dx = operands->input_gradient[0];
+	size_t count = tokens * node->input_width[0];
+	bool rounds = node->type == ELEMENT_BF16;
+	void *dx = rounds ? operands->scratch : operands->input_gradient[0];
 
 	for (unsigned map = 0; map < map_count(node); map++) {
-		bool add = map > 0 || operands->add[0];
+		struct product product =
+			linears_product(node, PASS_INPUT, map, tokens);
 
-		gemm(context->threads, GEMM_NORMAL, GEMM_NORMAL, tokens, in,
-		     node->row.map_widths[map], dy, row,
-		     operands->weights[weight_of(node, map)], in,
-		     add ? 1.0f : 0.0f, dx, in, NULL);
-		dy += node->row.map_widths[map];
+		product_run(context->threads, &product,
+			    values_at(node->type, operands->output_gradient,
+				      map_column(node, map)),
+			    operands->weights[weight_of(node, map)], dx, NULL);
 	}
 	if (node->slices > 1)
-		node_sum(node, context, dx, tokens * in);
+		node_sum(node, context, dx, count);
+	if (rounds)
+		(operands->add[0] ? values_add_round
+				  : values_round)(context->threads, count, dx,
+						  operands->input_gradient[0]);
 }
 
 /* Sums of all columns at once, then each map's to its own. */
@@ -149,8 +220,8 @@ static void backward_biases(const struct node *node,
 	unsigned char *scratch = operands->scratch;
 
 	elementwise_zero(context->threads, row, sums);
-	bias_backward(context->threads, context_tokens(context), row,
-		      operands->output_gradient, sums,
+	bias_backward(context->threads, node->type, context_tokens(context),
+		      row, row, operands->output_gradient, sums,
 		      scratch + (row * sizeof(float) + 63) / 64 * 64);
 	for (unsigned map = 0; map < map_count(node); map++) {
 		float *dbias = operands->gradients[weight_of(node, map) + 1];
@@ -167,18 +238,17 @@ static void linears_backward_weight(const struct node *node,
 				    const struct layer_context *context,
 				    const struct operands *operands)
 {
-	size_t in = node->input_width[0], row = node->output_width;
-	const float *dy = operands->output_gradient;
-
 	for (unsigned map = 0; map < map_count(node); map++) {
-		size_t width = node->row.map_widths[map];
 		float *dweight = operands->gradients[weight_of(node, map)];
+		struct product product = linears_product(
+			node, PASS_WEIGHT, map, context_tokens(context));
 
 		if (dweight)
-			gemm(context->threads, GEMM_TRANSPOSED, GEMM_NORMAL,
-			     width, in, context_tokens(context), dy, row,
-			     operands->input[0], in, 1.0f, dweight, in, NULL);
-		dy += width;
+			product_run(context->threads, &product,
+				    values_at(node->type,
+					      operands->output_gradient,
+					      map_column(node, map)),
+				    operands->input[0], dweight, NULL);
 	}
 	if (node->row.bias)
 		backward_biases(node, context, operands);
@@ -191,6 +261,7 @@ const struct primitive_ops linears_ops = {
 	.backward_weight_reads = READS_INPUT(0),
 	.declare = linears_declare,
 	.scratch_bytes = linears_scratch_bytes,
+	.prepare = linears_prepare,
 	.cost = linears_cost,
 	.exchange = linears_exchange,
 	.forward = linears_forward,

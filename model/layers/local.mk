@@ -7,7 +7,9 @@ model_libmodel_a_SOURCES += \
 	model/families/gpt2.c \
 	model/families/llama.c \
 	model/families/rehearsal.c \
+	model/adapters.c model/adapters.h \
 	model/layers/activation.c \
+	model/layers/adapter.c \
 	model/layers/attention.c \
 	model/layers/embedding.c \
 	model/layers/graph.c model/layers/graph.h \
@@ -18,6 +20,7 @@ model_libmodel_a_SOURCES += \
 	model/layers/loss.c \
 	model/layers/norm.c \
 	model/layers/plan.c model/layers/plan.h \
+	model/layers/product.c model/layers/product.h \
 	model/layers/primitive.h \
 	model/layers/residual.c \
 	model/layers/rope.c \

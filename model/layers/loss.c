@@ -2,7 +2,7 @@
  * The head and the loss in one: logits = x W^T (+ b), softmax, cross-entropy,
  * in chunks of tokens, so that the full logits never exist. In training forward
  * also does the backward of each chunk while its logits are at hand: dx goes
- * into statistics, dW into the accumulator. Hence there is neither I nor W.
+ * where it is kept, dW into the accumulator. Hence there is neither I nor W.
  *
  * Chunks start at multiples of LOSS_CHUNK of the micro-batch: a fixed order.
  *
@@ -10,14 +10,19 @@
  * slices exchange three floats a token (a row's maximum, the sum of its
  * exponentials, the label's logit) and, once for all chunks, the parts of dx.
  * The loss and dx are then whole on each.
+ *
+ * Of bfloat16 values the logits are floats still, and the loss is that of them;
+ * their gradients are rounded, and a slice's part of dx waits in scratch to be
+ * rounded with the others.
  */
 #include "model/kernels/bias.h"
 #include "model/kernels/cross_entropy.h"
 #include "model/kernels/elementwise.h"
-#include "model/kernels/gemm.h"
+#include "model/kernels/values.h"
 #include "model/layers/primitive.h"
+#include "model/layers/product.h"
 
-#define LOSS_CHUNK 256
+#define LOSS_CHUNK 512
 
 enum {
 	WEIGHT, /* [V, C] */
@@ -49,18 +54,33 @@ static struct parameter_share node_share(const struct node *node)
 	return parameter_share(node->row.vocab_size, node->slices, node->slice);
 }
 
-/* The gradient of the input. */
-static size_t loss_statistics_width(const struct node *node)
+static bool sums_in_scratch(const struct node *node)
 {
-	return node->input_width[0];
+	return node->slices > 1 && node->type == ELEMENT_BF16;
+}
+
+/* Floats from a row of logits to the next. */
+static size_t logits_pitch(const struct node *node)
+{
+	size_t vocab = node_share(node).count;
+
+	/* Rows of what the library multiplies are whole cache lines. */
+	return node->type == ELEMENT_BF16 ? (vocab + 15) / 16 * 16 : vocab;
+}
+
+/* Elements from a row of their gradients, which lie in their place, to the next. */
+static size_t gradients_pitch(const struct node *node)
+{
+	return logits_pitch(node) *
+	       (sizeof(float) / element_type_bytes(node->type));
 }
 
 /* What a chunk of `rows` tokens works with; sizes and places agree. */
 struct chunk_scratch {
 	size_t losses_bytes; /* double [rows], first */
-	size_t logits_bytes; /* float [rows, V], then; V: what is here */
+	size_t logits_bytes; /* float [rows, pitch], then */
 	size_t shared_bytes; /* float [3, rows] that slices exchange, then */
-	size_t bias_bytes;   /* of bias_backward, last */
+	size_t bias_bytes;   /* of bias_backward, then */
 };
 
 static size_t round_up_64(size_t bytes)
@@ -74,14 +94,26 @@ static struct chunk_scratch chunk_scratch(const struct node *node, size_t rows)
 
 	return (struct chunk_scratch){
 		.losses_bytes = round_up_64(rows * sizeof(double)),
-		.logits_bytes = round_up_64(rows * vocab * sizeof(float)),
+		.logits_bytes =
+			round_up_64(rows * logits_pitch(node) * sizeof(float)),
 		.shared_bytes = node->slices > 1
 					? round_up_64(3 * rows * sizeof(float))
 					: 0,
 		.bias_bytes = node->row.bias
-				      ? bias_backward_scratch_bytes(rows, vocab)
+				      ? round_up_64(bias_backward_scratch_bytes(
+						rows, vocab))
 				      : 0,
 	};
+}
+
+/* Of the largest chunk; the slice's part of dx is behind it. */
+static size_t chunk_scratch_bytes(const struct node *node, size_t tokens)
+{
+	struct chunk_scratch scratch =
+		chunk_scratch(node, MIN(tokens, LOSS_CHUNK));
+
+	return scratch.losses_bytes + scratch.logits_bytes +
+	       scratch.shared_bytes + scratch.bias_bytes;
 }
 
 static size_t loss_scratch_bytes(const struct node *node,
@@ -89,14 +121,15 @@ static size_t loss_scratch_bytes(const struct node *node,
 				 size_t time, enum layer_mode mode,
 				 unsigned threads)
 {
-	struct chunk_scratch scratch =
-		chunk_scratch(node, MIN(batch * time, LOSS_CHUNK));
+	size_t tokens = batch * time;
+	size_t bytes = chunk_scratch_bytes(node, tokens);
 
 	(void)threads;
 	if (pass != PASS_FORWARD || mode == LAYER_DECODE)
 		return 0;
-	return scratch.losses_bytes + scratch.logits_bytes +
-	       scratch.shared_bytes + scratch.bias_bytes;
+	if (mode == LAYER_TRAIN && sums_in_scratch(node))
+		bytes += tokens * node->input_width[0] * sizeof(float);
+	return bytes;
 }
 
 static void loss_cost(const struct node *node, size_t batch, size_t time,
@@ -139,57 +172,138 @@ static bool any_supervised(const int32_t *labels, size_t rows)
 }
 
 /*
- * logits[rows, V] of rows of x that are `stride` floats apart; they are
- * written `pitch` apart.
+ * logits[rows, V] of rows of x that are `stride` elements apart; they are
+ * written `pitch` floats apart.
  */
-static void loss_logits(const struct node *node,
-			const struct layer_context *context,
-			const struct operands *operands, const float *x,
-			size_t stride, size_t rows, float *logits, size_t pitch)
+static struct product logits_product(const struct node *node, size_t rows,
+				     size_t stride, size_t pitch)
 {
-	size_t width = node->input_width[0], vocab = node_share(node).count;
-	struct gemm_epilogue epilogue = {
-		.bias = node->row.bias ? operands->weights[BIAS] : NULL,
+	return (struct product){
+		.type = node->type,
+		.c_type = ELEMENT_F32,
+		.transpose_b = GEMM_TRANSPOSED,
+		.m = rows,
+		.n = node_share(node).count,
+		.k = node->input_width[0],
+		.lda = stride,
+		.ldb = node->input_width[0],
+		.ldc = pitch,
+		.bias = node->row.bias,
 	};
-
-	gemm(context->threads, GEMM_NORMAL, GEMM_TRANSPOSED, rows, vocab, width,
-	     x, stride, operands->weights[WEIGHT], width, 0.0f, logits, pitch,
-	     &epilogue);
 }
 
-/* dx = dlogits W; dW += dlogits^T x; db += column sums of dlogits. */
+static void loss_logits(const struct node *node,
+			const struct layer_context *context,
+			const struct operands *operands, const void *x,
+			size_t stride, size_t rows, float *logits, size_t pitch)
+{
+	struct product product = logits_product(node, rows, stride, pitch);
+
+	product_run(context->threads, &product, x, operands->weights[WEIGHT],
+		    logits, node->row.bias ? operands->weights[BIAS] : NULL);
+}
+
+/* dx = dlogits W. */
+static struct product input_product(const struct node *node, size_t rows)
+{
+	return (struct product){
+		.type = node->type,
+		.c_type = sums_in_scratch(node) ? ELEMENT_F32 : node->type,
+		.m = rows,
+		.n = node->input_width[0],
+		.k = node_share(node).count,
+		.lda = gradients_pitch(node),
+		.ldb = node->input_width[0],
+		.ldc = node->input_width[0],
+	};
+}
+
+/* dW += dlogits^T x. */
+static struct product weight_product(const struct node *node, size_t rows)
+{
+	return (struct product){
+		.type = node->type,
+		.c_type = ELEMENT_F32,
+		.transpose_a = GEMM_TRANSPOSED,
+		.m = node_share(node).count,
+		.n = node->input_width[0],
+		.k = rows,
+		.lda = gradients_pitch(node),
+		.ldb = node->input_width[0],
+		.ldc = node->input_width[0],
+		.add = true,
+	};
+}
+
+static int chunk_prepare(const struct node *node, size_t rows,
+			 enum layer_mode mode, struct threads *threads)
+{
+	struct product logits = logits_product(node, rows, node->input_width[0],
+					       logits_pitch(node));
+	struct product input = input_product(node, rows);
+	struct product weight = weight_product(node, rows);
+	int error = product_prepare(threads, &logits);
+
+	if (!error && mode == LAYER_TRAIN)
+		error = product_prepare(threads, &input);
+	if (!error && mode == LAYER_TRAIN)
+		error = product_prepare(threads, &weight);
+	return error;
+}
+
+/* Of whole chunks, and of the rest. */
+static int loss_prepare(const struct node *node, size_t batch, size_t time,
+			enum layer_mode mode, struct threads *threads)
+{
+	size_t tokens = batch * time;
+	struct product last = logits_product(
+		node, batch, time * node->input_width[0], node->row.vocab_size);
+	int error = 0;
+
+	if (mode == LAYER_DECODE)
+		return product_prepare(threads, &last);
+	if (tokens >= LOSS_CHUNK)
+		error = chunk_prepare(node, LOSS_CHUNK, mode, threads);
+	if (!error && tokens % LOSS_CHUNK > 0)
+		error = chunk_prepare(node, tokens % LOSS_CHUNK, mode, threads);
+	return error;
+}
+
+/* The two products, and db += column sums of dlogits. */
 static void loss_chunk_backward(const struct node *node,
 				const struct layer_context *context,
 				const struct operands *operands, size_t rows,
-				const float *dlogits, const float *x, float *dx,
+				const void *dlogits, const void *x, void *dx,
 				void *scratch)
 {
-	size_t width = node->input_width[0], vocab = node_share(node).count;
+	struct product input = input_product(node, rows);
+	struct product weight = weight_product(node, rows);
 	float *const *gradients = operands->gradients;
 
-	gemm(context->threads, GEMM_NORMAL, GEMM_NORMAL, rows, width, vocab,
-	     dlogits, vocab, operands->weights[WEIGHT], width, 0.0f, dx, width,
-	     NULL);
+	product_run(context->threads, &input, dlogits,
+		    operands->weights[WEIGHT], dx, NULL);
 	if (gradients && gradients[WEIGHT])
-		gemm(context->threads, GEMM_TRANSPOSED, GEMM_NORMAL, vocab,
-		     width, rows, dlogits, vocab, x, width, 1.0f,
-		     gradients[WEIGHT], width, NULL);
+		product_run(context->threads, &weight, dlogits, x,
+			    gradients[WEIGHT], NULL);
 	if (node->row.bias && gradients && gradients[BIAS])
-		bias_backward(context->threads, rows, vocab, dlogits,
-			      gradients[BIAS], scratch);
+		bias_backward(context->threads, node->type, rows,
+			      node_share(node).count, gradients_pitch(node),
+			      dlogits, gradients[BIAS], scratch);
 }
 
 /* Losses and, in training, dlogits in place of logits, from whole logits. */
-static void loss_rows(const struct layer_context *context, size_t rows,
-		      size_t vocab, const int32_t *labels, float *logits,
-		      double *losses)
+static void loss_rows(const struct node *node,
+		      const struct layer_context *context, size_t rows,
+		      const int32_t *labels, float *logits, double *losses)
 {
+	size_t vocab = node->row.vocab_size, pitch = logits_pitch(node);
+
 	if (context->mode == LAYER_TRAIN)
 		cross_entropy_forward_backward(
-			context->threads, rows, vocab, vocab, labels,
-			(float)context->loss_scale, logits, losses);
+			context->threads, rows, vocab, pitch, labels,
+			(float)context->loss_scale, node->type, logits, losses);
 	else
-		cross_entropy_forward(context->threads, rows, vocab, vocab,
+		cross_entropy_forward(context->threads, rows, vocab, pitch,
 				      labels, logits, losses);
 }
 
@@ -203,12 +317,13 @@ static void loss_rows_shared(const struct node *node,
 	struct cross_entropy_part part = {
 		.rows = rows,
 		.vocabulary = share.count,
-		.stride = share.count,
+		.stride = logits_pitch(node),
 		.first = share.first,
 		.labels = labels,
 		.logits = logits,
 		.backward = context->mode == LAYER_TRAIN,
 		.scale = (float)context->loss_scale,
+		.type = node->type,
 		.maxima = shared,
 		.sums = shared + rows,
 		.targets = shared + 2 * rows,
@@ -221,34 +336,54 @@ static void loss_rows_shared(const struct node *node,
 	cross_entropy_part_finish(context->threads, &part, losses);
 }
 
-/* One chunk; returns its loss. dx is this slice's part. */
+/* Where a chunk's dx goes, from row `first` on: this slice's part. */
+static void *chunk_gradient(const struct node *node,
+			    const struct layer_context *context,
+			    const struct operands *operands, size_t first)
+{
+	size_t tokens = context_tokens(context), width = node->input_width[0];
+	unsigned char *scratch = operands->scratch;
+
+	if (!sums_in_scratch(node))
+		return values_at_mutable(
+			node->type, operands->input_gradient[0], first * width);
+	return (float *)(void *)(scratch + chunk_scratch_bytes(node, tokens)) +
+	       first * width;
+}
+
+/* One chunk; returns its loss. */
 static double loss_chunk(const struct node *node,
 			 const struct layer_context *context,
 			 const struct operands *operands, const int32_t *labels,
 			 size_t first, size_t rows)
 {
 	struct chunk_scratch place = chunk_scratch(node, rows);
-	size_t width = node->input_width[0], vocab = node_share(node).count;
+	size_t width = node->input_width[0];
 	unsigned char *scratch = operands->scratch;
 	double *losses = (double *)(void *)scratch;
 	float *logits = (float *)(void *)(scratch += place.losses_bytes);
 	float *shared = (float *)(void *)(scratch += place.logits_bytes);
-	const float *x = operands->input[0] + first * width;
-	float *dx = operands->statistics + first * width;
+	const void *x =
+		values_at(node->type, operands->input[0], first * width);
 	bool train = context->mode == LAYER_TRAIN;
+	void *dx =
+		train ? chunk_gradient(node, context, operands, first) : NULL;
 	double loss = 0.0;
 
 	if (!any_supervised(labels, rows)) {
 		if (train)
-			elementwise_zero(context->threads, rows * width, dx);
+			values_zero(context->threads,
+				    input_product(node, rows).c_type,
+				    rows * width, dx);
 		return 0.0;
 	}
-	loss_logits(node, context, operands, x, width, rows, logits, vocab);
+	loss_logits(node, context, operands, x, width, rows, logits,
+		    logits_pitch(node));
 	if (node->slices > 1)
 		loss_rows_shared(node, context, rows, labels, logits, shared,
 				 losses);
 	else
-		loss_rows(context, rows, vocab, labels, logits, losses);
+		loss_rows(node, context, rows, labels, logits, losses);
 	if (train)
 		loss_chunk_backward(node, context, operands, rows, logits, x,
 				    dx, scratch + place.shared_bytes);
@@ -270,15 +405,30 @@ static void loss_decode(const struct node *node,
 {
 	size_t width = node->input_width[0], vocab = node->row.vocab_size;
 	size_t count = context->batch * vocab;
-	const float *x = operands->input[0] + (context->time - 1) * width;
+	float *logits = operands->output;
+	const void *x = values_at(node->type, operands->input[0],
+				  (context->time - 1) * width);
 
 	if (node->slices > 1)
 		elementwise_zero(context->threads, count, operands->output);
 	loss_logits(node, context, operands, x, context->time * width,
-		    context->batch, operands->output + node_share(node).first,
-		    vocab);
+		    context->batch, logits + node_share(node).first, vocab);
 	if (node->slices > 1)
 		node_sum(node, context, operands->output, count);
+}
+
+/* The slices' parts of dx, all chunks at once. */
+static void loss_sum_gradients(const struct node *node,
+			       const struct layer_context *context,
+			       const struct operands *operands)
+{
+	size_t count = context_tokens(context) * node->input_width[0];
+	float *parts = chunk_gradient(node, context, operands, 0);
+
+	node_sum(node, context, parts, count);
+	if (sums_in_scratch(node))
+		values_round(context->threads, count, parts,
+			     operands->input_gradient[0]);
 }
 
 static void loss_forward(const struct node *node,
@@ -286,7 +436,6 @@ static void loss_forward(const struct node *node,
 			 const struct operands *operands)
 {
 	size_t tokens = context_tokens(context);
-	size_t width = node->input_width[0];
 	const int32_t *labels;
 	double loss = 0.0;
 
@@ -303,7 +452,7 @@ static void loss_forward(const struct node *node,
 		layer_breathe(context);
 	}
 	if (node->slices > 1 && context->mode == LAYER_TRAIN)
-		node_sum(node, context, operands->statistics, tokens * width);
+		loss_sum_gradients(node, context, operands);
 	*context->loss = loss;
 }
 
@@ -312,8 +461,8 @@ const struct primitive_ops loss_ops = {
 	.inputs = 1,
 	.stores_gradient = true,
 	.declare = loss_declare,
-	.statistics_width = loss_statistics_width,
 	.scratch_bytes = loss_scratch_bytes,
+	.prepare = loss_prepare,
 	.cost = loss_cost,
 	.exchange = loss_exchange,
 	.forward = loss_forward,

@@ -53,11 +53,11 @@ static void layernorm_node_forward(const struct node *node,
 {
 	size_t tokens = context_tokens(context);
 
-	layernorm_forward(context->threads, tokens, node->output_width,
-			  (float)node->row.epsilon, operands->input[0],
-			  operands->weights[GAMMA], operands->weights[BETA],
-			  operands->output, operands->statistics,
-			  operands->statistics + tokens);
+	layernorm_forward(context->threads, node->type, tokens,
+			  node->output_width, (float)node->row.epsilon,
+			  operands->input[0], operands->weights[GAMMA],
+			  operands->weights[BETA], operands->output,
+			  operands->statistics, operands->statistics + tokens);
 }
 
 static void layernorm_node_backward_input(const struct node *node,
@@ -66,9 +66,10 @@ static void layernorm_node_backward_input(const struct node *node,
 {
 	size_t tokens = context_tokens(context);
 
-	layernorm_backward_input(context->threads, tokens, node->output_width,
-				 operands->output_gradient, operands->input[0],
-				 operands->weights[GAMMA], operands->statistics,
+	layernorm_backward_input(context->threads, node->type, tokens,
+				 node->output_width, operands->output_gradient,
+				 operands->input[0], operands->weights[GAMMA],
+				 operands->statistics,
 				 operands->statistics + tokens,
 				 operands->input_gradient[0], operands->add[0]);
 }
@@ -92,10 +93,10 @@ static void layernorm_node_backward_weight(const struct node *node,
 	float *dbeta = operands->gradients[BETA];
 
 	layernorm_backward_weight(
-		context->threads, tokens, channels, operands->output_gradient,
-		operands->input[0], operands->statistics,
-		operands->statistics + tokens, dgamma ? dgamma : unused,
-		dbeta ? dbeta : unused, scratch);
+		context->threads, node->type, tokens, channels,
+		operands->output_gradient, operands->input[0],
+		operands->statistics, operands->statistics + tokens,
+		dgamma ? dgamma : unused, dbeta ? dbeta : unused, scratch);
 }
 
 const struct primitive_ops layernorm_ops = {
@@ -147,7 +148,7 @@ static void rmsnorm_node_forward(const struct node *node,
 				 const struct layer_context *context,
 				 const struct operands *operands)
 {
-	rmsnorm_forward(context->threads, context_tokens(context),
+	rmsnorm_forward(context->threads, node->type, context_tokens(context),
 			node->output_width, (float)node->row.epsilon,
 			operands->input[0], operands->weights[GAMMA],
 			operands->output, operands->statistics);
@@ -157,10 +158,10 @@ static void rmsnorm_node_backward_input(const struct node *node,
 					const struct layer_context *context,
 					const struct operands *operands)
 {
-	rmsnorm_backward_input(context->threads, context_tokens(context),
-			       node->output_width, operands->output_gradient,
-			       operands->input[0], operands->weights[GAMMA],
-			       operands->statistics,
+	rmsnorm_backward_input(context->threads, node->type,
+			       context_tokens(context), node->output_width,
+			       operands->output_gradient, operands->input[0],
+			       operands->weights[GAMMA], operands->statistics,
 			       operands->input_gradient[0], operands->add[0]);
 }
 
@@ -168,9 +169,10 @@ static void rmsnorm_node_backward_weight(const struct node *node,
 					 const struct layer_context *context,
 					 const struct operands *operands)
 {
-	rmsnorm_backward_weight(context->threads, context_tokens(context),
-				node->output_width, operands->output_gradient,
-				operands->input[0], operands->statistics,
+	rmsnorm_backward_weight(context->threads, node->type,
+				context_tokens(context), node->output_width,
+				operands->output_gradient, operands->input[0],
+				operands->statistics,
 				operands->gradients[GAMMA], operands->scratch);
 }
 

@@ -2,10 +2,10 @@
 #include "model/layers/primitive.h"
 #include <string.h>
 
-static unsigned pieces_add(struct pieces *pieces, size_t width)
+static unsigned pieces_add(struct pieces *pieces, size_t per_token)
 {
 	ASSERT(pieces->count < PIECES_MAX);
-	pieces->width[pieces->count] = width;
+	pieces->per_token[pieces->count] = per_token;
 	return pieces->count++;
 }
 
@@ -14,8 +14,7 @@ size_t pieces_offset(const struct pieces *pieces, unsigned piece, size_t tokens)
 	size_t bytes = 0;
 
 	for (unsigned p = 0; p < piece; p++) {
-		size_t exact = (pieces->width[p] * tokens + pieces->fixed[p]) *
-			       sizeof(float);
+		size_t exact = pieces->per_token[p] * tokens + pieces->fixed[p];
 
 		bytes += (exact + 63) / 64 * 64;
 	}
@@ -32,7 +31,7 @@ struct sharing {
 	int busy_until[PIECES_MAX];
 };
 
-static struct place sharing_take(struct sharing *sharing, size_t width,
+static struct place sharing_take(struct sharing *sharing, size_t bytes,
 				 int from, int until)
 {
 	struct pieces *pieces = sharing->pieces;
@@ -43,17 +42,29 @@ static struct place sharing_take(struct sharing *sharing, size_t width,
 			continue;
 		/* The smallest that fits; failing that, the largest. */
 		if (best == pieces->count ||
-		    (pieces->width[best] < width
-			     ? pieces->width[p] > pieces->width[best]
-			     : pieces->width[p] >= width &&
-				       pieces->width[p] < pieces->width[best]))
+		    (pieces->per_token[best] < bytes
+			     ? pieces->per_token[p] > pieces->per_token[best]
+			     : pieces->per_token[p] >= bytes &&
+				       pieces->per_token[p] <
+					       pieces->per_token[best]))
 			best = p;
 	}
 	if (best == pieces->count)
-		pieces_add(pieces, width);
-	pieces->width[best] = MAX(pieces->width[best], width);
+		pieces_add(pieces, bytes);
+	pieces->per_token[best] = MAX(pieces->per_token[best], bytes);
 	sharing->busy_until[best] = until;
 	return (struct place){REGION_SCRATCH, best};
+}
+
+/* Bytes a token of a value, and of its gradient. */
+static size_t value_bytes(const struct graph *graph, unsigned value)
+{
+	return graph->width[value] * element_type_bytes(graph->type);
+}
+
+static size_t statistics_bytes(const struct node *node)
+{
+	return node->statistics_width * sizeof(float);
 }
 
 static bool node_reads(const struct node *node, unsigned mask, unsigned value)
@@ -82,7 +93,7 @@ static bool backward_weight_reads(const struct graph *graph, unsigned value)
 	for (unsigned i = 0; i < graph->nodes; i++) {
 		const struct node *node = &graph->node[i];
 
-		if (node->weights > 0 &&
+		if (node->trained &&
 		    node_reads(node, node->row.ops->backward_weight_reads,
 			       value))
 			return true;
@@ -135,11 +146,12 @@ static struct place place_value(struct graph *graph, unsigned value,
 		if ((in_input || in_weight) && !graph->remade[value])
 			return (struct place){
 				REGION_SAVED,
-				pieces_add(&graph->saved, graph->width[value])};
+				pieces_add(&graph->saved,
+					   value_bytes(graph, value))};
 	}
 	if (is_output)
 		return (struct place){REGION_OUTPUT, 0};
-	return sharing_take(sharing, graph->width[value], from,
+	return sharing_take(sharing, value_bytes(graph, value), from,
 			    value_last_use(graph, value));
 }
 
@@ -156,14 +168,20 @@ static void plan_one_forward(struct graph *graph, struct forward_plan *plan,
 		if (node->row.output != VALUE_NONE)
 			plan->value[node->row.output] = place_value(
 				graph, node->row.output, &sharing, train);
+		if (train && node->row.ops->stores_gradient)
+			graph->stored = (struct place){
+				REGION_SAVED,
+				pieces_add(&graph->saved,
+					   value_bytes(graph,
+						       node->row.input[0]))};
 		if (node->statistics_width == 0)
 			continue;
 		plan->statistics[i] =
 			train ? (struct place){REGION_SAVED,
 					       pieces_add(
 						       &graph->saved,
-						       node->statistics_width)}
-			      : sharing_take(&sharing, node->statistics_width,
+						       statistics_bytes(node))}
+			      : sharing_take(&sharing, statistics_bytes(node),
 					     (int)i, (int)i);
 	}
 }
@@ -261,7 +279,7 @@ static void plan_holders(struct gradient_planning *planning)
 			ASSERT(holder != HOLDER_NONE); /* else it is unused */
 			planning->node[i].output = holder;
 			planning->holder[holder].last = moment;
-			if (node->weights > 0)
+			if (node->trained)
 				planning->holder[holder].pending = true;
 		}
 		for (unsigned k = 0; k < node->inputs; k++)
@@ -280,9 +298,9 @@ static void plan_holder_place(struct gradient_planning *planning,
 	else if (holder->pending)
 		holder->place = (struct place){
 			REGION_PENDING,
-			pieces_add(&graph->pending, graph->width[value])};
+			pieces_add(&graph->pending, value_bytes(graph, value))};
 	else
-		holder->place = sharing_take(sharing, graph->width[value],
+		holder->place = sharing_take(sharing, value_bytes(graph, value),
 					     holder->first, holder->last);
 }
 
@@ -300,8 +318,7 @@ static void plan_holder_places(struct gradient_planning *planning)
 		int moment = (int)(graph->nodes - 1 - i);
 
 		if (node->row.ops->stores_gradient)
-			planning->holder[HOLDER_STORED].place =
-				graph->train.statistics[i];
+			planning->holder[HOLDER_STORED].place = graph->stored;
 		for (unsigned k = 0; k < node->inputs; k++) {
 			unsigned value = planning->node[i].input[k];
 
@@ -352,16 +369,20 @@ static void plan_parts(struct graph *graph)
 {
 	for (unsigned k = 0; k < NODE_INPUTS_MAX; k++) {
 		unsigned piece = pieces_add(&graph->input_scratch, 0);
-		size_t *width = &graph->input_scratch.width[piece];
+		size_t *most = &graph->input_scratch.per_token[piece];
 
 		for (unsigned i = 0; i < graph->nodes; i++) {
 			struct node_gradients *gradients = &graph->gradients[i];
-			const struct node *node = &graph->node[i];
+			struct node *node = &graph->node[i];
 
-			if (gradients->sum[k].region == REGION_NONE ||
-			    (node->row.ops->adds && node->row.ops->adds(node)))
+			if (gradients->sum[k].region == REGION_NONE)
 				continue;
-			*width = MAX(*width, node->input_width[k]);
+			node->adds[k] = node->row.ops->adds &&
+					node->row.ops->adds(node);
+			if (node->adds[k])
+				continue;
+			*most = MAX(*most,
+				    value_bytes(graph, node->row.input[k]));
 			gradients->part[k] =
 				(struct place){REGION_SCRATCH, piece};
 		}
@@ -378,7 +399,7 @@ static void plan_pending(struct graph *graph)
 		if (floats == 0)
 			continue;
 		piece = pieces_add(&graph->pending, 0);
-		graph->pending.fixed[piece] = floats;
+		graph->pending.fixed[piece] = floats * sizeof(float);
 		graph->gradients[i].pending =
 			(struct place){REGION_PENDING, piece};
 	}
@@ -409,7 +430,7 @@ void plan_backward_input(struct graph *graph)
 
 void plan_backward_weight(struct graph *graph)
 {
-	size_t value_width = 0, statistics_width = 0;
+	size_t value_most = 0, statistics_most = 0;
 
 	for (unsigned v = 0; v < graph->values; v++) {
 		const struct node *node;
@@ -417,11 +438,10 @@ void plan_backward_weight(struct graph *graph)
 		if (!graph->remade[v])
 			continue;
 		node = &graph->node[graph->producer[v]];
-		value_width = MAX(value_width, graph->width[v]);
-		statistics_width =
-			MAX(statistics_width, node->statistics_width);
+		value_most = MAX(value_most, value_bytes(graph, v));
+		statistics_most = MAX(statistics_most, statistics_bytes(node));
 	}
 	graph->weight_scratch.count = 0;
-	pieces_add(&graph->weight_scratch, value_width);
-	pieces_add(&graph->weight_scratch, statistics_width);
+	pieces_add(&graph->weight_scratch, value_most);
+	pieces_add(&graph->weight_scratch, statistics_most);
 }

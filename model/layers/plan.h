@@ -24,14 +24,14 @@ struct place {
 };
 
 /*
- * A region is pieces one after the other; piece p takes width[p] floats for
+ * A region is pieces one after the other; piece p takes per_token[p] bytes for
  * each token and fixed[p] more, rounded up to 64 bytes.
  */
 #define PIECES_MAX (GRAPH_VALUES_MAX + GRAPH_NODES_MAX)
 
 struct pieces {
 	unsigned count;
-	size_t width[PIECES_MAX];
+	size_t per_token[PIECES_MAX];
 	size_t fixed[PIECES_MAX];
 };
 
@@ -59,6 +59,7 @@ struct graph {
 	unsigned nodes;
 	struct node node[GRAPH_NODES_MAX];
 	unsigned values;
+	enum element_type type; /* of values and their gradients */
 	size_t width[GRAPH_VALUES_MAX];
 	unsigned producer[GRAPH_VALUES_MAX]; /* VALUE_NONE: the edge */
 	bool has_input;
@@ -67,6 +68,7 @@ struct graph {
 
 	struct forward_plan train;
 	struct forward_plan other; /* eval and decode: nothing is saved */
+	struct place stored;       /* the gradient that the loss leaves */
 	struct node_gradients gradients[GRAPH_NODES_MAX];
 	bool remade[GRAPH_VALUES_MAX]; /* made again by W, in its scratch */
 	struct pieces saved;

@@ -10,23 +10,24 @@
 
 /*
  * The memory of one call of one node, by the numbers of node->row.input.
- * What a call does not use may be NULL.
+ * What a call does not use may be NULL. Values and their gradients have the
+ * type node->type; a weight has its row's compute_type; the rest is float.
  */
 struct operands {
-	const float *input[NODE_INPUTS_MAX];
-	float *output;
-	float *statistics;     /* [B, T, statistics_width] in any layout of the
+	const void *input[NODE_INPUTS_MAX];
+	void *output;
+	float *statistics;    /* [B, T, statistics_width] in any layout of the
 			      node's own; kept from forward to W in training */
-	float *const *weights; /* the node's own, from 0 */
+	void *const *weights; /* the node's own, from 0 */
 	float *const *gradients; /* NULL entries: frozen */
-	const float *output_gradient;
+	const void *output_gradient;
 	float *pending; /* [pending_floats], left by I for W */
 	/*
 	 * I: this node's part is written to input_gradient[i], or added to it
 	 * where add[i], which only operations that can are asked to. NULL: not
-	 * wanted.
+	 * wanted. The loss writes input_gradient[0] in forward.
 	 */
-	float *input_gradient[NODE_INPUTS_MAX];
+	void *input_gradient[NODE_INPUTS_MAX];
 	bool add[NODE_INPUTS_MAX];
 	void *cache;
 	void *scratch;
@@ -53,8 +54,8 @@ struct primitive_ops {
 	/* Can I add to what is in its input_gradient? NULL: no. */
 	bool (*adds)(const struct node *node);
 	/*
-	 * The loss: forward leaves the gradient of input 0 in statistics, and
-	 * there is no I.
+	 * The loss: in training forward writes the gradient of input 0, which
+	 * is kept, and there is no I.
 	 */
 	bool stores_gradient;
 	/* May the gradient of input i stand for the output's, unchanged? */
@@ -70,6 +71,9 @@ struct primitive_ops {
 				enum primitive_pass pass, size_t batch,
 				size_t time, enum layer_mode mode,
 				unsigned threads);
+	/* What the calls need of libraries. NULL: nothing. -ENOMEM. */
+	int (*prepare)(const struct node *node, size_t batch, size_t time,
+		       enum layer_mode mode, struct threads *threads);
 	size_t (*cache_bytes)(const struct node *node, size_t batch);
 	void (*cost)(const struct node *node, size_t batch, size_t time,
 		     struct layer_cost *cost); /* adds */
@@ -101,6 +105,14 @@ extern const struct primitive_ops linear_ops;
  * deviation. Weights are [out, in]; a slice has their outputs' columns.
  */
 extern const struct primitive_ops linears_ops;
+
+/*
+ * What low-rank adapters of a linear map, or of up to three of a linears row,
+ * add to its output: input 0 is the map's input, input 1 its output. Fields:
+ * name, second_name, third_name (NULL: that map has none), map_widths, rank,
+ * scale, deviation (of A; B starts as zeros). Whole layers only.
+ */
+extern const struct primitive_ops adapter_ops;
 
 /* LayerNorm. Fields: name, epsilon. */
 extern const struct primitive_ops layernorm_ops;
@@ -159,6 +171,8 @@ extern const struct primitive_ops loss_ops;
  * source is the same without input, and so without I.
  */
 extern const struct primitive_ops sleep_ops;
+/* A parameter of whole rows of so many is a table of them. */
+#define SLEEP_ROW_FLOATS 256u
 extern const struct primitive_ops sleep_source_ops;
 
 /* For implementations. */
@@ -166,6 +180,16 @@ extern const struct primitive_ops sleep_source_ops;
 static inline size_t context_tokens(const struct layer_context *context)
 {
 	return context->batch * context->time;
+}
+
+/* Where each token's example begins; NULL: a sample is one example. */
+static inline const int32_t *context_starts(const struct layer_context *context)
+{
+	const struct micro_batch *micro_batch = context->micro_batch;
+
+	return micro_batch && context->mode != LAYER_DECODE
+		       ? micro_batch->column[COLUMN_SEGMENTS]
+		       : NULL;
 }
 
 /* The dropout of a node for one call; probability 0 outside training. */

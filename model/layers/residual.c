@@ -3,7 +3,7 @@
  * key.
  */
 #include "model/kernels/dropout.h"
-#include "model/kernels/elementwise.h"
+#include "model/kernels/values.h"
 #include "model/layers/primitive.h"
 
 enum {
@@ -22,7 +22,7 @@ static void residual_forward(const struct node *node,
 {
 	struct dropout dropout = node_dropout(node, context);
 
-	dropout_residual_add(context->threads, &dropout,
+	dropout_residual_add(context->threads, node->type, &dropout,
 			     context_tokens(context), node->output_width,
 			     operands->input[SKIP], operands->input[BRANCH],
 			     operands->output);
@@ -34,14 +34,14 @@ static void residual_backward_input(const struct node *node,
 {
 	struct dropout dropout = node_dropout(node, context);
 	size_t tokens = context_tokens(context), width = node->output_width;
-	const float *dy = operands->output_gradient;
+	const void *dy = operands->output_gradient;
 
 	if (operands->input_gradient[SKIP])
-		elementwise_copy(context->threads, tokens * width, dy,
-				 operands->input_gradient[SKIP]);
+		values_copy(context->threads, node->type, tokens * width, dy,
+			    operands->input_gradient[SKIP]);
 	if (operands->input_gradient[BRANCH])
-		dropout_apply(context->threads, &dropout, tokens, width, dy,
-			      operands->input_gradient[BRANCH]);
+		dropout_apply(context->threads, node->type, &dropout, tokens,
+			      width, dy, operands->input_gradient[BRANCH]);
 }
 
 const struct primitive_ops residual_ops = {

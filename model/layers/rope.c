@@ -10,9 +10,11 @@ static struct rope_shape node_shape(const struct node *node,
 				    const struct layer_context *context)
 {
 	return (struct rope_shape){
+		.type = node->type,
 		.batch = context->batch,
 		.time = context->time,
 		.position_offset = context->position_offset,
+		.starts = context_starts(context),
 		.heads = node->row.heads,
 		.kv_heads = node->row.kv_heads,
 		.head_size = node->row.head_size,

@@ -19,13 +19,32 @@ static void sleep_for(double seconds, const struct layer_context *context)
 	}
 }
 
-/* Something for W to belong to; a larger one where a tie is rehearsed. */
+/*
+ * Something for W to belong to; a larger one where a tie is rehearsed, of rows
+ * as an embedding has them.
+ */
 static unsigned sleep_declare(const struct node *node,
 			      struct parameter rows[NODE_WEIGHTS_MAX])
 {
-	parameter_vector(&rows[0], node->row.name, "weight",
-			 node->row.vocab_size);
+	size_t floats = node->row.vocab_size;
+
+	if (floats % SLEEP_ROW_FLOATS == 0)
+		parameter_matrix(&rows[0], node->row.name, "weight",
+				 floats / SLEEP_ROW_FLOATS, SLEEP_ROW_FLOATS,
+				 0);
+	else
+		parameter_vector(&rows[0], node->row.name, "weight", floats);
+	rows[0].initialiser = INITIALISE_ZEROS;
 	return 1;
+}
+
+static unsigned sleep_source_declare(const struct node *node,
+				     struct parameter rows[NODE_WEIGHTS_MAX])
+{
+	unsigned count = sleep_declare(node, rows);
+
+	rows[0].rows_by_token = true;
+	return count;
 }
 
 static void sleep_forward(const struct node *node,
@@ -54,7 +73,7 @@ static void sleep_backward_weight(const struct node *node,
 
 const struct primitive_ops sleep_source_ops = {
 	.name = "sleep_source",
-	.declare = sleep_declare,
+	.declare = sleep_source_declare,
 	.forward = sleep_forward,
 	.backward_weight = sleep_backward_weight,
 };

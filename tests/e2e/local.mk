@@ -5,6 +5,7 @@ E2E_TESTS = \
 	tests/e2e/test-same-bits-schedules.sh \
 	tests/e2e/test-large-shape.sh \
 	tests/e2e/test-failures.sh \
+	tests/e2e/test-fine-tuning.sh \
 	tests/e2e/test-hostile.sh \
 	tests/e2e/test-hybrid.sh \
 	tests/e2e/test-liveness.sh \
@@ -13,13 +14,16 @@ E2E_TESTS = \
 	tests/e2e/test-tensor.sh \
 	tests/e2e/test-learning.sh \
 	tests/e2e/test-llama.sh \
-	tests/e2e/test-rehearse.sh
+	tests/e2e/test-lora.sh \
+	tests/e2e/test-rehearse.sh \
+	tests/e2e/test-sft.sh
 E2E_SHORT_TESTS = \
 	tests/e2e/test-bench.sh \
 	tests/e2e/test-carry.sh \
 	tests/e2e/test-faults.sh \
 	tests/e2e/test-misuse.sh \
 	tests/e2e/test-resume.sh \
+	tests/e2e/test-save-dtype.sh \
 	tests/e2e/test-trace.sh \
 	tests/e2e/test-short-run.sh
 dist_check_SCRIPTS += $(E2E_SHORT_TESTS) $(E2E_TESTS)
@@ -28,6 +32,8 @@ if !SANITIZED
 TESTS += $(E2E_TESTS)
 endif
 EXTRA_DIST += tests/e2e/lib.sh
+TESTS_ALONE += tests/e2e/test-bench.sh tests/e2e/test-liveness.sh \
+	tests/e2e/test-plan.sh tests/e2e/test-rehearse.sh
 
 # The page of `schedule compare`, from the simulator alone.
 check_PROGRAMS += tests/e2e/make-compare-page tests/e2e/count-colours

@@ -3,7 +3,7 @@
 # depends on the machine; no test asks for that.
 . "${srcdir:-.}/tests/e2e/lib.sh"
 
-plan 20
+plan 23
 short="--rounds 2 --milliseconds 1 --sizes 8,70001"
 bench() {
 	"$stagecoach" bench transport "$@"
@@ -114,6 +114,22 @@ check "... that add up" awk '
 step >"$scratch/table" 2>&1
 check "and a table of at most 100 columns" \
 	awk 'length > 100 { exit 1 } END { exit NR < 14 }' "$scratch/table"
+
+# A pipeline of a small model.
+pipeline() {
+	"$stagecoach" bench pipeline --layers 2 --width 32 --heads 2 \
+		--vocab-size 300 --context 16 --micro-batches 4 --rounds 1 \
+		--steps 1 --threads 1 --no-pin "$@"
+}
+pipeline --schedules 1f1b,zb-h1 --transport tcp --json \
+	>"$scratch/pipeline" 2>"$scratch/err"
+same "a pipeline's figures" "0 2" \
+	"$? $(grep -cE '^\{"schedule":"(1f1b|zb-h1)","transport":"tcp".*"ratio":[0-9.e-]+,"bubble":0\.[0-9]+,"quotient":[0-9.e-]+,.*"peak_bytes":\[[0-9]+,[0-9]+\].*\}$' "$scratch/pipeline")"
+pipeline --schedules gpipe --split 1,1 >"$scratch/table" 2>"$scratch/err"
+check "... and its table, with a line a rank" \
+	test "$(grep -cE '^ *(one process|gpipe) |^gpipe, rank [01]: compute ' "$scratch/table")" -eq 4
+check "a split that does not add up is refused" \
+	refused pipeline --split 5,5
 
 # Kernels, of small sizes.
 kernels() {

@@ -93,6 +93,18 @@ for bytes in $(values weights_bytes) $(values gradients_bytes) \
 done
 same "the parts are the whole" "$total" "$(value total_bytes)"
 
+# GPT-2 124M, 4 sequences of 256 tokens, in one process.
+small="--arch gpt2 --layers 12 --width 768 --heads 12 --context 256
+	--vocab-size 50257 --micro-batch-size 4 --threads 2 --costs operations"
+planned $small --json
+whole=$(value largest_bytes)
+activations=$(value activations_bytes)
+check "GPT-2 124M takes 2.7 GB at most" [ "$whole" -le 2700000000 ]
+planned $small --json --recompute
+spared=$((whole - $(value largest_bytes)))
+check "recomputing saves two thirds of its activations" \
+	[ $((3 * spared)) -ge $((2 * activations)) ]
+
 # ---- costs that are given ----
 
 costs() { # FILE LAYER... (its F): costs of layers with the model's names

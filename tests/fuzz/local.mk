@@ -1,16 +1,18 @@
 # Fuzz targets, a name each: tests/fuzz/fuzz-NAME.c, its seeds in
 # tests/fuzz/corpus/NAME/, its words in tests/fuzz/NAME.dict.
 FUZZ_TARGETS = schedule-text frames handshake control report tokenizer \
-	hf-config safetensors safetensors-index choices
+	hf-config safetensors safetensors-index choices sft
 FUZZERS = tests/fuzz/fuzz-schedule-text tests/fuzz/fuzz-frames \
 	tests/fuzz/fuzz-handshake tests/fuzz/fuzz-control \
 	tests/fuzz/fuzz-report tests/fuzz/fuzz-tokenizer \
 	tests/fuzz/fuzz-hf-config tests/fuzz/fuzz-safetensors \
-	tests/fuzz/fuzz-safetensors-index tests/fuzz/fuzz-choices
+	tests/fuzz/fuzz-safetensors-index tests/fuzz/fuzz-choices \
+	tests/fuzz/fuzz-sft
 EXTRA_DIST += tests/fuzz/corpus tests/fuzz/schedule-text.dict \
 	tests/fuzz/report.dict tests/fuzz/tokenizer.dict \
 	tests/fuzz/hf-config.dict tests/fuzz/safetensors.dict \
-	tests/fuzz/safetensors-index.dict tests/fuzz/choices.dict
+	tests/fuzz/safetensors-index.dict tests/fuzz/choices.dict \
+	tests/fuzz/sft.dict
 
 tests_fuzz_fuzz_schedule_text_SOURCES = \
 	tests/fuzz/fuzz-schedule-text.c $(FUZZ_MAIN) \
@@ -60,6 +62,10 @@ tests_fuzz_fuzz_choices_SOURCES = tests/fuzz/fuzz-choices.c \
 	$(FUZZ_MEMORY) $(FUZZ_MAIN)
 tests_fuzz_fuzz_choices_LDADD = $(DATA_LIBS) $(BASE_LIBS)
 tests_fuzz_fuzz_choices_LDFLAGS = $(FUZZ_LINK)
+
+tests_fuzz_fuzz_sft_SOURCES = tests/fuzz/fuzz-sft.c $(FUZZ_MAIN)
+tests_fuzz_fuzz_sft_LDADD = $(DATA_LIBS) $(BASE_LIBS)
+tests_fuzz_fuzz_sft_LDFLAGS = $(FUZZ_LINK)
 
 # main(): libFuzzer's (configure --enable-fuzzer), or ours.
 if LIBFUZZER

@@ -63,6 +63,28 @@ check_PROGRAMS += tests/grad/compare-llama
 tests_grad_compare_llama_SOURCES = tests/grad/compare-llama.c \
 	tests/grad/golden.c tests/grad/golden.h
 tests_grad_compare_llama_LDADD = $(MODEL_LIBS) $(BASE_LIBS)
+check_PROGRAMS += tests/grad/compare-lora
+tests_grad_compare_lora_SOURCES = tests/grad/compare-lora.c \
+	tests/grad/golden.c tests/grad/golden.h
+tests_grad_compare_lora_LDADD = $(MODEL_LIBS) $(BASE_LIBS)
+dist_check_SCRIPTS += tests/grad/test-lora.sh
+TESTS += tests/grad/test-lora.sh
+EXTRA_DIST += tests/grad/lora/make-golden.py \
+	tests/grad/lora/gpt2-all/adapter_config.json \
+	tests/grad/lora/gpt2-all/adapter_model.safetensors \
+	tests/grad/lora/gpt2-all/golden.safetensors \
+	tests/grad/lora/gpt2/adapter_config.json \
+	tests/grad/lora/gpt2/adapter_model.safetensors \
+	tests/grad/lora/gpt2/golden.safetensors \
+	tests/grad/lora/llama/adapter_config.json \
+	tests/grad/lora/llama/adapter_model.safetensors \
+	tests/grad/lora/llama/golden.safetensors \
+	tests/grad/lora/mistral/adapter_config.json \
+	tests/grad/lora/mistral/adapter_model.safetensors \
+	tests/grad/lora/mistral/golden.safetensors \
+	tests/grad/lora/qwen-all/adapter_config.json \
+	tests/grad/lora/qwen-all/adapter_model.safetensors \
+	tests/grad/lora/qwen-all/golden.safetensors
 dist_check_SCRIPTS += tests/grad/test-llama-train.sh
 TESTS += tests/grad/test-llama-train.sh
 EXTRA_DIST += \

@@ -1,6 +1,7 @@
 #include "tests/grad/rig.h"
 #include "base/random.h"
 #include "model/kernels/gemm.h"
+#include "model/kernels/values.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -43,6 +44,13 @@ void rig_zero_gradients(struct rig *rig)
 		       rig_parameter_count(rig, p) * sizeof(float));
 }
 
+/* To what bfloat16 holds of them. */
+static void rig_round(size_t count, float *values)
+{
+	for (size_t i = 0; i < count; i++)
+		values[i] = float_from_bfloat16(bfloat16_from_float(values[i]));
+}
+
 static void rig_init_parameters(struct rig *rig, uint64_t seed)
 {
 	ASSERT(rig->layer->parameter_count <= RIG_PARAMETERS_MAX);
@@ -52,9 +60,15 @@ static void rig_init_parameters(struct rig *rig, uint64_t seed)
 		float mean = row->initialiser == INITIALISE_ONES ? 1.0f : 0.0f;
 
 		rig->weights[p] = rig_allocate(bytes);
+		rig->layer_weights[p] =
+			row->compute_type == ELEMENT_BF16
+				? rig_allocate(row->count * sizeof(bfloat16))
+				: rig->weights[p];
 		rig->gradients[p] = rig_allocate(bytes);
 		rig_random(seed, row->name, row->count, mean, 0.2f,
 			   rig->weights[p]);
+		if (row->compute_type == ELEMENT_BF16)
+			rig_round(row->count, rig->weights[p]);
 	}
 	rig_zero_gradients(rig);
 }
@@ -85,9 +99,7 @@ static void rig_init_columns(struct rig *rig, const struct rig_size *size)
 static void rig_init_edges(struct rig *rig, const struct rig_size *size)
 {
 	const struct layer *layer = rig->layer;
-	size_t in = edge_bytes(&layer->input, size->batch, size->time);
-	size_t out = edge_bytes(&layer->output, size->batch, size->time);
-	size_t tokens = size->batch * size->time;
+	size_t tokens = size->batch * size->time, in, out;
 
 	if (layer->input.count > 0)
 		rig->input_count = tokens * layer->input.entry[0].per_token;
@@ -95,7 +107,8 @@ static void rig_init_edges(struct rig *rig, const struct rig_size *size)
 		rig->output_count = tokens * layer->output.entry[0].per_token;
 	if (size->mode == LAYER_DECODE && layer->loss)
 		rig->output_count = size->batch * layer->vocab_size;
-	out = MAX(out, rig->output_count * sizeof(float));
+	in = rig->input_count * sizeof(float);
+	out = rig->output_count * sizeof(float);
 	rig->input = rig_allocate(in);
 	rig->input_gradient = rig_allocate(in);
 	rig->output = rig_allocate(out);
@@ -104,6 +117,14 @@ static void rig_init_edges(struct rig *rig, const struct rig_size *size)
 		   rig->input);
 	rig_random(size->seed, "rig-output-gradient", rig->output_count, 0.0f,
 		   1.0f, rig->output_gradient);
+	if (rig->type != ELEMENT_BF16)
+		return;
+	rig_round(rig->input_count, rig->input);
+	rig_round(rig->output_count, rig->output_gradient);
+	rig->layer_input = rig_allocate(in);
+	rig->layer_input_gradient = rig_allocate(in);
+	rig->layer_output = rig_allocate(out);
+	rig->layer_output_gradient = rig_allocate(out);
 }
 
 void rig_init(struct rig *rig, const struct layer *layer,
@@ -113,6 +134,8 @@ void rig_init(struct rig *rig, const struct layer *layer,
 
 	memset(rig, 0, sizeof(*rig));
 	rig->layer = layer;
+	rig->type = layer->input.count > 0 ? layer->input.entry[0].type
+					   : layer->output.entry[0].type;
 	rig->parameters = parameters + layer->first_parameter;
 	error = threads_create(size->threads, NULL, &rig->threads);
 	ASSERT(!error);
@@ -121,6 +144,9 @@ void rig_init(struct rig *rig, const struct layer *layer,
 	rig_init_parameters(rig, size->seed);
 	rig_init_columns(rig, size);
 	rig_init_edges(rig, size);
+	error = layer_prepare(layer, size->batch, size->time, size->mode,
+			      rig->threads);
+	ASSERT(!error);
 	layer_memory(layer, size->batch, size->time, size->mode, size->threads,
 		     &rig->memory);
 	rig->buffers = (struct layer_buffers){
@@ -150,6 +176,8 @@ void rig_init(struct rig *rig, const struct layer *layer,
 void rig_fini(struct rig *rig)
 {
 	for (unsigned p = 0; p < rig->layer->parameter_count; p++) {
+		if (rig->layer_weights[p] != rig->weights[p])
+			free(rig->layer_weights[p]);
 		free(rig->weights[p]);
 		free(rig->gradients[p]);
 	}
@@ -160,6 +188,10 @@ void rig_fini(struct rig *rig)
 	free(rig->input_gradient);
 	free(rig->output);
 	free(rig->output_gradient);
+	free(rig->layer_input);
+	free(rig->layer_input_gradient);
+	free(rig->layer_output);
+	free(rig->layer_output_gradient);
 	free(rig->buffers.saved);
 	free(rig->buffers.pending);
 	free(rig->buffers.cache);
@@ -173,26 +205,66 @@ static void rig_spoil_scratch(struct rig *rig)
 	memset(rig->context.scratch, 0xff, rig->memory.scratch_bytes);
 }
 
+/* Logits are floats always. */
+static bool rig_writes_floats(const struct rig *rig)
+{
+	return rig->type != ELEMENT_BF16 ||
+	       (rig->layer->loss && rig->context.mode == LAYER_DECODE);
+}
+
+/* The buffers as the layer wants them. */
+static struct layer_buffers rig_begin(struct rig *rig)
+{
+	struct layer_buffers buffers = rig->buffers;
+
+	rig_spoil_scratch(rig);
+	if (rig->type != ELEMENT_BF16)
+		return buffers;
+	for (unsigned p = 0; p < rig->layer->parameter_count; p++)
+		if (rig->layer_weights[p] != rig->weights[p])
+			values_row_round(rig_parameter_count(rig, p),
+					 rig->weights[p],
+					 rig->layer_weights[p]);
+	values_row_round(rig->input_count, buffers.input, rig->layer_input);
+	values_row_round(rig->output_count, buffers.output_gradient,
+			 rig->layer_output_gradient);
+	buffers.input = rig->layer_input;
+	buffers.input_gradient = rig->layer_input_gradient;
+	buffers.output_gradient = rig->layer_output_gradient;
+	if (!rig_writes_floats(rig))
+		buffers.output = rig->layer_output;
+	return buffers;
+}
+
 void rig_forward(struct rig *rig)
 {
-	rig_spoil_scratch(rig);
-	layer_forward(rig->layer, rig->weights,
+	struct layer_buffers buffers = rig_begin(rig);
+
+	layer_forward(rig->layer, rig->layer_weights,
 		      rig->context.mode == LAYER_TRAIN ? rig->gradients : NULL,
-		      &rig->context, &rig->buffers);
+		      &rig->context, &buffers);
+	if (!rig_writes_floats(rig))
+		values_row_widen(rig->output_count, rig->layer_output,
+				 rig->output);
 }
 
 void rig_backward_input(struct rig *rig)
 {
-	rig_spoil_scratch(rig);
-	layer_backward_input(rig->layer, rig->weights, &rig->context,
-			     &rig->buffers);
+	struct layer_buffers buffers = rig_begin(rig);
+
+	layer_backward_input(rig->layer, rig->layer_weights, &rig->context,
+			     &buffers);
+	if (rig->type == ELEMENT_BF16)
+		values_row_widen(rig->input_count, rig->layer_input_gradient,
+				 rig->input_gradient);
 }
 
 void rig_backward_weight(struct rig *rig)
 {
-	rig_spoil_scratch(rig);
-	layer_backward_weight(rig->layer, rig->weights, rig->gradients,
-			      &rig->context, &rig->buffers);
+	struct layer_buffers buffers = rig_begin(rig);
+
+	layer_backward_weight(rig->layer, rig->layer_weights, rig->gradients,
+			      &rig->context, &buffers);
 }
 
 static uint64_t digest_mix(uint64_t digest, const void *data, size_t bytes)

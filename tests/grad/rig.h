@@ -1,5 +1,9 @@
 /*
  * A layer with all it needs around it, filled with random numbers, for tests.
+ *
+ * Tests see floats. A layer of bfloat16 values gets them rounded at each call,
+ * and what it writes is widened after it; random numbers are rounded at once,
+ * so that references compute with the same.
  */
 #ifndef STAGECOACH_TESTS_GRAD_RIG_H
 #define STAGECOACH_TESTS_GRAD_RIG_H
@@ -25,6 +29,11 @@ struct rig {
 	size_t input_count, output_count;
 	float *weights[RIG_PARAMETERS_MAX];
 	float *gradients[RIG_PARAMETERS_MAX]; /* zeros at first */
+	/* What the layer is given: the same, or bfloat16. */
+	enum element_type type;
+	void *layer_weights[RIG_PARAMETERS_MAX];
+	void *layer_input, *layer_input_gradient;
+	void *layer_output, *layer_output_gradient;
 };
 
 struct rig_size {

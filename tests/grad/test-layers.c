@@ -23,22 +23,39 @@ enum {
 	VOCAB = 61,
 };
 
+static const struct variant {
+	const char *family;
+	enum element_type type;
+} variants[] = {
+	{"gpt2", ELEMENT_F32},
+	{"qwen3", ELEMENT_F32},
+	{"gpt2", ELEMENT_BF16},
+	{"qwen3", ELEMENT_BF16},
+};
+
 /* The reference computes GPT-2; the promises are every family's. */
-static const char *family = "gpt2";
+static const struct variant *variant = &variants[0];
+
+/* What rounding may do, against what it does in float. */
+static double tolerance(double of_floats)
+{
+	return variant->type == ELEMENT_BF16 ? 3e-2 : of_floats;
+}
 
 static struct model *make_model(double dropout)
 {
 	struct model_config config;
 	struct model *model;
 
-	assert_int_equal(model_config_default(family, &config), 0);
+	assert_int_equal(model_config_default(variant->family, &config), 0);
+	config.type = variant->type;
 	config.vocab_size = VOCAB;
 	config.context = 160;
 	config.width = 24;
 	config.heads = 3;
 	config.layers = 2;
 	config.inner = 52;
-	if (strcmp(family, "gpt2") == 0) {
+	if (strcmp(variant->family, "gpt2") == 0) {
 		config.embedding_dropout = dropout;
 		config.attention_dropout = dropout * 1.5;
 		config.residual_dropout = dropout * 2.0;
@@ -154,9 +171,12 @@ static void check_output(struct objective *objective)
 	const struct rig *rig = objective->rig;
 
 	evaluate(objective);
-	for (size_t i = 0; i < rig->output_count; i++)
-		assert_true(fabs(objective->output[i] -
-				 (double)rig->output[i]) < 2e-5);
+	for (size_t i = 0; i < rig->output_count; i++) {
+		double y = objective->output[i];
+
+		assert_true(fabs(y - (double)rig->output[i]) <
+			    tolerance(2e-5) * fmax(1.0, fabs(y)));
+	}
 }
 
 static void check_layer(double dropout, unsigned layer,
@@ -171,7 +191,7 @@ static void check_layer(double dropout, unsigned layer,
 	objective_init(&objective, &rig, model, layer);
 	if (rig.layer->loss)
 		assert_true(fabs(rig.loss * rig.context.loss_scale -
-				 evaluate(&objective)) < 1e-6);
+				 evaluate(&objective)) < tolerance(1e-6));
 	else
 		check_output(&objective);
 	for (unsigned p = 0; p < rig.layer->parameter_count; p++) {
@@ -179,7 +199,7 @@ static void check_layer(double dropout, unsigned layer,
 			evaluate, &objective,
 			objective.weights[rig.layer->first_parameter + p],
 			rig_parameter_count(&rig, p), rig.gradients[p],
-			TOLERANCE);
+			tolerance(TOLERANCE));
 
 		if (!(worst < 1.0))
 			fail_msg("%s: error %g of what is tolerated",
@@ -189,7 +209,7 @@ static void check_layer(double dropout, unsigned layer,
 		assert_true(check_gradient(evaluate, &objective,
 					   objective.input, rig.input_count,
 					   rig.input_gradient,
-					   TOLERANCE) < 1.0);
+					   tolerance(TOLERANCE)) < 1.0);
 	objective_fini(&objective);
 	rig_fini(&rig);
 	model_destroy(model);
@@ -262,6 +282,81 @@ static void checker_sees_wrong_gradients(void **state)
 				   gradient, TOLERANCE) >= 1.0);
 	objective_fini(&objective);
 	rig_fini(&rig);
+	model_destroy(model);
+}
+
+/* ---- bfloat16 against float ---- */
+
+/* The largest difference, in units of the largest element. */
+static double distance(const float *a, const float *b, size_t count)
+{
+	double apart = 0.0, largest = 0.0;
+
+	for (size_t i = 0; i < count; i++) {
+		if (!isfinite(a[i]))
+			return (double)INFINITY;
+		apart = fmax(apart, fabs((double)a[i] - (double)b[i]));
+		largest = fmax(largest, fabs((double)b[i]));
+	}
+	return apart == 0.0 ? 0.0 : apart / largest;
+}
+
+static void assert_near(const char *what, const float *a, const float *b,
+			size_t count)
+{
+	double apart = distance(a, b, count);
+
+	if (!(apart < 2e-2))
+		fail_msg("%s: apart by %g", what, apart);
+}
+
+/* A layer of floats with the rounded numbers of one of bfloat16. */
+static void take_numbers(struct rig *to, const struct rig *from)
+{
+	memcpy(to->input, from->input, from->input_count * sizeof(float));
+	memcpy(to->output_gradient, from->output_gradient,
+	       from->output_count * sizeof(float));
+	for (unsigned p = 0; p < to->layer->parameter_count; p++)
+		memcpy(to->weights[p], from->weights[p],
+		       rig_parameter_count(to, p) * sizeof(float));
+}
+
+static void compare_types(const struct model *narrow, const struct model *wide,
+			  unsigned layer)
+{
+	struct rig_size size = small();
+	struct rig rig, expected;
+
+	size.time = 150; /* more than a block, and a chunk */
+	make_rig(&rig, narrow, layer, &size);
+	make_rig(&expected, wide, layer, &size);
+	take_numbers(&expected, &rig);
+	whole_pass(&rig);
+	whole_pass(&expected);
+	assert_near("output", rig.output, expected.output, rig.output_count);
+	assert_near("input gradient", rig.input_gradient,
+		    expected.input_gradient, rig.input_count);
+	assert_true(fabs(rig.loss - expected.loss) <= 1e-2 * expected.loss);
+	for (unsigned p = 0; p < rig.layer->parameter_count; p++)
+		assert_near(rig.parameters[p].name, rig.gradients[p],
+			    expected.gradients[p],
+			    rig_parameter_count(&rig, p));
+	rig_fini(&rig);
+	rig_fini(&expected);
+}
+
+static void bfloat16_is_near_float(void **state)
+{
+	struct variant wide = *variant;
+	struct model *narrow = make_model(0.1), *model;
+
+	(void)state;
+	wide.type = ELEMENT_F32;
+	variant = &wide;
+	model = make_model(0.1);
+	for (unsigned layer = 0; layer < model_layer_count(model); layer++)
+		compare_types(narrow, model, layer);
+	model_destroy(narrow);
 	model_destroy(model);
 }
 
@@ -447,9 +542,10 @@ static void one_sample(const struct rig *both, const struct model *model,
 	one.context.loss_scale = both->context.loss_scale;
 	whole_pass(&one);
 	for (size_t i = 0; i < one.output_count; i++)
-		assert_true(fabsf(one.output[i] -
-				  both->output[b * one.output_count + i]) <
-			    1e-5f);
+		assert_true(
+			fabs((double)one.output[i] -
+			     (double)both->output[b * one.output_count + i]) <
+			tolerance(1e-5));
 	for (unsigned p = 0; p < one.layer->parameter_count; p++)
 		one.gradients[p] = NULL;
 	rig_fini(&one);
@@ -471,8 +567,10 @@ static void body_micro_batches(struct rig *rig, const struct model *model,
 	one_sample(rig, model, layer, 1, sums);
 	for (unsigned p = 0; p < rig->layer->parameter_count; p++) {
 		for (size_t i = 0; i < rig_parameter_count(rig, p); i++)
-			assert_true(fabsf(sums[p][i] - rig->gradients[p][i]) <=
-				    1e-4f * (1.0f + fabsf(sums[p][i])));
+			assert_true(fabs((double)sums[p][i] -
+					 (double)rig->gradients[p][i]) <=
+				    tolerance(1e-4) *
+					    (1.0 + fabs((double)sums[p][i])));
 		free(sums[p]);
 	}
 }
@@ -591,34 +689,39 @@ static void memory_grows_with_time(void **state)
 	model_destroy(model);
 }
 
-static int choose_family(void **state)
+static int choose(void **state)
 {
-	family = *state;
+	variant = *state;
 	return 0;
 }
 
 /* clang-format off */
-#define OF_BOTH(test)                                                          \
-	{#test, test, choose_family, NULL, (void *)(uintptr_t)"gpt2"},         \
-	{#test " (qwen3)", test, choose_family, NULL,                          \
-	 (void *)(uintptr_t)"qwen3"}
+#define OF(name, test, which)                                                  \
+	{name, test, choose, NULL, (void *)(uintptr_t)&variants[which]}
+#define OF_ALL(test)                                                           \
+	OF(#test, test, 0), OF(#test " (qwen3)", test, 1),                     \
+	OF(#test " (bf16)", test, 2), OF(#test " (qwen3, bf16)", test, 3)
+#define OF_GPT2(test) OF(#test, test, 0), OF(#test " (bf16)", test, 2)
 /* clang-format on */
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(gradients_are_right),
-		cmocka_unit_test(gradients_with_dropout_are_right),
-		cmocka_unit_test(loss_in_chunks_is_right),
-		cmocka_unit_test(checker_sees_wrong_gradients),
-		OF_BOTH(input_pass_touches_no_accumulator),
-		OF_BOTH(delayed_weight_pass_gives_same_bits),
-		OF_BOTH(recomputation_gives_same_bits),
-		OF_BOTH(threads_give_same_bits),
-		OF_BOTH(micro_batches_add_up),
-		OF_BOTH(frozen_parameters_stay_out),
-		OF_BOTH(unsupervised_chunk_has_no_gradient),
-		OF_BOTH(memory_grows_with_time),
+		OF_GPT2(gradients_are_right),
+		OF_GPT2(gradients_with_dropout_are_right),
+		OF_GPT2(loss_in_chunks_is_right),
+		OF("checker_sees_wrong_gradients", checker_sees_wrong_gradients,
+		   0),
+		OF("bfloat16_is_near_float", bfloat16_is_near_float, 2),
+		OF("bfloat16_is_near_float (qwen3)", bfloat16_is_near_float, 3),
+		OF_ALL(input_pass_touches_no_accumulator),
+		OF_ALL(delayed_weight_pass_gives_same_bits),
+		OF_ALL(recomputation_gives_same_bits),
+		OF_ALL(threads_give_same_bits),
+		OF_ALL(micro_batches_add_up),
+		OF_ALL(frozen_parameters_stay_out),
+		OF_ALL(unsupervised_chunk_has_no_gradient),
+		OF_ALL(memory_grows_with_time),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);

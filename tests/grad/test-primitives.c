@@ -17,7 +17,9 @@
 #include <cmocka.h>
 
 #define TOLERANCE 3e-4
-#define LAYER     5 /* its global index, which keys dropout */
+/* Of bfloat16: what several roundings to 8 bits do. */
+#define TOLERANCE_BF16 3e-2
+#define LAYER          5 /* its global index, which keys dropout */
 
 struct bench {
 	struct graph_description description;
@@ -29,6 +31,41 @@ struct bench {
 };
 
 /* ---- the reference: rows one after the other, in double ---- */
+
+static unsigned adapter_weights(const struct graph_row *row)
+{
+	return 2u * ((row->name != NULL) + (row->second_name != NULL) +
+		     (row->third_name != NULL));
+}
+
+/* z = base + scale (x A^T) B^T in the columns of each map that is named. */
+static void reference_adapter(const struct graph_row *row, size_t tokens,
+			      size_t in, size_t out, const double *x,
+			      const double *base, double *const *weights,
+			      double *z)
+{
+	const char *const names[] = {row->name, row->second_name,
+				     row->third_name};
+	size_t column = 0;
+
+	memcpy(z, base, tokens * out * sizeof(*z));
+	for (unsigned map = 0; map < 3; column += row->map_widths[map++]) {
+		const double *a = weights[0], *b = weights[1];
+
+		if (!names[map])
+			continue;
+		weights += 2;
+		for (size_t t = 0; t < tokens; t++)
+			for (size_t o = 0; o < row->map_widths[map]; o++)
+				for (size_t r = 0; r < row->rank; r++)
+					for (size_t i = 0; i < in; i++)
+						z[t * out + column + o] +=
+							(double)row->scale *
+							x[t * in + i] *
+							a[r * in + i] *
+							b[o * row->rank + r];
+	}
+}
 
 /* Returns the loss, if the row is one. */
 static double reference_row(struct bench *bench, const struct graph_row *row,
@@ -59,6 +96,9 @@ static double reference_row(struct bench *bench, const struct graph_row *row,
 				    weights[1], y);
 	} else if (row->ops == &gelu_ops) {
 		reference_gelu(tokens * out, x, y);
+	} else if (row->ops == &adapter_ops) {
+		reference_adapter(row, tokens, in, out, x,
+				  bench->values[row->input[1]], weights, y);
 	} else if (row->ops == &attention_ops) {
 		reference_attention(&mask, batch, time, row->heads,
 				    row->kv_heads, row->head_size, x, y);
@@ -104,6 +144,8 @@ static double evaluate(void *argument)
 			weights = row->bias ? 2 : 1;
 		if (row->ops == &layernorm_ops)
 			weights = 2;
+		if (row->ops == &adapter_ops)
+			weights = adapter_weights(row);
 		if (row->ops == &embedding_ops)
 			weights = row->second_name ? 2 : 1;
 		weight += weights;
@@ -116,20 +158,20 @@ static double evaluate(void *argument)
 
 /* ---- a graph as a layer ---- */
 
-static struct edge edge_of(size_t width)
+static struct edge edge_of(enum element_type type, size_t width)
 {
 	return (struct edge){
 		.count = 1,
 		.entry = {{.name = "x",
-			   .type = ELEMENT_F32,
+			   .type = type,
 			   .per_token = width,
 			   .needs_gradient = true}},
 	};
 }
 
-static void bench_init(struct bench *bench, const struct graph_row *rows,
-		       unsigned row_count, const size_t *widths,
-		       unsigned value_count, size_t time)
+static void bench_init(struct bench *bench, enum element_type type,
+		       const struct graph_row *rows, unsigned row_count,
+		       const size_t *widths, unsigned value_count, size_t time)
 {
 	bool has_input = rows[0].ops != &embedding_ops;
 	bool has_output = rows[row_count - 1].output != VALUE_NONE;
@@ -152,6 +194,7 @@ static void bench_init(struct bench *bench, const struct graph_row *rows,
 		.has_input = has_input,
 		.input_needs_gradient = has_input,
 		.prefix = "",
+		.type = type,
 	};
 	assert_int_equal(graph_create(&bench->description, LAYER,
 				      bench->parameters, &count,
@@ -161,9 +204,9 @@ static void bench_init(struct bench *bench, const struct graph_row *rows,
 	bench->layer.loss = !has_output;
 	bench->layer.vocab_size = size.vocab_size;
 	if (has_input)
-		bench->layer.input = edge_of(widths[0]);
+		bench->layer.input = edge_of(type, widths[0]);
 	if (has_output)
-		bench->layer.output = edge_of(widths[value_count - 1]);
+		bench->layer.output = edge_of(type, widths[value_count - 1]);
 	rig_init(&bench->rig, &bench->layer, bench->parameters, &size);
 	for (unsigned p = 0; p < count; p++)
 		bench->weights[p] = rig_doubles(bench->rig.weights[p],
@@ -190,30 +233,32 @@ static void bench_fini(struct bench *bench)
 static void check_values(struct bench *bench)
 {
 	const struct rig *rig = &bench->rig;
+	bool narrow = rig->type == ELEMENT_BF16;
 	double expected = evaluate(bench);
 
 	if (bench->layer.loss)
 		assert_true(fabs(rig->loss * rig->context.loss_scale -
-				 expected) < 1e-5);
+				 expected) < (narrow ? 1e-2 : 1e-5));
 	for (size_t i = 0; i < rig->output_count; i++) {
 		double y = bench->values[bench->description.value_count - 1][i];
 
 		assert_true(fabs(y - (double)rig->output[i]) <
-			    2e-5 * (1.0 + fabs(y)));
+			    (narrow ? TOLERANCE_BF16 : 2e-5) * (1.0 + fabs(y)));
 	}
 }
 
 /* Values, gradients of all parameters and of the input, for one graph. */
-static void check_rows(const char *what, const struct graph_row *rows,
-		       unsigned row_count, const size_t *widths,
-		       unsigned value_count, size_t time)
+static void check_rows(const char *what, enum element_type type,
+		       const struct graph_row *rows, unsigned row_count,
+		       const size_t *widths, unsigned value_count, size_t time)
 {
 	struct bench *bench = malloc(sizeof(*bench));
 	struct rig *rig = &bench->rig;
-	double worst;
+	double worst,
+		tolerance = type == ELEMENT_BF16 ? TOLERANCE_BF16 : TOLERANCE;
 
 	assert_non_null(bench);
-	bench_init(bench, rows, row_count, widths, value_count, time);
+	bench_init(bench, type, rows, row_count, widths, value_count, time);
 	rig_forward(rig);
 	rig_backward_input(rig);
 	rig_backward_weight(rig);
@@ -221,7 +266,7 @@ static void check_rows(const char *what, const struct graph_row *rows,
 	for (unsigned p = 0; p < bench->layer.parameter_count; p++) {
 		worst = check_gradient(evaluate, bench, bench->weights[p],
 				       bench->parameters[p].count,
-				       rig->gradients[p], TOLERANCE);
+				       rig->gradients[p], tolerance);
 		if (!(worst < 1.0))
 			fail_msg("%s, %s: error %g of what is tolerated", what,
 				 bench->parameters[p].name, worst);
@@ -229,7 +274,7 @@ static void check_rows(const char *what, const struct graph_row *rows,
 	if (rig->input_count > 0) {
 		worst = check_gradient(evaluate, bench, bench->values[0],
 				       rig->input_count, rig->input_gradient,
-				       TOLERANCE);
+				       tolerance);
 		if (!(worst < 1.0))
 			fail_msg("%s, input: error %g of what is tolerated",
 				 what, worst);
@@ -238,11 +283,53 @@ static void check_rows(const char *what, const struct graph_row *rows,
 	free(bench);
 }
 
+/* In both types. */
 #define CHECK(what, rows, widths, time)                                        \
-	check_rows(what, rows, ARRAY_SIZE(rows), widths, ARRAY_SIZE(widths),   \
-		   time)
+	do {                                                                   \
+		check_rows(what, ELEMENT_F32, rows, ARRAY_SIZE(rows), widths,  \
+			   ARRAY_SIZE(widths), time);                          \
+		check_rows(what " of bfloat16", ELEMENT_BF16, rows,            \
+			   ARRAY_SIZE(rows), widths, ARRAY_SIZE(widths),       \
+			   time);                                              \
+	} while (0)
 
 /* ---- alone ---- */
+
+/*
+ * An adapter beside one map, and beside the first and the third of three; the
+ * map itself is trained here, so that what an adapter passes on is seen, too.
+ */
+static void adapter_is_right(void **state)
+{
+	const size_t widths[] = {19, 37, 37};
+	const struct graph_row one[] = {
+		{&linear_ops, {0}, 1, .name = "l", .bias = true},
+		{&adapter_ops,
+		 {0, 1},
+		 2,
+		 .name = "l",
+		 .map_widths = {37},
+		 .rank = 5,
+		 .scale = 1.7f,
+		 .deviation = 0.1f},
+	};
+	const struct graph_row two[] = {
+		{&linear_ops, {0}, 1, .name = "l"},
+		{&adapter_ops,
+		 {0, 1},
+		 2,
+		 .name = "q",
+		 .third_name = "v",
+		 .map_widths = {17, 9, 11},
+		 .rank = 3,
+		 .scale = 0.6f,
+		 .deviation = 0.1f},
+	};
+
+	(void)state;
+	CHECK("adapter", one, widths, 7);
+	CHECK("two adapters", two, widths, 7);
+}
 
 static void linear_is_right(void **state)
 {
@@ -445,6 +532,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(linear_is_right),
+		cmocka_unit_test(adapter_is_right),
 		cmocka_unit_test(layernorm_is_right),
 		cmocka_unit_test(gelu_is_right),
 		cmocka_unit_test(attention_is_right),

@@ -284,6 +284,44 @@ static void test_shared_wire(void **state)
 	run_fini(&run);
 }
 
+/* What the last stage sends before the tie: too long to be hidden, or not. */
+static void test_tied_early(void **state)
+{
+	const struct schedule_tie tie = {0, 1};
+	const struct schedule_lowering options = {
+		.ties = &tie, .tie_count = 1, .train = true};
+	static const struct {
+		double early, makespan;
+	} rows[] = {
+		/* F of stage 1 ends at 2, its B at 4; stage 0's at 6. */
+		{0, 7}, {1.5, 7}, {2, 7}, {3, 8}, {10, 15},
+	};
+	struct schedule *schedule = schedule_from("0F0,0B0\n1F0,1B0\n");
+	struct schedule *lowered = NULL;
+
+	(void)state;
+	assert_int_equal(schedule_lower(schedule, &options, &lowered), 0);
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		const struct schedule_costs costs = {
+			.forward = one,
+			.input = one,
+			.weight = one,
+			.reduce_tied = 1,
+			.tied_early = rows[i].early,
+			.buffers = 1,
+		};
+		struct schedule_simulation result;
+
+		assert_int_equal(
+			schedule_simulate(lowered, &costs, false, &result), 0);
+		assert_true(result.makespan == rows[i].makespan);
+		assert_true(result.waiting[0] == 3 + rows[i].makespan - 7);
+		schedule_simulation_fini(&result);
+	}
+	schedule_destroy(lowered);
+	schedule_destroy(schedule);
+}
+
 /* Reductions by stage, steps by rank: rank 0 ends its row at 6, rank 1 at 4. */
 static void test_ends(void **state)
 {
@@ -618,6 +656,7 @@ int main(void)
 		cmocka_unit_test(test_handling_and_buffers),
 		cmocka_unit_test(test_shared_wire),
 		cmocka_unit_test(test_ends),
+		cmocka_unit_test(test_tied_early),
 		cmocka_unit_test(test_pending_bytes),
 		cmocka_unit_test(test_laws),
 		cmocka_unit_test(test_slow_link),

@@ -15,12 +15,14 @@ if HAVE_CMOCKA
 check_PROGRAMS += \
 	tests/unit/test-corpus \
 	tests/unit/test-prepare \
+	tests/unit/test-sft \
 	tests/unit/test-tokenizer \
 	tests/unit/test-tokenizer-kinds \
 	tests/unit/test-tokenizer-patterns
 TESTS += \
 	tests/unit/test-corpus \
 	tests/unit/test-prepare \
+	tests/unit/test-sft \
 	tests/unit/test-tokenizer \
 	tests/unit/test-tokenizer-kinds \
 	tests/unit/test-tokenizer-patterns
@@ -30,6 +32,9 @@ tests_unit_test_corpus_LDADD = $(DATA_LIBS) $(BASE_LIBS) $(CMOCKA_LIBS)
 tests_unit_test_prepare_SOURCES = tests/unit/test-prepare.c
 tests_unit_test_prepare_CPPFLAGS = $(TEST_CPPFLAGS)
 tests_unit_test_prepare_LDADD = $(DATA_LIBS) $(BASE_LIBS) $(CMOCKA_LIBS)
+tests_unit_test_sft_SOURCES = tests/unit/test-sft.c
+tests_unit_test_sft_CPPFLAGS = $(TEST_CPPFLAGS)
+tests_unit_test_sft_LDADD = $(DATA_LIBS) $(BASE_LIBS) $(CMOCKA_LIBS)
 tests_unit_test_tokenizer_SOURCES = tests/unit/test-tokenizer.c
 tests_unit_test_tokenizer_CPPFLAGS = $(TEST_CPPFLAGS)
 tests_unit_test_tokenizer_LDADD = $(DATA_LIBS) $(BASE_LIBS) $(CMOCKA_LIBS)

@@ -7,6 +7,7 @@
 #include "base/threads.h"
 #include "model/kernels/activation.h"
 #include "model/kernels/attention.h"
+#include "model/kernels/bias.h"
 #include "model/kernels/cross_entropy.h"
 #include "model/kernels/gemm.h"
 #include "model/kernels/layernorm.h"
@@ -51,14 +52,14 @@ static void run_attention(struct runs *r)
 
 static void run_layernorm(struct runs *r)
 {
-	layernorm_forward(r->team, ROWS, CHANNELS, 1e-5f, r->array[0],
-			  r->array[1], r->array[1], r->array[2], r->array[3],
-			  r->array[3] + ROWS);
+	layernorm_forward(r->team, ELEMENT_F32, ROWS, CHANNELS, 1e-5f,
+			  r->array[0], r->array[1], r->array[1], r->array[2],
+			  r->array[3], r->array[3] + ROWS);
 }
 
 static void run_gelu(struct runs *r)
 {
-	gelu_forward(r->team, COUNT, r->array[0], r->array[1]);
+	gelu_forward(r->team, ELEMENT_F32, COUNT, r->array[0], r->array[1]);
 }
 
 /* The planted fault: the same values, one at a time. */
@@ -70,13 +71,14 @@ static void run_gelu_scalar(struct runs *r)
 
 static void run_rmsnorm(struct runs *r)
 {
-	rmsnorm_forward(r->team, ROWS, CHANNELS, 1e-5f, r->array[0],
-			r->array[1], r->array[2], r->array[3]);
+	rmsnorm_forward(r->team, ELEMENT_F32, ROWS, CHANNELS, 1e-5f,
+			r->array[0], r->array[1], r->array[2], r->array[3]);
 }
 
 static void run_swiglu(struct runs *r)
 {
-	swiglu_forward(r->team, ROWS, 2 * CHANNELS, r->array[0], r->array[1]);
+	swiglu_forward(r->team, ELEMENT_F32, ROWS, 2 * CHANNELS, r->array[0],
+		       r->array[1]);
 }
 
 static void run_cross_entropy(struct runs *r)
@@ -85,7 +87,63 @@ static void run_cross_entropy(struct runs *r)
 	double losses[4];
 
 	cross_entropy_forward_backward(r->team, 4, COUNT / 4, COUNT / 4, labels,
-				       1e-3f, r->array[0], losses);
+				       1e-3f, ELEMENT_F32, r->array[0], losses);
+}
+
+/* The same of bfloat16 values, which the floats' memory is taken for. */
+
+static void run_layernorm_bfloat16(struct runs *r)
+{
+	layernorm_forward(r->team, ELEMENT_BF16, ROWS, CHANNELS, 1e-5f,
+			  r->array[0], r->array[1], r->array[1], r->array[2],
+			  r->array[3], r->array[3] + ROWS);
+}
+
+static void run_layernorm_input_bfloat16(struct runs *r)
+{
+	layernorm_backward_input(r->team, ELEMENT_BF16, ROWS, CHANNELS,
+				 r->array[0], r->array[1], r->array[1],
+				 r->array[3], r->array[3] + ROWS, r->array[2],
+				 true);
+}
+
+static void run_gelu_bfloat16(struct runs *r)
+{
+	gelu_forward(r->team, ELEMENT_BF16, COUNT, r->array[0], r->array[1]);
+}
+
+static void run_gelu_backward_bfloat16(struct runs *r)
+{
+	gelu_backward(r->team, ELEMENT_BF16, COUNT, r->array[0], r->array[1],
+		      r->array[2]);
+}
+
+static void run_swiglu_bfloat16(struct runs *r)
+{
+	swiglu_forward(r->team, ELEMENT_BF16, ROWS, 2 * CHANNELS, r->array[0],
+		       r->array[1]);
+}
+
+static void run_swiglu_backward_bfloat16(struct runs *r)
+{
+	swiglu_backward(r->team, ELEMENT_BF16, ROWS, CHANNELS, r->array[0],
+			r->array[1], r->array[2]);
+}
+
+static void run_bias_bfloat16(struct runs *r)
+{
+	bias_backward(r->team, ELEMENT_BF16, ROWS, CHANNELS, CHANNELS,
+		      r->array[0], r->array[1], r->scratch);
+}
+
+static void run_cross_entropy_bfloat16(struct runs *r)
+{
+	static const int32_t labels[4] = {1, 2, 3, 4};
+	double losses[4];
+
+	cross_entropy_forward_backward(r->team, 4, COUNT / 4, COUNT / 4, labels,
+				       1e-3f, ELEMENT_BF16, r->array[0],
+				       losses);
 }
 
 static void run_adamw(struct runs *r)
@@ -99,7 +157,7 @@ static void run_adamw(struct runs *r)
 					   .gradient_scale = 1.0f};
 
 	adamw_update(r->team, &adamw, COUNT, r->array[0], r->array[1],
-		     r->array[2], r->array[3]);
+		     r->array[2], r->array[3], NULL);
 }
 
 #define NAMED(function) #function, function
@@ -118,6 +176,14 @@ static const struct {
 	{NAMED(run_gelu_scalar), COUNT},
 	{NAMED(run_swiglu), (double)(ROWS * 2 * CHANNELS)},
 	{NAMED(run_cross_entropy), COUNT},
+	{NAMED(run_layernorm_bfloat16), (double)(ROWS *CHANNELS)},
+	{NAMED(run_layernorm_input_bfloat16), (double)(ROWS *CHANNELS)},
+	{NAMED(run_gelu_bfloat16), COUNT},
+	{NAMED(run_gelu_backward_bfloat16), COUNT},
+	{NAMED(run_swiglu_bfloat16), (double)(ROWS * 2 * CHANNELS)},
+	{NAMED(run_swiglu_backward_bfloat16), (double)(ROWS *CHANNELS)},
+	{NAMED(run_bias_bfloat16), (double)(ROWS *CHANNELS)},
+	{NAMED(run_cross_entropy_bfloat16), COUNT},
 	{NAMED(run_adamw), COUNT},
 };
 

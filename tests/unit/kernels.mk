@@ -1,8 +1,9 @@
 # Kernels, each against its plain reference.
 if HAVE_CMOCKA
 KERNEL_TESTS = tests/unit/test-vector-math tests/unit/test-kernels \
+	tests/unit/test-kernels-bfloat16 \
 	tests/unit/test-dropout tests/unit/test-optimizer-kernels \
-	tests/unit/test-rope
+	tests/unit/test-rope tests/unit/test-normal tests/unit/test-rows
 check_PROGRAMS += $(KERNEL_TESTS)
 TESTS += $(KERNEL_TESTS)
 
@@ -15,6 +16,12 @@ tests_unit_test_kernels_SOURCES = tests/unit/test-kernels.c \
 	tests/unit/kernel-test.h
 tests_unit_test_kernels_CPPFLAGS = $(TEST_CPPFLAGS)
 tests_unit_test_kernels_LDADD = $(MODEL_LIBS) $(BASE_LIBS) $(CMOCKA_LIBS)
+
+tests_unit_test_kernels_bfloat16_SOURCES = \
+	tests/unit/test-kernels-bfloat16.c tests/unit/kernel-test.h
+tests_unit_test_kernels_bfloat16_CPPFLAGS = $(TEST_CPPFLAGS)
+tests_unit_test_kernels_bfloat16_LDADD = $(MODEL_LIBS) $(BASE_LIBS) \
+	$(CMOCKA_LIBS)
 
 tests_unit_test_dropout_SOURCES = tests/unit/test-dropout.c \
 	tests/unit/kernel-test.h
@@ -30,6 +37,14 @@ tests_unit_test_optimizer_kernels_LDADD = $(MODEL_LIBS) $(BASE_LIBS) \
 tests_unit_test_rope_SOURCES = tests/unit/test-rope.c
 tests_unit_test_rope_CPPFLAGS = $(TEST_CPPFLAGS)
 tests_unit_test_rope_LDADD = $(MODEL_LIBS) $(BASE_LIBS) $(CMOCKA_LIBS)
+
+tests_unit_test_rows_SOURCES = tests/unit/test-rows.c
+tests_unit_test_rows_CPPFLAGS = $(TEST_CPPFLAGS)
+tests_unit_test_rows_LDADD = $(MODEL_LIBS) $(BASE_LIBS) $(CMOCKA_LIBS)
+
+tests_unit_test_normal_SOURCES = tests/unit/test-normal.c
+tests_unit_test_normal_CPPFLAGS = $(TEST_CPPFLAGS)
+tests_unit_test_normal_LDADD = $(MODEL_LIBS) $(BASE_LIBS) $(CMOCKA_LIBS)
 endif
 
 # Instructions, counted by callgrind.

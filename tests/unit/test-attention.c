@@ -83,6 +83,29 @@ static struct attention_shape windowed(struct attention_shape shape,
 	return shape;
 }
 
+/* Examples that begin at any of `firsts` (ended by 0) in every sample. */
+static struct attention_shape packed(struct attention_shape shape,
+				     const size_t *firsts)
+{
+	static int32_t starts[16][2048];
+	static unsigned used;
+	int32_t *mine = starts[used++ % 16], start = 0;
+
+	assert_true(shape.batch * shape.time_q <= 2048);
+	for (size_t i = 0; i < shape.batch * shape.time_q; i++) {
+		size_t t = i % shape.time_q;
+
+		if (t == 0)
+			start = 0;
+		for (const size_t *first = firsts; *first; first++)
+			if (*first == t)
+				start = (int32_t)t;
+		mine[i] = start;
+	}
+	shape.starts = mine;
+	return shape;
+}
+
 static void case_init(struct attention_case *test, struct attention_shape shape,
 		      float probability)
 {
@@ -229,6 +252,9 @@ static void test_reference(void **state)
 			  0.0f);
 	check_differences(windowed(shape_of(1, 3, 7, 2, 1, 3, true, 0), 2),
 			  0.2f);
+	check_differences(packed(shape_of(1, 7, 7, 2, 1, 3, true, 0),
+				 (const size_t[]){3, 4, 0}),
+			  0.2f);
 }
 
 /* ---- the fast one against the reference ---- */
@@ -324,6 +350,18 @@ static void test_fast(void **state)
 		windowed(shape_of(1, 131, 131, 2, 2, 16, true, 0), 200),
 		windowed(shape_of(1, 37, 333, 4, 2, 24, true, 0), 29),
 		windowed(shape_of(2, 1, 300, 4, 2, 64, true, 0), 77),
+		/* Examples that begin within, at and next to blocks, that are
+		 * longer than some, of one token; in a window, too. */
+		packed(shape_of(1, 70, 70, 2, 1, 8, true, 0),
+		       (const size_t[]){1, 2, 63, 64, 65, 69, 0}),
+		packed(shape_of(2, 300, 300, 2, 1, 32, true, 1),
+		       (const size_t[]){100, 130, 0}),
+		packed(shape_of(1, 700, 700, 2, 2, 16, true, 0),
+		       (const size_t[]){401, 402, 640, 0}),
+		packed(shape_of(1, 1000, 1000, 2, 1, 16, true, 0),
+		       (const size_t[]){64, 319, 575, 576, 0}),
+		packed(windowed(shape_of(1, 700, 700, 2, 1, 16, true, 0), 100),
+		       (const size_t[]){150, 410, 0}),
 	};
 	struct threads *teams[TEAM];
 

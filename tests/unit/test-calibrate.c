@@ -101,6 +101,7 @@ static void every_layer_has_its_cost(void **state)
 		assert_int_equal(costs_check_model(&costs, model), 0);
 		assert_int_equal(costs.micro_batch_size, 2);
 		assert_int_equal(costs.context, 24);
+		assert_int_equal(costs.value_bytes, 4);
 		assert_int_equal(costs.threads, 1);
 		assert_true(costs.message_bytes == 2 * 24 * 32 * 4);
 		assert_true(costs.tied_bytes == 67 * 32 * 4);

@@ -3,7 +3,8 @@
  * from the tensor's name and the element's place in the whole, and write a
  * checkpoint. The files must be the same for any D, P and T, with the
  * optimizer's state shared or not, written by each rank or all by the root;
- * and ranks of any other grid must find the right numbers in their memory.
+ * and ranks of any other grid must find the right numbers in their memory. The
+ * same where the model's file is bfloat16 and the masters stand beside it.
  */
 #include "base/digest.h"
 #include "base/files.h"
@@ -40,6 +41,7 @@ static const struct setting {
 static char folder[64] =
 	"/dev/shm/grid-XXXXXX";     /* where a sync costs nothing */
 static bool writing;                /* else reading */
+static bool from_model;             /* its weights alone, which are rounded */
 static atomic_size_t looked, wrong; /* elements */
 
 /* ---- the numbers ---- */
@@ -58,8 +60,10 @@ struct visit {
 	const char *name;
 	const struct parameter *parameter;
 	int moment;
+	const bfloat16 *copy; /* of the row, beside its weights */
 };
 
+/* at NULL: no master. */
 static void visit_element(const struct visit *visit, size_t element, float *at)
 {
 	const struct parameter *parameter = visit->parameter;
@@ -68,9 +72,14 @@ static void visit_element(const struct visit *visit, size_t element, float *at)
 	float number = number_of(visit->name, visit->moment,
 				 run.whole + element - run.local);
 
+	if (from_model)
+		number = float_from_bfloat16(bfloat16_from_float(number));
 	if (writing)
 		*at = number;
-	else if (*at != number)
+	else if (at && *at != number)
+		atomic_fetch_add(&wrong, 1);
+	if (!writing && visit->copy &&
+	    visit->copy[element] != bfloat16_from_float(number))
 		atomic_fetch_add(&wrong, 1);
 	atomic_fetch_add(&looked, 1);
 }
@@ -102,16 +111,19 @@ static void visit_row(const struct pipeline *p, const struct store_row *row)
 
 	visit.name = tied_to == PARAMETER_NOT_TIED ? row->parameter->name
 						   : all[tied_to].name;
-	for (visit.moment = -1; visit.moment < (int)p->store->moments;
+	for (visit.moment = -1;
+	     visit.moment < (from_model ? 0 : (int)p->store->moments);
 	     visit.moment++) {
 		float *memory = visit.moment < 0 ? row->weights
 						 : row->moments[visit.moment];
 
+		visit.copy = visit.moment < 0 ? row->rounded : NULL;
 		if (visit.moment >= 0 && p->job->shard_optimizer)
 			visit_shard(&visit, memory);
 		else
 			for (size_t i = 0; i < row->parameter->count; i++)
-				visit_element(&visit, i, memory + i);
+				visit_element(&visit, i,
+					      memory ? memory + i : NULL);
 	}
 }
 
@@ -133,7 +145,7 @@ static int use_pipeline(struct pipeline *p)
 		return checkpoint_write(p, STEP);
 	}
 	rc = checkpoint_load_weights(p);
-	if (!rc)
+	if (!rc && !from_model)
 		rc = checkpoint_load_moments(p);
 	if (!rc)
 		visit_rows(p);
@@ -214,8 +226,16 @@ static void ignore_line(void *argument, enum log_level level, const char *line)
 	(void)line;
 }
 
-static void launch(const struct setting *setting, const char *run,
-		   const char *resume)
+/* The types of a run, and what it is. */
+struct kind {
+	enum element_type type, save_type;
+	enum job_kind kind;
+};
+
+static const struct kind in_float = {ELEMENT_F32, ELEMENT_F32, JOB_TRAIN};
+
+static void launch(const struct setting *setting, const struct kind *kind,
+		   const char *run, const char *source)
 {
 	struct job *job = malloc(sizeof(*job));
 	struct launch_result result;
@@ -231,13 +251,17 @@ static void launch(const struct setting *setting, const char *run,
 
 	assert_non_null(job);
 	describe(job, setting, run);
-	if (resume)
-		snprintf(job->resume, sizeof(job->resume), "%s", resume);
+	job->config.type = kind->type;
+	job->save_type = kind->save_type;
+	job->kind = kind->kind;
+	if (source)
+		snprintf(from_model ? job->model : job->resume,
+			 FILES_PATH_BYTES, "%s", source);
 	json = job_to_json(job);
 	assert_non_null(json);
 	assert_int_equal(files_make_folder(job->out), 0);
 	launch.job = json;
-	writing = !resume;
+	writing = !source;
 	atomic_store(&looked, 0);
 	atomic_store(&wrong, 0);
 	log_set_sink(ignore_line, NULL);
@@ -269,12 +293,12 @@ static void writes_the_same(void **state)
 					    "optimizer.safetensors"};
 
 	(void)state;
-	launch(&settings[0], "first", NULL);
+	launch(&settings[0], &in_float, "first", NULL);
 	for (size_t i = 1; i < ARRAY_SIZE(settings); i++) {
 		const struct setting *s = &settings[i];
 		char wanted[DIGEST_HEX_BYTES], got[DIGEST_HEX_BYTES];
 
-		launch(s, "run", NULL);
+		launch(s, &in_float, "run", NULL);
 		for (size_t f = 0; f < ARRAY_SIZE(files); f++) {
 			digest_of("first", files[f], wanted);
 			digest_of("run", files[f], got);
@@ -284,6 +308,16 @@ static void writes_the_same(void **state)
 					 s->shared ? ", shared" : "", files[f]);
 		}
 	}
+}
+
+static void assert_right(const struct setting *s)
+{
+	assert_true(atomic_load(&looked) > (from_model ? 1 : 3) * VOCAB * 192);
+	if (atomic_load(&wrong))
+		fail_msg("%u x %u x %u%s: %zu of %zu elements are wrong",
+			 s->replicas, s->positions, s->slices,
+			 s->shared ? ", shared" : "", atomic_load(&wrong),
+			 atomic_load(&looked));
 }
 
 static void reads_the_same(void **state)
@@ -296,15 +330,67 @@ static void reads_the_same(void **state)
 	for (size_t i = 0; i < ARRAY_SIZE(settings); i++) {
 		const struct setting *s = &settings[i];
 
-		launch(s, "run", from);
-		assert_true(atomic_load(&looked) > 3 * VOCAB * 192);
-		if (atomic_load(&wrong))
-			fail_msg(
-				"%u x %u x %u%s: %zu of %zu elements are wrong",
-				s->replicas, s->positions, s->slices,
-				s->shared ? ", shared" : "",
-				atomic_load(&wrong), atomic_load(&looked));
+		launch(s, &in_float, "run", from);
+		assert_right(s);
 	}
+}
+
+/*
+ * Rounded files: the same for any grid, and the masters' as the model's of a
+ * run in float. Who goes on has what was written, to the bit.
+ */
+static void masters_are_kept(void **state)
+{
+	static const unsigned tried[] = {0, 1, 3, 7, 8};
+	static const struct kind both = {ELEMENT_BF16, ELEMENT_BF16, JOB_TRAIN};
+	char from[FILES_PATH_BYTES], wanted[DIGEST_HEX_BYTES];
+	char got[DIGEST_HEX_BYTES], rounded[DIGEST_HEX_BYTES];
+
+	(void)state;
+	snprintf(from, sizeof(from), "%s/rounded/checkpoints/step-%08d", folder,
+		 STEP);
+	for (size_t i = 0; i < ARRAY_SIZE(tried); i++) {
+		const struct setting *s = &settings[tried[i]];
+
+		launch(s, &both, "rounded", NULL);
+		digest_of("first", "model.safetensors", wanted);
+		digest_of("rounded", "masters.safetensors", got);
+		assert_string_equal(got, wanted);
+		digest_of("first", "optimizer.safetensors", wanted);
+		digest_of("rounded", "optimizer.safetensors", got);
+		assert_string_equal(got, wanted);
+		digest_of("rounded", "model.safetensors", got);
+		if (i)
+			assert_string_equal(got, rounded);
+		memcpy(rounded, got, sizeof(rounded));
+		launch(s, &both, "run", from);
+		assert_right(s);
+	}
+}
+
+/* The model's file alone: rounded values, with masters or without. */
+static void models_are_rounded(void **state)
+{
+	static const struct kind kinds[] = {
+		{ELEMENT_F32, ELEMENT_F32, JOB_TRAIN},
+		{ELEMENT_BF16, ELEMENT_F32, JOB_TRAIN},
+		{ELEMENT_BF16, ELEMENT_F32, JOB_EVAL},
+	};
+	char from[FILES_PATH_BYTES];
+
+	(void)state;
+	snprintf(from, sizeof(from), "%s/rounded/checkpoints/step-%08d", folder,
+		 STEP);
+	from_model = true;
+	for (size_t i = 0; i < ARRAY_SIZE(settings); i++) {
+		const struct setting *s = &settings[i];
+
+		if (kinds[i % 3].kind == JOB_EVAL && s->replicas > 1)
+			continue;
+		launch(s, &kinds[i % 3], "run", from);
+		assert_right(s);
+	}
+	from_model = false;
 }
 
 static int set_up(void **state)
@@ -327,6 +413,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(writes_the_same),
 		cmocka_unit_test(reads_the_same),
+		cmocka_unit_test(masters_are_kept),
+		cmocka_unit_test(models_are_rounded),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);

@@ -305,12 +305,14 @@ static void test_sampler(void **state)
 	}
 	assert_true(moved > 3 * N);
 	/* Across an epoch's end, and one by one: the same samples. */
-	assert_int_equal(sampler_fill(&sampler, N - 2, 3, tokens, labels), 0);
+	assert_int_equal(sampler_fill(&sampler, N - 2, 3, tokens, labels, NULL),
+			 0);
 	for (i = 0; i < 3; i++) {
 		uint64_t window = sampler_window(&sampler, N - 2 + i);
 
 		assert_int_equal(sampler_fill(&sampler, N - 2 + i, 1,
-					      again + i * T, more + i * T),
+					      again + i * T, more + i * T,
+					      NULL),
 				 0);
 		for (t = 0; t < T; t++) {
 			assert_int_equal(tokens[i * T + t],
@@ -355,9 +357,9 @@ static void test_sampler_short(void **state)
 				      SAMPLER_SHUFFLED, 1, 16),
 			 0);
 	assert_int_equal(sampler_epoch_samples(&sampler), 1);
-	assert_int_equal(
-		sampler_fill(&sampler, 12345678901234567u, 1, tokens, labels),
-		0);
+	assert_int_equal(sampler_fill(&sampler, 12345678901234567u, 1, tokens,
+				      labels, NULL),
+			 0);
 	assert_int_equal(labels[15], 16 * 7919 % 65537);
 	corpus_close(corpus);
 }

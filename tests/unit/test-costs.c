@@ -444,7 +444,21 @@ static void models_are_told_apart(void **state)
 	assert_int_equal(model_create(&config, &model), 0);
 	assert_int_equal(read_text(full, &costs), 0);
 	assert_int_equal(costs_check_model(&costs, model), 0);
+	/* Of the other type of numbers, once they say which. */
+	costs.value_bytes = 4;
+	assert_int_equal(costs_check_model(&costs, model), 0);
+	costs.value_bytes = 2;
+	assert_int_equal(costs_check_model(&costs, model), -EINVAL);
+	assert_non_null(strstr(log_last_error(), "2 bytes between layers, this "
+						 "model has 4 (F32)"));
 	model_destroy(model);
+	config.type = ELEMENT_BF16;
+	assert_int_equal(model_create(&config, &model), 0);
+	assert_int_equal(costs_check_model(&costs, model), 0);
+	costs.value_bytes = 0;
+	assert_int_equal(costs_check_model(&costs, model), 0);
+	model_destroy(model);
+	config.type = ELEMENT_F32;
 	config.layers = 3;
 	assert_int_equal(model_create(&config, &model), 0);
 	assert_int_equal(costs_check_model(&costs, model), -EINVAL);

@@ -75,7 +75,8 @@ static void test_values(void **state)
 	float *out = test_floats(COUNT);
 
 	(void)state;
-	dropout_apply(teams[1], &dropout, SAMPLES * LENGTH, CHANNELS, in, out);
+	dropout_apply(teams[1], ELEMENT_F32, &dropout, SAMPLES * LENGTH,
+		      CHANNELS, in, out);
 	for (size_t i = 0; i < COUNT; i++) {
 		size_t row = i / CHANNELS;
 		uint32_t word = dropout_word_reference(
@@ -99,20 +100,22 @@ static void test_splits_agree(void **state)
 	const size_t sample_floats = (size_t)LENGTH * CHANNELS;
 
 	(void)state;
-	dropout_apply(teams[0], &dropout, SAMPLES * LENGTH, CHANNELS, in, all);
+	dropout_apply(teams[0], ELEMENT_F32, &dropout, SAMPLES * LENGTH,
+		      CHANNELS, in, all);
 	for (size_t sample = 0; sample < SAMPLES; sample++) {
 		struct dropout one = dropout;
 		size_t at = sample * sample_floats;
 
 		one.sample_ids = &sample_ids[sample];
-		dropout_apply(teams[2], &one, LENGTH, CHANNELS, in + at, part);
+		dropout_apply(teams[2], ELEMENT_F32, &one, LENGTH, CHANNELS,
+			      in + at, part);
 		assert_memory_equal(part, all + at,
 				    sample_floats * sizeof(float));
 		one.position_offset = tail;
 		one.rows_per_sample = LENGTH - tail;
 		at += tail * CHANNELS;
-		dropout_apply(teams[3], &one, LENGTH - tail, CHANNELS, in + at,
-			      part);
+		dropout_apply(teams[3], ELEMENT_F32, &one, LENGTH - tail,
+			      CHANNELS, in + at, part);
 		assert_memory_equal(part, all + at,
 				    (LENGTH - tail) * CHANNELS * sizeof(float));
 	}
@@ -129,22 +132,24 @@ static void test_threads_and_residual(void **state)
 	float *one = test_floats(COUNT), *y = test_floats(COUNT);
 
 	(void)state;
-	dropout_apply(teams[0], &dropout, SAMPLES * LENGTH, CHANNELS, p, one);
+	dropout_apply(teams[0], ELEMENT_F32, &dropout, SAMPLES * LENGTH,
+		      CHANNELS, p, one);
 	for (unsigned team = 0; team < TEAMS; team++) {
-		dropout_apply(teams[team], &dropout, SAMPLES * LENGTH, CHANNELS,
-			      p, y);
+		dropout_apply(teams[team], ELEMENT_F32, &dropout,
+			      SAMPLES * LENGTH, CHANNELS, p, y);
 		test_same_bits("mask", team, COUNT * sizeof(float), y, one);
-		dropout_residual_add(teams[team], &dropout, SAMPLES * LENGTH,
-				     CHANNELS, x, p, y);
+		dropout_residual_add(teams[team], ELEMENT_F32, &dropout,
+				     SAMPLES * LENGTH, CHANNELS, x, p, y);
 		for (size_t i = 0; i < COUNT; i++)
 			assert_true(y[i] == x[i] + one[i]);
 	}
 	/* Nothing to drop: a copy, and a sum. */
 	dropout.probability = 0.0f;
-	dropout_apply(teams[1], &dropout, SAMPLES * LENGTH, CHANNELS, p, y);
+	dropout_apply(teams[1], ELEMENT_F32, &dropout, SAMPLES * LENGTH,
+		      CHANNELS, p, y);
 	assert_memory_equal(y, p, COUNT * sizeof(float));
-	dropout_residual_add(teams[1], NULL, SAMPLES * LENGTH, CHANNELS, x, p,
-			     y);
+	dropout_residual_add(teams[1], ELEMENT_F32, NULL, SAMPLES * LENGTH,
+			     CHANNELS, x, p, y);
 	for (size_t i = 0; i < COUNT; i++)
 		assert_true(y[i] == x[i] + p[i]);
 	free(y);
@@ -182,11 +187,11 @@ static void test_statistics(void **state)
 
 		for (size_t k = 0; k < COUNT; k++)
 			ones[k] = 1.0f;
-		dropout_apply(teams[1], &dropout, SAMPLES * LENGTH, CHANNELS,
-			      ones, out);
+		dropout_apply(teams[1], ELEMENT_F32, &dropout, SAMPLES * LENGTH,
+			      CHANNELS, ones, out);
 		dropout.key = dropout_key(3, 5, 5, 6);
-		dropout_apply(teams[1], &dropout, SAMPLES * LENGTH, CHANNELS,
-			      ones, next);
+		dropout_apply(teams[1], ELEMENT_F32, &dropout, SAMPLES * LENGTH,
+			      CHANNELS, ones, next);
 		for (size_t k = 0; k < COUNT; k++)
 			dropped += out[k] == 0.0f;
 		assert_true(fabs((double)dropped / COUNT - p) < spread);

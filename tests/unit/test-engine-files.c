@@ -185,6 +185,9 @@ static void jobs_are_refused(void **state)
 		{"optimizer.kind", "2"},
 		{"learning_rate.decay", "9"},
 		{"reach", "3"},
+		{"config.type", "2"},
+		{"config.type", "-1"},
+		{"save_type", "9"},
 		{"schedule_text", "5"},
 		{"optimizer.beta1", "\"a\""},
 		{"config.family", "\"a name of more than fifteen bytes\""},
@@ -257,7 +260,7 @@ static void schedules_travel(void **state)
 
 #define LAYERS 4
 
-static struct model *tiny_model(bool tied)
+static struct model *model_of_type(enum element_type type, bool tied)
 {
 	struct model_config config;
 	struct model *model;
@@ -269,8 +272,14 @@ static struct model *tiny_model(bool tied)
 	config.layers = LAYERS - 2;
 	config.heads = 2;
 	config.tied = tied;
+	config.type = type;
 	assert_int_equal(model_create(&config, &model), 0);
 	return model;
+}
+
+static struct model *tiny_model(bool tied)
+{
+	return model_of_type(ELEMENT_F32, tied);
 }
 
 static struct store *store_of(const struct model *model, const char *held)
@@ -368,6 +377,87 @@ static void store_untied(void **state)
 	model_destroy(model);
 }
 
+static bool is_matrix(const struct store_row *row)
+{
+	return row->parameter->dimensions > 1;
+}
+
+static void assert_rounded(const struct store *store)
+{
+	for (unsigned i = 0; i < store->count; i++) {
+		const struct store_row *row = &store->rows[i];
+
+		for (size_t k = 0; row->rounded && k < row->parameter->count;
+		     k++)
+			assert_int_equal(row->rounded[k],
+					 bfloat16_from_float(row->weights[k]));
+	}
+}
+
+/* In training: matrices have both, and layers get the copy. */
+static void store_rounds(void **state)
+{
+	struct model *model = model_of_type(ELEMENT_BF16, true);
+	struct store *store = store_of(model, "xxxx");
+	struct store_row *head = tied_end(store);
+	struct threads *threads;
+	size_t elements = 0;
+
+	(void)state;
+	assert_int_equal(threads_create(2, NULL, &threads), 0);
+	assert_ptr_equal(head->rounded, store->rows[head->target].rounded);
+	for (unsigned i = 0; i < store->count; i++) {
+		struct store_row *row = &store->rows[i];
+
+		assert_non_null(row->weights);
+		assert_int_equal(row->rounded != NULL, is_matrix(row));
+		assert_ptr_equal(store->weights[i],
+				 row->rounded ? (void *)row->rounded
+					      : row->weights);
+		if (row->target < 0 && row->rounded)
+			elements += row->parameter->count;
+		for (size_t k = 0; k < row->parameter->count; k++)
+			row->weights[k] = (float)(i + k) * 1.001f;
+	}
+	assert_true(store->rounded_arena.size_bytes >= 2 * elements &&
+		    store->rounded_arena.size_bytes <
+			    2 * elements + store->count * CACHE_LINE_BYTES);
+	store_round(store, threads);
+	assert_rounded(store);
+	threads_destroy(threads);
+	store_destroy(store);
+	model_destroy(model);
+}
+
+/* Else matrices have the copy alone, and what is set is rounded into it. */
+static void store_without_masters(void **state)
+{
+	struct model *model = model_of_type(ELEMENT_BF16, false);
+	bool holds[LAYERS] = {true, true, true, true};
+	struct store_config config = {.model = model, .holds_layer = holds};
+	const float values[] = {1.001f, -2.003f};
+	struct store *store;
+
+	(void)state;
+	assert_int_equal(store_create(&config, &store), 0);
+	for (unsigned i = 0; i < store->count; i++) {
+		const struct store_row *row = &store->rows[i];
+
+		assert_int_equal(row->weights == NULL, is_matrix(row));
+		assert_int_equal(row->rounded == NULL, !is_matrix(row));
+		store_row_set(row, 3, 2, values);
+		for (unsigned k = 0; k < 2; k++)
+			if (is_matrix(row))
+				assert_int_equal(
+					row->rounded[3 + k],
+					bfloat16_from_float(values[k]));
+			else
+				assert_true(row->weights[3 + k] == values[k]);
+	}
+	store_destroy(store);
+	model_destroy(model);
+}
+
 /* ---- optimizer ---- */
 
 /* AdamW as the paper has it, in double. */
@@ -390,12 +480,11 @@ static void optimizer_updates(void **state)
 						.epsilon = 1e-8,
 						.weight_decay = 0.1};
 	const double rate = 1e-2, scale = 0.5;
-	struct model *model = tiny_model(true);
+	struct model *model = model_of_type(*(enum element_type *)*state, true);
 	struct store *store = store_of(model, "xxxx");
 	double w[64] = {0}, m[64] = {0}, v[64] = {0};
 	struct threads *threads;
 
-	(void)state;
 	assert_true(store->count <= 64);
 	assert_int_equal(threads_create(1, NULL, &threads), 0);
 	for (unsigned step = 1; step <= 3; step++) {
@@ -420,6 +509,7 @@ static void optimizer_updates(void **state)
 			assert_true(row->accumulators[0][0] == 0);
 			assert_true(row->weights[1] == 0);
 		}
+		assert_rounded(store);
 	}
 	threads_destroy(threads);
 	store_destroy(store);
@@ -428,6 +518,7 @@ static void optimizer_updates(void **state)
 
 int main(void)
 {
+	enum element_type types[] = {ELEMENT_F32, ELEMENT_BF16};
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(metrics_lines),
 		cmocka_unit_test(metrics_are_cut),
@@ -437,7 +528,10 @@ int main(void)
 		cmocka_unit_test(store_local_tie),
 		cmocka_unit_test(store_remote_tie),
 		cmocka_unit_test(store_untied),
-		cmocka_unit_test(optimizer_updates),
+		cmocka_unit_test(store_rounds),
+		cmocka_unit_test(store_without_masters),
+		cmocka_unit_test_prestate(optimizer_updates, &types[0]),
+		cmocka_unit_test_prestate(optimizer_updates, &types[1]),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);

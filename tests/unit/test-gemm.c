@@ -202,9 +202,12 @@ static void test_tiles(void **state)
 				assert_true(tile.columns > 0);
 			}
 	assert_int_equal(gemm_tile_size(64, 64, 64).rows, 64);
-	/* Even for two and for four threads. */
-	assert_int_equal(gemm_tile_size(256, 768, 768).columns, 192);
-	assert_int_equal(gemm_tile_size(256, 768, 768).rows, 256);
+	/* Even for two and for four threads, rows and columns alike. */
+	assert_int_equal(gemm_tile_size(256, 768, 768).columns, 384);
+	assert_int_equal(gemm_tile_size(256, 768, 768).rows, 128);
+	/* A product with few tiles has large ones. */
+	assert_int_equal(gemm_tile_size(1024, 768, 3072).columns, 768);
+	assert_int_equal(gemm_tile_size(1024, 768, 3072).rows, 256);
 }
 
 static void finish_double(void *argument, float *c, size_t ldc, size_t row,

@@ -32,7 +32,7 @@ count() {
 			'BEGIN { printf "%.4f", t / n }'
 }
 
-plan 10
+plan 18
 # NAME MOST: instructions an element, some 20 % above what they are. Products
 # are the library's; attention is made of them.
 while read -r name most; do
@@ -56,6 +56,14 @@ rmsnorm 2.3
 gelu 6.3
 swiglu 6.1
 cross_entropy 9.2
+layernorm_bfloat16 6.6
+layernorm_input_bfloat16 8.7
+gelu_bfloat16 8.9
+gelu_backward_bfloat16 10.6
+swiglu_bfloat16 8.7
+swiglu_backward_bfloat16 13.2
+bias_bfloat16 1.1
+cross_entropy_bfloat16 11.1
 adamw 3.2
 LIST
 # The guard can fail.

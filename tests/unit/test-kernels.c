@@ -87,27 +87,29 @@ static void norm_run(struct threads *team, const struct norm_case *t,
 	r->dbeta = test_normal("dbeta", channels, 0.0f, 1.0f);
 	memcpy(r->added, t->start, t->count * sizeof(float));
 	if (centred) {
-		layernorm_forward(team, rows, channels, (float)EPSILON, t->x,
-				  t->gamma, t->beta, r->y, r->mean, r->rstd);
-		layernorm_backward_input(team, rows, channels, t->dy, t->x,
-					 t->gamma, r->mean, r->rstd, r->dx,
-					 false);
-		layernorm_backward_input(team, rows, channels, t->dy, t->x,
-					 t->gamma, r->mean, r->rstd, r->added,
-					 true);
-		layernorm_backward_weight(team, rows, channels, t->dy, t->x,
-					  r->mean, r->rstd, r->dgamma, r->dbeta,
-					  scratch);
+		layernorm_forward(team, ELEMENT_F32, rows, channels,
+				  (float)EPSILON, t->x, t->gamma, t->beta, r->y,
+				  r->mean, r->rstd);
+		layernorm_backward_input(team, ELEMENT_F32, rows, channels,
+					 t->dy, t->x, t->gamma, r->mean,
+					 r->rstd, r->dx, false);
+		layernorm_backward_input(team, ELEMENT_F32, rows, channels,
+					 t->dy, t->x, t->gamma, r->mean,
+					 r->rstd, r->added, true);
+		layernorm_backward_weight(team, ELEMENT_F32, rows, channels,
+					  t->dy, t->x, r->mean, r->rstd,
+					  r->dgamma, r->dbeta, scratch);
 	} else {
 		memset(r->mean, 0, rows * sizeof(float));
-		rmsnorm_forward(team, rows, channels, (float)EPSILON, t->x,
-				t->gamma, r->y, r->rstd);
-		rmsnorm_backward_input(team, rows, channels, t->dy, t->x,
-				       t->gamma, r->rstd, r->dx, false);
-		rmsnorm_backward_input(team, rows, channels, t->dy, t->x,
-				       t->gamma, r->rstd, r->added, true);
-		rmsnorm_backward_weight(team, rows, channels, t->dy, t->x,
-					r->rstd, r->dgamma, scratch);
+		rmsnorm_forward(team, ELEMENT_F32, rows, channels,
+				(float)EPSILON, t->x, t->gamma, r->y, r->rstd);
+		rmsnorm_backward_input(team, ELEMENT_F32, rows, channels, t->dy,
+				       t->x, t->gamma, r->rstd, r->dx, false);
+		rmsnorm_backward_input(team, ELEMENT_F32, rows, channels, t->dy,
+				       t->x, t->gamma, r->rstd, r->added, true);
+		rmsnorm_backward_weight(team, ELEMENT_F32, rows, channels,
+					t->dy, t->x, r->rstd, r->dgamma,
+					scratch);
 	}
 	free(scratch);
 }
@@ -222,8 +224,8 @@ static void test_bias(void **state)
 		for (unsigned team = 0; team < TEAMS; team++) {
 			float *dbias = test_normal("bias", columns, 0, 1);
 
-			bias_backward(teams[team], rows, columns, dy, dbias,
-				      scratch);
+			bias_backward(teams[team], ELEMENT_F32, rows, columns,
+				      columns, dy, dbias, scratch);
 			test_close("dbias", columns, dbias, want, 2e-5);
 			if (first == NULL) {
 				first = dbias;
@@ -249,9 +251,10 @@ static void test_bias(void **state)
 
 /* ---- activations ---- */
 
-typedef void forward_fn(struct threads *, size_t, const float *, float *);
-typedef void backward_fn(struct threads *, size_t, const float *, const float *,
-			 float *);
+typedef void forward_fn(struct threads *, enum element_type, size_t,
+			const void *, void *);
+typedef void backward_fn(struct threads *, enum element_type, size_t,
+			 const void *, const void *, void *);
 
 static void check_activation(const char *name, forward_fn *forward,
 			     backward_fn *backward, double (*value)(double),
@@ -271,12 +274,12 @@ static void check_activation(const char *name, forward_fn *forward,
 	for (unsigned team = 0; team < TEAMS; team++) {
 		float *dx = test_floats(count);
 
-		forward(teams[team], count, x, y);
+		forward(teams[team], ELEMENT_F32, count, x, y);
 		test_close(name, count, y, want, 5e-7);
-		backward(teams[team], count, dy, x, dx);
+		backward(teams[team], ELEMENT_F32, count, dy, x, dx);
 		test_close(name, count, dx, slope, 2e-6);
 		memcpy(y, dy, count * sizeof(float));
-		backward(teams[team], count, y, x, y);
+		backward(teams[team], ELEMENT_F32, count, y, x, y);
 		test_same_bits(name, team, count * sizeof(float), y, dx);
 		free(dx);
 	}
@@ -294,7 +297,7 @@ static void test_gelu(void **state)
 	(void)state;
 	check_activation("gelu", gelu_forward, gelu_backward, gelu_reference,
 			 gelu_gradient_reference);
-	gelu_forward(teams[0], 3, far, y);
+	gelu_forward(teams[0], ELEMENT_F32, 3, far, y);
 	assert_true(y[0] == 0.0f && y[1] == 30.0f && isnan(y[2]));
 }
 
@@ -325,8 +328,8 @@ static void check_embedding(size_t samples, size_t length, size_t channels,
 						  vocabulary);
 	assert_int_equal(embedding_find_invalid(rows, tokens, vocabulary),
 			 rows);
-	embedding_forward(teams[2], samples, length, channels, tokens, offset,
-			  wte, wpe, x);
+	embedding_forward(teams[2], ELEMENT_F32, samples, length, channels,
+			  tokens, offset, NULL, wte, wpe, x);
 	for (size_t i = 0; i < rows * channels; i++) {
 		size_t row = i / channels, c = i % channels;
 		size_t t = offset + row % length;
@@ -344,9 +347,9 @@ static void check_embedding(size_t samples, size_t length, size_t channels,
 		float *dwte = test_normal("wte", vocabulary * channels, 0, 1);
 		float *dwpe = test_normal("wpe", positions * channels, 0, 1);
 
-		embedding_backward_weight(teams[team], samples, length,
-					  channels, tokens, offset, dx, dwte,
-					  dwpe);
+		embedding_backward_weight(teams[team], ELEMENT_F32, samples,
+					  length, channels, tokens, offset,
+					  NULL, dx, dwte, dwpe);
 		test_close("dwte", vocabulary * channels, dwte, want_wte, 1e-5);
 		test_close("dwpe", positions * channels, dwpe, want_wpe, 1e-5);
 		if (team == 0) {
@@ -368,6 +371,65 @@ static void check_embedding(size_t samples, size_t length, size_t channels,
 	free(tokens);
 	free(want_wpe);
 	free(want_wte);
+	free(x);
+	free(dx);
+	free(wpe);
+	free(wte);
+}
+
+/* Positions count from where a token's example begins. */
+static void test_embedding_starts(void **state)
+{
+	enum {
+		SAMPLES = 2,
+		LENGTH = 40,
+		WIDTH = 20,
+		TOKENS = SAMPLES * LENGTH,
+		COUNT = TOKENS * WIDTH
+	};
+	float *wte = test_normal("wte", WIDTH, 0, 1);
+	float *wpe = test_normal("wpe", LENGTH * WIDTH, 0, 1);
+	float *dx = test_normal("dx", COUNT, 0, 1);
+	float *x = test_floats(COUNT), *first = NULL;
+	double *want = test_doubles(LENGTH * WIDTH);
+	int32_t tokens[TOKENS] = {0}, starts[TOKENS];
+
+	(void)state;
+	for (size_t i = 0; i < TOKENS; i++) {
+		size_t t = i % LENGTH;
+
+		starts[i] = i >= LENGTH ? 0 : t < 3 ? 0 : t < 21 ? 3 : 21;
+	}
+	embedding_forward(teams[2], ELEMENT_F32, SAMPLES, LENGTH, WIDTH, tokens,
+			  0, starts, wte, wpe, x);
+	for (size_t i = 0; i < LENGTH * WIDTH; i++)
+		want[i] = 0;
+	for (size_t i = 0; i < COUNT; i++) {
+		size_t row = i / WIDTH, c = i % WIDTH;
+		size_t position = row % LENGTH - (size_t)starts[row];
+
+		assert_true(x[i] == wte[c] + wpe[position * WIDTH + c]);
+		want[position * WIDTH + c] += (double)dx[i];
+	}
+	for (unsigned team = 0; team < TEAMS; team++) {
+		float *dwpe = test_floats(LENGTH * WIDTH);
+
+		memset(dwpe, 0, LENGTH * WIDTH * sizeof(*dwpe));
+		embedding_backward_weight(teams[team], ELEMENT_F32, SAMPLES,
+					  LENGTH, WIDTH, tokens, 0, starts, dx,
+					  NULL, dwpe);
+		test_close("dwpe", LENGTH * WIDTH, dwpe, want, 1e-5);
+		if (first)
+			test_same_bits("dwpe", team,
+				       LENGTH * WIDTH * sizeof(float), dwpe,
+				       first);
+		if (first)
+			free(dwpe);
+		else
+			first = dwpe;
+	}
+	free(first);
+	free(want);
 	free(x);
 	free(dx);
 	free(wpe);
@@ -410,8 +472,8 @@ static void check_cross_entropy(size_t rows, size_t vocabulary, size_t stride)
 			       rows * stride * sizeof(float), gradients,
 			       logits);
 		cross_entropy_forward_backward(teams[team], rows, vocabulary,
-					       stride, labels, scale, gradients,
-					       losses);
+					       stride, labels, scale,
+					       ELEMENT_F32, gradients, losses);
 		test_same_bits("losses", team, rows * sizeof(double), losses,
 			       evaluated);
 		if (first == NULL) {
@@ -463,8 +525,8 @@ static void test_cross_entropy_extremes(void **state)
 	double loss;
 
 	(void)state;
-	cross_entropy_forward_backward(teams[0], 1, 4, 4, &label, 1.0f, row,
-				       &loss);
+	cross_entropy_forward_backward(teams[0], 1, 4, 4, &label, 1.0f,
+				       ELEMENT_F32, row, &loss);
 	assert_true(loss == 2e4);
 	assert_true(row[0] == 1.0f && row[1] == -1.0f && row[2] == 0.0f &&
 		    row[3] == 0.0f);
@@ -540,6 +602,7 @@ int main(void)
 		cmocka_unit_test(test_gelu),
 		cmocka_unit_test(test_silu),
 		cmocka_unit_test(test_embedding),
+		cmocka_unit_test(test_embedding_starts),
 		cmocka_unit_test(test_cross_entropy),
 		cmocka_unit_test(test_cross_entropy_extremes),
 		cmocka_unit_test(test_elementwise),

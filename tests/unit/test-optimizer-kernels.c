@@ -17,6 +17,7 @@ struct threads *teams[TEAMS];
 /* One parameter under training, fast and in double. */
 struct trained {
 	float *weights, *gradients, *first, *second;
+	bfloat16 *copy;
 	double *exact, *exact_first, *exact_second;
 };
 
@@ -26,6 +27,7 @@ static void trained_init(struct trained *t)
 	t->gradients = test_floats(COUNT);
 	t->first = test_floats(COUNT);
 	t->second = test_floats(COUNT);
+	t->copy = test_bytes(COUNT * sizeof(*t->copy));
 	t->exact = test_doubles(COUNT);
 	t->exact_first = test_doubles(COUNT);
 	t->exact_second = test_doubles(COUNT);
@@ -38,8 +40,9 @@ static void trained_init(struct trained *t)
 
 static void trained_fini(struct trained *t)
 {
-	void *all[] = {t->weights, t->gradients,   t->first,       t->second,
-		       t->exact,   t->exact_first, t->exact_second};
+	void *all[] = {t->weights,     t->gradients,   t->first,
+		       t->second,      t->copy,        t->exact,
+		       t->exact_first, t->exact_second};
 
 	for (size_t i = 0; i < ARRAY_SIZE(all); i++)
 		free(all[i]);
@@ -52,6 +55,14 @@ static void trained_gradients(struct trained *t, uint64_t step)
 		      t->gradients);
 	for (size_t i = 0; i < COUNT; i += 97)
 		t->gradients[i] = 0.0f;
+}
+
+/* The copy is what the weights of this step round to, one by one. */
+static void check_copy(const struct trained *t)
+{
+	for (size_t i = 0; i < COUNT; i++)
+		assert_int_equal(t->copy[i],
+				 bfloat16_from_float(t->weights[i]));
 }
 
 static void run_adamw(unsigned team, bool exact, struct trained *t)
@@ -73,7 +84,10 @@ static void run_adamw(unsigned team, bool exact, struct trained *t)
 			adamw_reference(&adamw, COUNT, t->exact, t->gradients,
 					t->exact_first, t->exact_second);
 		adamw_update(teams[team], &adamw, COUNT, t->weights,
-			     t->gradients, t->first, t->second);
+			     t->gradients, t->first, t->second,
+			     step % 3 == 2 ? t->copy : NULL);
+		if (step % 3 == 2)
+			check_copy(t);
 		for (size_t i = 0; i < COUNT && adamw.zero_gradients; i++)
 			assert_true(t->gradients[i] == 0.0f);
 		if (!adamw.zero_gradients)
@@ -125,7 +139,8 @@ static void run_sgd(struct sgd sgd, unsigned team)
 		sgd.zero_gradients = step == STEPS;
 		sgd_reference(&sgd, COUNT, t.exact, t.gradients, t.exact_first);
 		sgd_update(teams[team], &sgd, COUNT, t.weights, t.gradients,
-			   sgd.momentum != 0.0 ? t.first : NULL);
+			   sgd.momentum != 0.0 ? t.first : NULL, t.copy);
+		check_copy(&t);
 	}
 	test_close("weights", COUNT, t.weights, t.exact, 5e-6);
 	assert_true(t.gradients[1] == 0.0f && t.gradients[COUNT - 1] == 0.0f);

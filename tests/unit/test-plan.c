@@ -63,8 +63,8 @@ static const struct variant variants[] = {
 	{"1f1b", 2, 1, true, 2, OPTIMIZER_ADAMW, true, 2, true, 2},
 };
 
-static void describe(struct job *job, const struct variant *v,
-		     struct model **model)
+static void describe_in(enum element_type type, struct job *job,
+			const struct variant *v, struct model **model)
 {
 	double costs[LAYERS];
 
@@ -76,6 +76,7 @@ static void describe(struct job *job, const struct variant *v,
 	job->config.layers = BLOCKS;
 	job->config.heads = 2;
 	job->config.tied = v->tied;
+	job->config.type = type;
 	job->config.bos_id = job->config.eos_id = -1;
 	snprintf(job->schedule, sizeof(job->schedule), "%s", v->schedule);
 	job->ranks = v->ranks;
@@ -103,6 +104,12 @@ static void describe(struct job *job, const struct variant *v,
 	assert_int_equal(model_create(&job->config, model), 0);
 }
 
+static void describe(struct job *job, const struct variant *v,
+		     struct model **model)
+{
+	describe_in(ELEMENT_F32, job, v, model);
+}
+
 /* ---- what is allocated ---- */
 
 static const struct plan *expected; /* of the job the ranks build */
@@ -122,7 +129,9 @@ static int check_pipeline(const struct pipeline *p,
 	/* Of slices the first has most; a replica's part of the state is that
 	 * of the first one, more or less. */
 	if ((p->place.slice == 0 &&
-	     (p->store->weight_arena.size_bytes != rank->weights ||
+	     (p->store->weight_arena.size_bytes +
+			      p->store->rounded_arena.size_bytes !=
+		      rank->weights ||
 	      p->store->gradient_arena.size_bytes != rank->gradients)) ||
 	    (p->place.slice == 0 && p->place.replica == 0 &&
 	     p->store->moment_arena.size_bytes != rank->optimizer) ||
@@ -182,14 +191,15 @@ static void ranks_hold_what_is_planned(void **state)
 	(void)state;
 	for (size_t i = 0; i < 2 * ARRAY_SIZE(variants); i++) {
 		struct job *job = malloc(sizeof(*job));
-		unsigned threads = 1 + i % 2;
+		enum element_type type = i % 2 ? ELEMENT_BF16 : ELEMENT_F32;
+		unsigned threads = 1 + (i + i / 2) % 2;
 		struct model *model;
 		struct plan *plan;
 		uint64_t parameters = 0;
 		unsigned layers = 0;
 
 		assert_non_null(job);
-		describe(job, &variants[i / 2], &model);
+		describe_in(type, job, &variants[i / 2], &model);
 		assert_int_equal(plan_create(job, model, threads, &plan), 0);
 		expected = plan;
 		launch_and_check(job, threads);
@@ -274,7 +284,8 @@ static void bytes_of_other_splits(void **state)
 		unsigned splits = 0;
 
 		assert_non_null(job);
-		describe(job, &variants[i], &model);
+		describe_in(i % 2 ? ELEMENT_BF16 : ELEMENT_F32, job,
+			    &variants[i], &model);
 		assert_int_equal(plan_create(job, model, 1, &known), 0);
 		for (unsigned s = 0; s < job->partition.stages; s++)
 			job->partition.first[s] = s;
@@ -305,7 +316,8 @@ static void caps_are_kept(void **state)
 		struct plan *plan;
 
 		assert_non_null(job);
-		describe(job, &variants[i], &model);
+		describe_in(i % 2 ? ELEMENT_BF16 : ELEMENT_F32, job,
+			    &variants[i], &model);
 		assert_int_equal(plan_create(job, model, 1, &plan), 0);
 		problem.stages = plan->stages;
 		problem.ranks = plan->ranks;

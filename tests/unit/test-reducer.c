@@ -127,6 +127,8 @@ static int make_plan(struct replica *r, bool sharded, bool windowed)
 	config.width = 208;
 	config.layers = BLOCKS;
 	config.heads = 4;
+	/* What the others update is rounded where it is gathered. */
+	config.type = sharded ? ELEMENT_BF16 : ELEMENT_F32;
 	if (!rc)
 		rc = model_create(&config, &r->model);
 	plan.model = r->model;
@@ -485,8 +487,16 @@ static void update(struct replica *r, unsigned pass)
 				row->weights[piece->first + i] =
 					weight_of(row->parameter->id,
 						  piece->first + i, pass);
+			store_row_set(row, piece->first, piece->count,
+				      row->weights + piece->first);
 		}
 	}
+}
+
+static bool is_rounded(const struct store_row *row, size_t i)
+{
+	return !row->rounded ||
+	       row->rounded[i] == bfloat16_from_float(row->weights[i]);
 }
 
 static int check_weights(const struct replica *r, unsigned pass)
@@ -496,8 +506,9 @@ static int check_weights(const struct replica *r, unsigned pass)
 
 		for (size_t i = 0; row->target < 0 && i < row->parameter->count;
 		     i++)
-			if (row->weights[i] !=
-			    weight_of(row->parameter->id, i, pass))
+			if (!is_rounded(row, i) ||
+			    row->weights[i] !=
+				    weight_of(row->parameter->id, i, pass))
 				return fail(-EDOM, "weight %zu of %s differs",
 					    i, row->parameter->name);
 	}

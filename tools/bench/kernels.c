@@ -24,10 +24,11 @@
 #include "model/kernels/layernorm.h"
 #include "model/kernels/optimizer.h"
 #include "model/kernels/rope.h"
+#include "model/kernels/values.h"
 #include "tools/bench/limits.h"
 
 #define ROUNDS_MAX 99
-#define CHUNK      256 /* tokens the head does at once */
+#define CHUNK      512 /* tokens the head does at once */
 
 static const struct option_spec table[] = {
 	{.name = "width",
@@ -106,8 +107,9 @@ struct kernels {
 	size_t chunk;  /* rows of the head's products */
 	size_t floats; /* of each array */
 	float *array[4];
-	float *small[4]; /* [MAX(4 C, tokens)] */
-	float *lse;      /* [B, H, T] */
+	bfloat16 *narrow[4]; /* the same, rounded */
+	float *small[4];     /* [MAX(4 C, tokens)] */
+	float *lse;          /* [B, H, T] */
 	void *scratch;
 	int32_t *labels; /* [tokens] */
 	double *losses;  /* [tokens] */
@@ -117,17 +119,29 @@ struct kernels {
 
 struct kernel_case {
 	const char *name;
-	double flops; /* of a run */
-	double bytes; /* that must be read or written */
-	bool reads;   /* next to nothing is written */
+	double flops;           /* of a run */
+	double bytes;           /* that must be read or written */
+	bool reads;             /* next to nothing is written */
+	enum element_type type; /* of values */
 	void (*run)(struct kernels *k, const struct kernel_case *c);
 	/* products: */
 	enum gemm_transpose transpose_a, transpose_b;
 	size_t m, n, k;
 	float beta;
+	bool narrow; /* factors are bfloat16 */
+	enum element_type c_type;
 };
 
 /* ---- the kernels ---- */
+
+/* Array `i` of the case's type, from element `at` on. */
+static void *values(struct kernels *k, const struct kernel_case *c, unsigned i,
+		    size_t at)
+{
+	if (c->type == ELEMENT_BF16)
+		return k->narrow[i] + at;
+	return k->array[i] + at;
+}
 
 static void run_product(struct kernels *k, const struct kernel_case *c)
 {
@@ -137,152 +151,156 @@ static void run_product(struct kernels *k, const struct kernel_case *c)
 	     c->beta, k->array[2], c->n, NULL);
 }
 
+static void run_product_bfloat16(struct kernels *k, const struct kernel_case *c)
+{
+	gemm_bfloat16(
+		k->team, c->transpose_a, c->transpose_b, c->m, c->n, c->k,
+		k->narrow[0], c->transpose_a == GEMM_TRANSPOSED ? c->m : c->k,
+		k->narrow[1], c->transpose_b == GEMM_TRANSPOSED ? c->k : c->n,
+		c->beta, c->c_type, k->array[2], c->n, NULL);
+}
+
 static void run_attention(struct kernels *k, const struct kernel_case *c)
 {
-	float *qkv = k->array[0];
+	struct attention_shape shape = k->attention;
 
-	(void)c;
-	attention_forward(k->team, &k->attention, qkv, qkv + k->width,
-			  qkv + 2 * k->width, k->array[1], k->lse, NULL,
-			  k->scratch);
+	shape.type = c->type;
+	attention_forward(k->team, &shape, values(k, c, 0, 0),
+			  values(k, c, 0, k->width),
+			  values(k, c, 0, 2 * k->width), values(k, c, 1, 0),
+			  k->lse, NULL, k->scratch);
 }
 
 static void run_attention_backward(struct kernels *k,
 				   const struct kernel_case *c)
 {
-	float *qkv = k->array[0], *gradient = k->array[3];
+	struct attention_shape shape = k->attention;
 
-	(void)c;
-	attention_backward(k->team, &k->attention, qkv, qkv + k->width,
-			   qkv + 2 * k->width, k->array[1], k->lse, k->array[2],
-			   gradient, gradient + k->width,
-			   gradient + 2 * k->width, NULL, k->scratch);
+	shape.type = c->type;
+	attention_backward(k->team, &shape, values(k, c, 0, 0),
+			   values(k, c, 0, k->width),
+			   values(k, c, 0, 2 * k->width), values(k, c, 1, 0),
+			   k->lse, values(k, c, 2, 0), values(k, c, 3, 0),
+			   values(k, c, 3, k->width),
+			   values(k, c, 3, 2 * k->width), NULL, k->scratch);
 }
 
 static void run_layernorm(struct kernels *k, const struct kernel_case *c)
 {
-	(void)c;
-	layernorm_forward(k->team, k->tokens, k->width, 1e-5f, k->array[0],
-			  k->small[0], k->small[1], k->array[1], k->small[2],
-			  k->small[3]);
+	layernorm_forward(k->team, c->type, k->tokens, k->width, 1e-5f,
+			  values(k, c, 0, 0), k->small[0], k->small[1],
+			  values(k, c, 1, 0), k->small[2], k->small[3]);
 }
 
 static void run_layernorm_input(struct kernels *k, const struct kernel_case *c)
 {
-	(void)c;
-	layernorm_backward_input(k->team, k->tokens, k->width, k->array[0],
-				 k->array[1], k->small[0], k->small[2],
-				 k->small[3], k->array[2], false);
+	layernorm_backward_input(k->team, c->type, k->tokens, k->width,
+				 values(k, c, 0, 0), values(k, c, 1, 0),
+				 k->small[0], k->small[2], k->small[3],
+				 values(k, c, 2, 0), false);
 }
 
 static void run_layernorm_weight(struct kernels *k, const struct kernel_case *c)
 {
-	(void)c;
-	layernorm_backward_weight(k->team, k->tokens, k->width, k->array[0],
-				  k->array[1], k->small[2], k->small[3],
-				  k->small[0], k->small[1], k->scratch);
+	layernorm_backward_weight(k->team, c->type, k->tokens, k->width,
+				  values(k, c, 0, 0), values(k, c, 1, 0),
+				  k->small[2], k->small[3], k->small[0],
+				  k->small[1], k->scratch);
 }
 
 static void run_bias(struct kernels *k, const struct kernel_case *c)
 {
-	(void)c;
-	bias_backward(k->team, k->tokens, 4 * k->width, k->array[0],
-		      k->small[0], k->scratch);
+	bias_backward(k->team, c->type, k->tokens, 4 * k->width, 4 * k->width,
+		      values(k, c, 0, 0), k->small[0], k->scratch);
 }
 
 static void run_gelu(struct kernels *k, const struct kernel_case *c)
 {
-	(void)c;
-	gelu_forward(k->team, k->tokens * 4 * k->width, k->array[0],
-		     k->array[1]);
+	gelu_forward(k->team, c->type, k->tokens * 4 * k->width,
+		     values(k, c, 0, 0), values(k, c, 1, 0));
 }
 
 static void run_gelu_backward(struct kernels *k, const struct kernel_case *c)
 {
-	(void)c;
-	gelu_backward(k->team, k->tokens * 4 * k->width, k->array[0],
-		      k->array[1], k->array[2]);
+	gelu_backward(k->team, c->type, k->tokens * 4 * k->width,
+		      values(k, c, 0, 0), values(k, c, 1, 0),
+		      values(k, c, 2, 0));
 }
 
 static void run_rmsnorm(struct kernels *k, const struct kernel_case *c)
 {
-	(void)c;
-	rmsnorm_forward(k->team, k->tokens, k->width, 1e-5f, k->array[0],
-			k->small[0], k->array[1], k->small[3]);
+	rmsnorm_forward(k->team, c->type, k->tokens, k->width, 1e-5f,
+			values(k, c, 0, 0), k->small[0], values(k, c, 1, 0),
+			k->small[3]);
 }
 
 static void run_rmsnorm_input(struct kernels *k, const struct kernel_case *c)
 {
-	(void)c;
-	rmsnorm_backward_input(k->team, k->tokens, k->width, k->array[0],
-			       k->array[1], k->small[0], k->small[3],
-			       k->array[2], false);
+	rmsnorm_backward_input(k->team, c->type, k->tokens, k->width,
+			       values(k, c, 0, 0), values(k, c, 1, 0),
+			       k->small[0], k->small[3], values(k, c, 2, 0),
+			       false);
 }
 
 static void run_rmsnorm_weight(struct kernels *k, const struct kernel_case *c)
 {
-	(void)c;
-	rmsnorm_backward_weight(k->team, k->tokens, k->width, k->array[0],
-				k->array[1], k->small[3], k->small[0],
-				k->scratch);
+	rmsnorm_backward_weight(k->team, c->type, k->tokens, k->width,
+				values(k, c, 0, 0), values(k, c, 1, 0),
+				k->small[3], k->small[0], k->scratch);
 }
 
 static void run_swiglu(struct kernels *k, const struct kernel_case *c)
 {
-	(void)c;
-	swiglu_forward(k->team, k->tokens, 2 * k->width, k->array[0],
-		       k->array[1]);
+	swiglu_forward(k->team, c->type, k->tokens, 2 * k->width,
+		       values(k, c, 0, 0), values(k, c, 1, 0));
 }
 
 static void run_swiglu_backward(struct kernels *k, const struct kernel_case *c)
 {
-	(void)c;
-	swiglu_backward(k->team, k->tokens, 2 * k->width, k->array[0],
-			k->array[1], k->array[2]);
+	swiglu_backward(k->team, c->type, k->tokens, 2 * k->width,
+			values(k, c, 0, 0), values(k, c, 1, 0),
+			values(k, c, 2, 0));
 }
 
 static void run_rope(struct kernels *k, const struct kernel_case *c)
 {
-	struct rope_shape shape = {.batch = k->batch,
+	struct rope_shape shape = {.type = c->type,
+				   .batch = k->batch,
 				   .time = k->time,
 				   .heads = k->heads,
 				   .kv_heads = k->heads,
 				   .head_size = k->width / k->heads};
 
-	(void)c;
-	rope_forward(k->team, k->rope, &shape, k->array[0], k->array[1],
-		     k->scratch);
+	rope_forward(k->team, k->rope, &shape, values(k, c, 0, 0),
+		     values(k, c, 1, 0), k->scratch);
 }
 
 static void run_residual(struct kernels *k, const struct kernel_case *c)
 {
-	(void)c;
-	elementwise_add(k->team, k->tokens * k->width, k->array[0], k->array[1],
-			k->array[2]);
+	values_add(k->team, c->type, k->tokens * k->width, values(k, c, 0, 0),
+		   values(k, c, 1, 0), values(k, c, 2, 0));
 }
 
 static void run_cross_entropy(struct kernels *k, const struct kernel_case *c)
 {
-	(void)c;
 	/* A gradient as logits: flat, which costs the same. */
 	cross_entropy_forward_backward(k->team, k->chunk, k->vocab, k->vocab,
-				       k->labels, 1e-3f, k->array[0],
+				       k->labels, 1e-3f, c->type, k->array[0],
 				       k->losses);
 }
 
 static void run_embedding(struct kernels *k, const struct kernel_case *c)
 {
-	(void)c;
-	embedding_forward(k->team, k->batch, k->time, k->width, k->labels, 0,
-			  k->array[0], k->array[1], k->array[2]);
+	embedding_forward(k->team, c->type, k->batch, k->time, k->width,
+			  k->labels, 0, NULL, values(k, c, 0, 0),
+			  values(k, c, 1, 0), values(k, c, 2, 0));
 }
 
 static void run_embedding_weight(struct kernels *k, const struct kernel_case *c)
 {
-	(void)c;
-	embedding_backward_weight(k->team, k->batch, k->time, k->width,
-				  k->labels, 0, k->array[2], k->array[0],
-				  k->array[1]);
+	embedding_backward_weight(k->team, c->type, k->batch, k->time, k->width,
+				  k->labels, 0, NULL, values(k, c, 2, 0),
+				  k->array[0], k->array[1]);
 }
 
 static void run_norm(struct kernels *k, const struct kernel_case *c)
@@ -297,7 +315,7 @@ static void run_accumulate(struct kernels *k, const struct kernel_case *c)
 	elementwise_accumulate(k->team, k->floats, k->array[1], k->array[0]);
 }
 
-static void run_adamw(struct kernels *k, const struct kernel_case *c)
+static void update_adamw(struct kernels *k, bfloat16 *copy)
 {
 	struct adamw adamw = {
 		.learning_rate = 1e-4,
@@ -311,14 +329,25 @@ static void run_adamw(struct kernels *k, const struct kernel_case *c)
 		.zero_gradients = true,
 	};
 
-	(void)c;
 	adamw_update(k->team, &adamw, k->floats, k->array[0], k->array[1],
-		     k->array[2], k->array[3]);
+		     k->array[2], k->array[3], copy);
+}
+
+static void run_adamw(struct kernels *k, const struct kernel_case *c)
+{
+	(void)c;
+	update_adamw(k, NULL);
+}
+
+static void run_adamw_bfloat16(struct kernels *k, const struct kernel_case *c)
+{
+	(void)c;
+	update_adamw(k, k->narrow[0]);
 }
 
 /* ---- the list of them ---- */
 
-#define CASES_MAX 48
+#define CASES_MAX 96
 
 struct case_list {
 	unsigned count;
@@ -354,6 +383,25 @@ static void add_product(struct case_list *list, const char *name,
 	c->beta = beta;
 }
 
+/* The same of bfloat16. */
+static void add_narrow(struct case_list *list, const char *name,
+		       enum gemm_transpose transpose_a,
+		       enum gemm_transpose transpose_b, size_t m, size_t n,
+		       size_t k, float beta, enum element_type c_type)
+{
+	double dm = (double)m, dn = (double)n, dk = (double)k;
+	double size = (double)element_type_bytes(c_type);
+	struct kernel_case *c;
+
+	add_product(list, name, transpose_a, transpose_b, m, n, k, beta);
+	c = &list->cases[list->count - 1];
+	c->run = run_product_bfloat16;
+	c->bytes =
+		2 * (dm * dk + dk * dn) + size * dm * dn * (1 + (double)beta);
+	c->narrow = true;
+	c->c_type = c_type;
+}
+
 /* A linear layer's three, weights stored [in, out]. */
 static void add_linear(struct case_list *list, const char *const names[3],
 		       size_t rows, size_t in, size_t out)
@@ -363,6 +411,42 @@ static void add_linear(struct case_list *list, const char *const names[3],
 		    0);
 	add_product(list, names[2], GEMM_TRANSPOSED, GEMM_NORMAL, in, out, rows,
 		    1);
+}
+
+static void add_linear_narrow(struct case_list *list,
+			      const char *const names[3], size_t rows,
+			      size_t in, size_t out)
+{
+	add_narrow(list, names[0], GEMM_NORMAL, GEMM_NORMAL, rows, out, in, 0,
+		   ELEMENT_BF16);
+	add_narrow(list, names[1], GEMM_NORMAL, GEMM_TRANSPOSED, rows, in, out,
+		   0, ELEMENT_BF16);
+	add_narrow(list, names[2], GEMM_TRANSPOSED, GEMM_NORMAL, in, out, rows,
+		   1, ELEMENT_F32);
+}
+
+static void add_products_narrow(struct case_list *list, const struct kernels *k)
+{
+	static const char *const qkv[] = {"bf16 qkv", "bf16 qkv I",
+					  "bf16 qkv W"};
+	static const char *const out[] = {
+		"bf16 projection", "bf16 projection I", "bf16 projection W"};
+	static const char *const up[] = {"bf16 mlp up", "bf16 mlp up I",
+					 "bf16 mlp up W"};
+	static const char *const down[] = {"bf16 mlp down", "bf16 mlp down I",
+					   "bf16 mlp down W"};
+	size_t c = k->width;
+
+	add_linear_narrow(list, qkv, k->tokens, c, 3 * c);
+	add_linear_narrow(list, out, k->tokens, c, c);
+	add_linear_narrow(list, up, k->tokens, c, 4 * c);
+	add_linear_narrow(list, down, k->tokens, 4 * c, c);
+	add_narrow(list, "bf16 head", GEMM_NORMAL, GEMM_TRANSPOSED, k->chunk,
+		   k->vocab, c, 0, ELEMENT_F32);
+	add_narrow(list, "bf16 head I", GEMM_NORMAL, GEMM_NORMAL, k->chunk, c,
+		   k->vocab, 0, ELEMENT_BF16);
+	add_narrow(list, "bf16 head W", GEMM_TRANSPOSED, GEMM_NORMAL, k->vocab,
+		   c, k->chunk, 1, ELEMENT_F32);
 }
 
 static void add_products(struct case_list *list, const struct kernels *k)
@@ -393,38 +477,53 @@ static void add_products(struct case_list *list, const struct kernels *k)
 	list->cases[list->count - 1].reads = true;
 }
 
-static void add_others(struct case_list *list, const struct kernels *k)
+/* What computes with values of one type. */
+static void add_typed(struct case_list *list, const struct kernels *k,
+		      enum element_type type)
 {
 	double values = (double)(k->tokens * k->width);
 	double pairs = (double)k->time * (double)(k->time + 1) / 2 *
 		       (double)(k->batch * k->width);
+	double bytes = values * (double)element_type_bytes(type);
+	unsigned first = list->count;
+
+	add(list, "attention", 4 * pairs, 4 * bytes, run_attention);
+	add(list, "attention I", 10 * pairs, 8 * bytes, run_attention_backward);
+	add(list, "layernorm", 0, 2 * bytes, run_layernorm);
+	add(list, "layernorm I", 0, 3 * bytes, run_layernorm_input);
+	add(list, "layernorm W", 0, 2 * bytes, run_layernorm_weight);
+	add(list, "bias W", 0, 4 * bytes, run_bias);
+	add(list, "gelu", 0, 8 * bytes, run_gelu);
+	add(list, "gelu I", 0, 12 * bytes, run_gelu_backward);
+	add(list, "rmsnorm", 0, 2 * bytes, run_rmsnorm);
+	add(list, "rmsnorm I", 0, 3 * bytes, run_rmsnorm_input);
+	add(list, "rmsnorm W", 0, 2 * bytes, run_rmsnorm_weight);
+	add(list, "swiglu", 0, 6 * bytes, run_swiglu);
+	add(list, "swiglu I", 0, 10 * bytes, run_swiglu_backward);
+	if (k->rope)
+		add(list, "rope", 0, 6 * bytes, run_rope);
+	add(list, "residual", 0, 3 * bytes, run_residual);
+	add(list, "cross-entropy", 0,
+	    (double)(k->chunk * k->vocab) *
+		    (double)(4 + element_type_bytes(type)),
+	    run_cross_entropy);
+	add(list, "embedding", 0, 3 * bytes, run_embedding);
+	add(list, "embedding W", 0, bytes + 16 * values, run_embedding_weight);
+	for (unsigned i = first; i < list->count; i++)
+		list->cases[i].type = type;
+}
+
+static void add_others(struct case_list *list, const struct kernels *k)
+{
 	double all = (double)k->floats;
 
-	add(list, "attention", 4 * pairs, 16 * values, run_attention);
-	add(list, "attention I", 10 * pairs, 32 * values,
-	    run_attention_backward);
-	add(list, "layernorm", 0, 8 * values, run_layernorm);
-	add(list, "layernorm I", 0, 12 * values, run_layernorm_input);
-	add(list, "layernorm W", 0, 8 * values, run_layernorm_weight);
-	add(list, "bias W", 0, 16 * values, run_bias);
-	add(list, "gelu", 0, 32 * values, run_gelu);
-	add(list, "gelu I", 0, 48 * values, run_gelu_backward);
-	add(list, "rmsnorm", 0, 8 * values, run_rmsnorm);
-	add(list, "rmsnorm I", 0, 12 * values, run_rmsnorm_input);
-	add(list, "rmsnorm W", 0, 8 * values, run_rmsnorm_weight);
-	add(list, "swiglu", 0, 24 * values, run_swiglu);
-	add(list, "swiglu I", 0, 40 * values, run_swiglu_backward);
-	if (k->rope)
-		add(list, "rope", 0, 24 * values, run_rope);
-	add(list, "residual", 0, 12 * values, run_residual);
-	add(list, "cross-entropy", 0, 8.0 * (double)(k->chunk * k->vocab),
-	    run_cross_entropy);
-	add(list, "embedding", 0, 12 * values, run_embedding);
-	add(list, "embedding W", 0, 20 * values, run_embedding_weight);
+	add_typed(list, k, ELEMENT_F32);
+	add_typed(list, k, ELEMENT_BF16);
 	add(list, "gradient norm", 0, 4 * all, run_norm);
 	list->cases[list->count - 1].reads = true;
 	add(list, "accumulate", 0, 12 * all, run_accumulate);
 	add(list, "adamw", 0, 32 * all, run_adamw);
+	add(list, "adamw, bf16 copy", 0, 34 * all, run_adamw_bfloat16);
 }
 
 /* ---- memory ---- */
@@ -438,7 +537,11 @@ static void *piece(size_t bytes)
 
 static size_t scratch_bytes(const struct kernels *k, unsigned threads)
 {
-	size_t most = attention_scratch_bytes(&k->attention, threads);
+	struct attention_shape attention = k->attention;
+	size_t most = attention_scratch_bytes(&attention, threads);
+
+	attention.type = ELEMENT_BF16;
+	most = MAX(most, attention_scratch_bytes(&attention, threads));
 
 	most = MAX(most, layernorm_backward_weight_scratch_bytes(k->tokens,
 								 k->width));
@@ -457,6 +560,7 @@ static void fill_task(void *argument, size_t index, unsigned thread)
 	(void)thread;
 	for (size_t i = 0; i < k->floats; i++)
 		array[i] = (float)(i % 977) * 1e-3f;
+	values_row_round(k->floats, array, k->narrow[index]);
 }
 
 static int create_rope(struct kernels *k)
@@ -481,8 +585,10 @@ static int create(struct kernels *k, unsigned threads)
 	k->floats = MAX(k->floats, 4 * k->width * k->width);
 	for (unsigned i = 0; i < 4; i++) {
 		k->array[i] = piece(k->floats * sizeof(float));
+		k->narrow[i] = piece(k->floats * sizeof(bfloat16));
 		k->small[i] = piece(small * sizeof(float));
-		complete = complete && k->array[i] && k->small[i];
+		complete =
+			complete && k->array[i] && k->narrow[i] && k->small[i];
 		for (size_t j = 0; complete && j < small; j++)
 			k->small[i][j] = 0.5f;
 	}
@@ -502,6 +608,7 @@ static void destroy(struct kernels *k)
 {
 	for (unsigned i = 0; i < 4; i++) {
 		free(k->array[i]);
+		free(k->narrow[i]);
 		free(k->small[i]);
 	}
 	free(k->lse);
@@ -537,7 +644,9 @@ struct score {
 static double limit_of(const struct kernel_case *c,
 		       const struct bench_limits *limits, bool *by_memory)
 {
-	double compute = c->flops * 1e-9 / limits->products;
+	double compute =
+		c->flops * 1e-9 /
+		(c->narrow ? limits->products_bfloat16 : limits->products);
 	double memory =
 		c->bytes * 1e-9 / (c->reads ? limits->read : limits->update);
 
@@ -550,15 +659,16 @@ static void print_line(const struct kernel_case *c, const struct score *score,
 {
 	double rate = (score->by_memory ? c->bytes : c->flops) / seconds * 1e-9;
 	const char *bound = score->by_memory ? "memory" : "products";
+	const char *type = c->type == ELEMENT_BF16 ? "bf16 " : "";
 
 	if (json)
-		printf("{\"kernel\":\"%s\",\"seconds\":%.6g,\"gflop\":%.6g,"
+		printf("{\"kernel\":\"%s%s\",\"seconds\":%.6g,\"gflop\":%.6g,"
 		       "\"gb\":%.6g,\"bound\":\"%s\",\"of_limit\":%.4g}\n",
-		       c->name, seconds, c->flops * 1e-9, c->bytes * 1e-9,
+		       type, c->name, seconds, c->flops * 1e-9, c->bytes * 1e-9,
 		       bound, share);
 	else
-		printf("%-20s %10.3f ms %8.1f %-8s %6.2f of %s\n", c->name,
-		       seconds * 1e3, rate,
+		printf("%s%-*s %10.3f ms %8.1f %-8s %6.2f of %s\n", type,
+		       (int)(20 - strlen(type)), c->name, seconds * 1e3, rate,
 		       score->by_memory ? "GB/s" : "GFLOP/s", share, bound);
 }
 
@@ -566,7 +676,8 @@ static void measure(struct kernels *k, const struct case_list *list,
 		    struct score *scores, struct bench_limits_memory *memory,
 		    unsigned rounds, bool json)
 {
-	double products[ROUNDS_MAX], update[ROUNDS_MAX], read[ROUNDS_MAX];
+	double products[ROUNDS_MAX], narrow[ROUNDS_MAX];
+	double update[ROUNDS_MAX], read[ROUNDS_MAX];
 	struct bench_limits limits;
 
 	for (unsigned i = 0; i < list->count; i++)
@@ -574,6 +685,7 @@ static void measure(struct kernels *k, const struct case_list *list,
 	for (unsigned round = 0; round < rounds; round++) {
 		bench_limits_measure(memory, &limits);
 		products[round] = limits.products;
+		narrow[round] = limits.products_bfloat16;
 		update[round] = limits.update;
 		read[round] = limits.read;
 		for (unsigned i = 0; i < list->count; i++) {
@@ -587,10 +699,12 @@ static void measure(struct kernels *k, const struct case_list *list,
 		}
 	}
 	if (!json)
-		printf("%u threads, products: %s, %.1f GFLOP/s; memory "
-		       "read %.1f GB/s, updated %.1f GB/s\n\n",
+		printf("%u threads, products: %s, %.1f GFLOP/s; of bfloat16: "
+		       "%s, %.1f GFLOP/s; memory read %.1f GB/s, updated %.1f "
+		       "GB/s\n\n",
 		       threads_count(k->team), gemm_library_core(),
 		       numbers_median(products, rounds),
+		       gemm_bfloat16_library(), numbers_median(narrow, rounds),
 		       numbers_median(read, rounds),
 		       numbers_median(update, rounds));
 	for (unsigned i = 0; i < list->count; i++)
@@ -613,6 +727,7 @@ static int run(struct kernels *k, const struct options *options)
 		rc = create(k, threads_count(k->team));
 	if (!rc) {
 		add_products(list, k);
+		add_products_narrow(list, k);
 		add_others(list, k);
 		measure(k, list, scores, memory, rounds,
 			options_flag(options, "json"));

@@ -12,6 +12,7 @@ struct bench_limits {
 	/* All threads of the team, each with a product of its own that is
 	 * 768 x 3072 x 768, in one call of the library. GFLOP/s. */
 	double products;
+	double products_bfloat16; /* the same product of bfloat16 */
 	/* Arrays far larger than the caches: read, and updated in place (read
 	 * and written). GB/s of what moves. */
 	double read;
@@ -25,7 +26,7 @@ int bench_limits_create(struct threads *team,
 			struct bench_limits_memory **out) MUST_CHECK;
 void bench_limits_destroy(struct bench_limits_memory *memory);
 
-/* Takes some 0.3 s. */
+/* Takes some 0.4 s. */
 void bench_limits_measure(struct bench_limits_memory *memory,
 			  struct bench_limits *out);
 

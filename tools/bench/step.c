@@ -22,6 +22,7 @@
 #include "model/kernels/gemm.h"
 #include "model/kernels/optimizer.h"
 #include "tools/bench/limits.h"
+#include "tools/job_options.h"
 
 #define ROUNDS_MAX 99
 
@@ -80,6 +81,7 @@ static const struct option_spec table[] = {
 	{.name = "recompute",
 	 .kind = OPTION_FLAG,
 	 .help = "activations are computed again"},
+	JOB_OPTION_DTYPE(""),
 	{.name = "threads",
 	 .kind = OPTION_INTEGER,
 	 .argument = "N",
@@ -109,7 +111,7 @@ const struct option_command bench_step_command = {
 		"Runs whole training steps of a model on this process's threads, without data or "
 		"files, and says for each kind of layer and action how long it took and what share "
 		"that is of the limit: of the rate of matrix products, or of the bandwidth of "
-		"memory, both measured before each step. Each round does the step twice; where "
+		"memory, both measured before and after the step. Each round does the step twice; where "
 		"the two differ by more than 3 % the machine was busy, and the line says so.",
 	.table = table,
 };
@@ -151,6 +153,7 @@ struct step_bench {
 	size_t batch, time;
 	uint64_t step;
 	size_t weights;              /* updated */
+	double update_bytes;         /* that the update moves */
 	double flops[KINDS][PASSES]; /* of a step */
 	double step_flops;
 };
@@ -198,6 +201,7 @@ static int create_model(struct step_bench *bench)
 	config.heads = (unsigned)integer(bench, "heads");
 	config.vocab_size = (unsigned)integer(bench, "vocab-size");
 	config.context = (unsigned)integer(bench, "context");
+	config.type = job_options_dtype(bench->options, "dtype");
 	config.embedding_dropout = 0;
 	config.residual_dropout = 0;
 	config.attention_dropout = 0;
@@ -215,6 +219,24 @@ static size_t norm_scratch_bytes(const struct store *store)
 		most = MAX(most, square_sum_scratch_bytes(
 					 store->rows[i].parameter->count));
 	return arena_piece_bytes(MAX(most, (size_t)1));
+}
+
+/*
+ * Bytes the optimizer cannot but move: for each weight it reads gradient, both
+ * moments and weight, and writes these and a zero; and a rounded copy.
+ */
+static double update_bytes(const struct store *store)
+{
+	double bytes = 0;
+
+	for (unsigned i = 0; i < store->count; i++) {
+		const struct store_row *row = &store->rows[i];
+
+		if (store_row_is_updated(row))
+			bytes += (double)row->parameter->count *
+				 (row->rounded ? 34 : 32);
+	}
+	return bytes;
 }
 
 static int create_rig(struct step_bench *bench)
@@ -242,6 +264,7 @@ static int create_rig(struct step_bench *bench)
 					 &bench->limits_memory);
 	if (rc)
 		return rc;
+	bench->update_bytes = update_bytes(bench->rig.store);
 	bench->scratch = aligned_alloc(CACHE_LINE_BYTES,
 				       norm_scratch_bytes(bench->rig.store));
 	bench->seconds = calloc(3 * bench->layers, sizeof(double));
@@ -357,10 +380,7 @@ struct shares {
 	double norm;
 };
 
-/* Bytes the optimizer cannot but move, for each weight: reads gradient, both
- * moments and weight, writes these and a zero. */
-#define UPDATE_BYTES 32.0
-#define NORM_BYTES   4.0
+#define NORM_BYTES 4.0
 
 static struct shares shares_of(const struct step_bench *bench,
 			       const struct round *rounds, unsigned count)
@@ -373,7 +393,7 @@ static struct shares shares_of(const struct step_bench *bench,
 				      flops / round->times.whole /
 					      round->limits.products),
 		.update = OF_ROUNDS(rounds, count, v,
-				    weights * UPDATE_BYTES * 1e-9 /
+				    bench->update_bytes * 1e-9 /
 					    round->times.update /
 					    round->limits.update),
 		.norm = OF_ROUNDS(rounds, count, v,
@@ -383,15 +403,46 @@ static struct shares shares_of(const struct step_bench *bench,
 	};
 }
 
+static bool is_bfloat16(const struct step_bench *bench)
+{
+	return model_config(bench->model)->type == ELEMENT_BF16;
+}
+
+/* What the machine could do before the step and after, averaged; products are
+ * those of the step's type. */
+static struct bench_limits around(const struct step_bench *bench,
+				  const struct bench_limits *before,
+				  const struct bench_limits *after)
+{
+	double products = before->products + after->products;
+	double narrow = before->products_bfloat16 + after->products_bfloat16;
+
+	return (struct bench_limits){
+		.products = (is_bfloat16(bench) ? narrow : products) / 2,
+		.products_bfloat16 = narrow / 2,
+		.read = (before->read + after->read) / 2,
+		.update = (before->update + after->update) / 2,
+	};
+}
+
+static const char *library(const struct step_bench *bench)
+{
+	return is_bfloat16(bench) ? gemm_bfloat16_library()
+				  : gemm_library_core();
+}
+
 static void run_rounds(struct step_bench *bench, struct round *rounds,
 		       unsigned count)
 {
+	struct bench_limits before, after;
 	struct step_times again;
 
 	run_step(bench, &again); /* warm-up */
 	for (unsigned i = 0; i < count; i++) {
-		bench_limits_measure(bench->limits_memory, &rounds[i].limits);
+		bench_limits_measure(bench->limits_memory, &before);
 		run_step(bench, &rounds[i].times);
+		bench_limits_measure(bench->limits_memory, &after);
+		rounds[i].limits = around(bench, &before, &after);
 		run_step(bench, &again);
 		rounds[i].control = again.whole / rounds[i].times.whole;
 	}
@@ -428,7 +479,7 @@ static void print_table(const struct step_bench *bench,
 	       "%.1f GB/s\n\n"
 	       "%-16s %13s %8s  %17s %5s\n",
 	       weights * 1e-6, bench->micro_batches, bench->batch, bench->time,
-	       bench->threads, gemm_library_core(), round->limits.products,
+	       bench->threads, library(bench), round->limits.products,
 	       round->limits.read, round->limits.update, "", "time", "share",
 	       "rate", "limit");
 	for (unsigned kind = 0; kind < KINDS; kind++)
@@ -446,7 +497,7 @@ static void print_table(const struct step_bench *bench,
 		  weights * NORM_BYTES / t->norm * 1e-9, "GB/s",
 		  round->limits.read);
 	print_row("optimizer", t->update, t->whole,
-		  weights * UPDATE_BYTES / t->update * 1e-9, "GB/s",
+		  bench->update_bytes / t->update * 1e-9, "GB/s",
 		  round->limits.update);
 	print_row("step", t->whole, t->whole,
 		  bench->step_flops / t->whole * 1e-9, "GFLOP/s",
@@ -471,7 +522,7 @@ static void print_json(const struct step_bench *bench,
 	       "\"tokens\":%.0f,\"products_gflops\":%.4g,"
 	       "\"read_gb_per_second\":%.4g,"
 	       "\"update_gb_per_second\":%.4g,\"layers\":[",
-	       bench->threads, gemm_library_core(), bench->weights, tokens,
+	       bench->threads, library(bench), bench->weights, tokens,
 	       round->limits.products, round->limits.read,
 	       round->limits.update);
 	for (unsigned kind = 0; kind < KINDS; kind++)

@@ -2,7 +2,7 @@
 #include "base/log.h"
 #include "base/numbers.h"
 #include "base/text.h"
-#include "model/io/hf_config.h"
+#include "model/io/hf_adapter.h"
 #include "model/model.h"
 
 #include <dirent.h>
@@ -233,6 +233,7 @@ static int list_checkpoints(struct record *record)
 static int count_parameters(struct record *record)
 {
 	char folder[FILES_PATH_BYTES], path[FILES_PATH_BYTES];
+	char base[FILES_PATH_BYTES];
 	struct model_config config;
 	struct model *model;
 	const char *name = "model";
@@ -248,9 +249,10 @@ static int count_parameters(struct record *record)
 	}
 	if (!rc)
 		rc = files_join(path, sizeof(path), folder, "config.json");
-	if (rc || !files_exists(path))
+	if (rc || (!files_exists(path) && !hf_adapter_is(folder)))
 		return rc;
-	if (hf_config_read(folder, &config) || model_create(&config, &model))
+	if (hf_adapter_read_model(folder, NULL, &config, base) ||
+	    model_create(&config, &model))
 		return 0; /* said in a line; the report goes without */
 	record->parameters = model_parameter_total(model);
 	model_destroy(model);

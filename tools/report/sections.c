@@ -101,10 +101,13 @@ static void append_model(struct text_builder *page, const struct report *report)
 				option_number(report, "width"),
 				option_number(report, "heads"));
 	if (report->record->parameters)
+		used += snprintf(text + used, sizeof(text) - (size_t)used,
+				 ", %s parameters",
+				 text_grouped(parameters, sizeof(parameters),
+					      report->record->parameters));
+	if (strcmp(option_text(report, "dtype"), "bf16") == 0)
 		snprintf(text + used, sizeof(text) - (size_t)used,
-			 ", %s parameters",
-			 text_grouped(parameters, sizeof(parameters),
-				      report->record->parameters));
+			 ", computed in bf16");
 	append_fact(page, "Model", text);
 }
 

@@ -344,6 +344,8 @@ static void use_links(const struct measuring *measuring, unsigned rounds,
 				    offsetof(struct costs, step));
 	costs->reduce_tied = median_number(measuring, rounds, room,
 					   offsetof(struct costs, reduce_tied));
+	costs->tied_early = median_number(measuring, rounds, room,
+					  offsetof(struct costs, tied_early));
 }
 
 /* Of real layers, the layers too. */

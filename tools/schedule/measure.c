@@ -108,12 +108,30 @@ static int read_seconds(const json_t *done, struct schedule_measurement *out)
 	return 0;
 }
 
+/* Also of ranks of other replicas. */
+static int read_peaks(const json_t *done, struct schedule_measurement *out)
+{
+	const json_t *array = json_object_get(done, "peak_bytes"), *item;
+	size_t i;
+
+	out->ranks = (unsigned)json_array_size(array);
+	out->peak_bytes = calloc(MAX(out->ranks, 1u), sizeof(double));
+	if (!out->peak_bytes)
+		return fail(-ENOMEM, "no memory for what %u ranks held",
+			    out->ranks);
+	json_array_foreach(array, i, item) out->peak_bytes[i] =
+		json_number_value(item);
+	return 0;
+}
+
 /* All replicas do the same: the first one's ranks are shown. */
 static int read_result(const json_t *done, unsigned ranks,
 		       struct schedule_measurement *out)
 {
 	int rc = read_seconds(done, out);
 
+	if (!rc)
+		rc = read_peaks(done, out);
 	if (!rc)
 		rc = timeline_from_json(json_object_get(done, "timeline"),
 					"what the ranks measured",
@@ -164,6 +182,7 @@ int schedule_measure(const struct options *options,
 void schedule_measurement_fini(struct schedule_measurement *measurement)
 {
 	free(measurement->seconds);
+	free(measurement->peak_bytes);
 	timeline_fini(&measurement->timeline);
 	costs_fini(&measurement->costs);
 	*measurement = (struct schedule_measurement){0};

@@ -36,6 +36,8 @@ struct schedule_measurement {
 	unsigned count;
 	struct timeline timeline; /* of the median step */
 	struct costs costs;       /* what the layers took */
+	unsigned ranks;
+	double *peak_bytes; /* [ranks] the most memory a rank held */
 };
 
 /*

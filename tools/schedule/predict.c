@@ -173,6 +173,7 @@ static void stretch(struct schedule_costs *costs, double *values,
 	costs->receive *= by;
 	costs->bandwidth /= by;
 	costs->reduce_tied *= by;
+	costs->tied_early *= by;
 	costs->vote *= by;
 }
 
