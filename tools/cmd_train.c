@@ -338,10 +338,16 @@ static int open_corpus(struct train *t)
 		rc = job_options_path(t->job.data, data);
 	if (!rc)
 		t->job.data_fingerprint = corpus_fingerprint(t->corpus);
-	t->job.packed = !rc && corpus_has_examples(t->corpus);
-	t->job.separate =
-		t->job.packed && options_flag(t->options, "no-packing");
-	return rc;
+	if (rc)
+		return rc;
+	t->job.packed = corpus_has_examples(t->corpus);
+	t->job.separate = options_flag(t->options, "no-packing");
+	if (t->job.separate && !t->job.packed)
+		return fail(
+			-EINVAL,
+			"--no-packing is for examples (prepare --sft), and %s holds text",
+			data);
+	return 0;
 }
 
 static int folder_of(char out[FILES_PATH_BYTES], const char *path)

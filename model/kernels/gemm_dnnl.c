@@ -58,6 +58,16 @@ static bool look_up(void *library, const char *name, void *pointer)
 	return symbol != NULL;
 }
 
+/* That it computes on the calling thread alone can be asked for. */
+static bool library_is_single(void)
+{
+	unsigned runtime = dnnl.version()->cpu_runtime;
+
+	return runtime == DNNL_RUNTIME_SEQ ||
+	       (runtime == DNNL_RUNTIME_OMP &&
+		dnnl.omp_set_num_threads != NULL);
+}
+
 static bool functions_find(void *library)
 {
 	bool found = true;
@@ -166,9 +176,9 @@ static void library_open(void)
 		log_debug("oneDNN: %s", dlerror());
 		return;
 	}
-	if (!functions_find(library) ||
+	if (!functions_find(library) || !library_is_single() ||
 	    dnnl.engine_create(&engine, dnnl_cpu, 0) != dnnl_success) {
-		log_debug("oneDNN: not the version this was built for");
+		log_debug("oneDNN: not of the kind this was built for");
 		return;
 	}
 	if (!kind_find(kind, sizeof(kind))) {

@@ -27,7 +27,6 @@ static struct pool pools[POOLS];
 static _Thread_local struct {
 	struct pool *pool;
 	bool inside; /* a product */
-	uint64_t requests;
 } own;
 
 static pthread_once_t key_once = PTHREAD_ONCE_INIT;
@@ -79,11 +78,6 @@ void gemm_dnnl_memory_leave(void)
 	own.inside = false;
 }
 
-uint64_t gemm_dnnl_memory_requests(void)
-{
-	return own.requests;
-}
-
 /* NULL: the block is to come from elsewhere. */
 static void *pool_take(size_t size)
 {
@@ -96,7 +90,6 @@ static void *pool_take(size_t size)
 					  memory_order_acquire)) {
 			atomic_store_explicit(&pool->used[i], true,
 					      memory_order_relaxed);
-			own.requests++;
 			return pool->block[i];
 		}
 	return NULL;

@@ -20,10 +20,4 @@ int gemm_dnnl_memory_prepare(void) MUST_CHECK;
 void gemm_dnnl_memory_enter(void);
 void gemm_dnnl_memory_leave(void);
 
-/*
- * How many blocks this thread's pool has given: unchanged by a product when
- * ours are not the operators that oneDNN calls.
- */
-uint64_t gemm_dnnl_memory_requests(void);
-
 #endif

@@ -175,6 +175,10 @@ refused "an answer beyond the context" "beyond the context of 6" \
 	"$stagecoach" train --data "$scratch/data" --out "$scratch/refused" --context 6
 refused "packing may not change on resume" "no-packing" \
 	"$stagecoach" train --resume "$scratch/run" --no-packing
+prepare text --text "$scratch/examples.jsonl"
+refused "no packing of text" "--no-packing is for examples" \
+	"$stagecoach" train --data "$scratch/text" --out "$scratch/refused" --no-packing
+check "one by one goes on so" "$stagecoach" train --resume "$scratch/apart" --steps 2
 refused "a system text without a template" "--system is for a chat" \
 	"$stagecoach" generate --model "$scratch/one/model" --prompt a --system b
 plan $cases

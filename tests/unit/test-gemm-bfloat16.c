@@ -255,6 +255,43 @@ static void test_products(void **state)
 		threads_destroy(teams[i]);
 }
 
+/* What one row or column holds stays there, also where sizes are odd. */
+static void test_rows_apart(void **state)
+{
+	static const size_t shape[] = {43, 70, 77};
+	struct threads *threads = team_create(2);
+	struct product p = product_of(shape, 0);
+	float *clean, *spoilt;
+
+	(void)state;
+	product_init(&p);
+	clean = malloc(p.m * p.n * sizeof(float));
+	spoilt = malloc(p.m * p.n * sizeof(float));
+	assert_non_null(clean);
+	assert_non_null(spoilt);
+	multiply(threads, &p, clean);
+	for (size_t row = 1; row < p.m; row += 2)
+		memset(p.a + row * p.lda, 0xff, p.k * sizeof(*p.a)); /* NaN */
+	for (size_t l = 0; l < p.k; l++)
+		p.b[l * p.ldb + 64] = 0x7f80; /* infinity */
+	multiply(threads, &p, spoilt);
+	for (size_t row = 0; row < p.m; row++)
+		for (size_t i = 0; i < p.n; i++) {
+			size_t at = row * p.n + i;
+
+			if (row % 2 == 1)
+				assert_true(isnan(spoilt[at]));
+			else if (i == 64)
+				assert_false(isfinite(spoilt[at]));
+			else
+				assert_true(clean[at] == spoilt[at]);
+		}
+	free(clean);
+	free(spoilt);
+	product_fini(&p);
+	threads_destroy(threads);
+}
+
 /* ---- packing ---- */
 
 static void test_pack(void **state)
@@ -353,6 +390,7 @@ int main(void)
 		cmocka_unit_test(test_library),
 		cmocka_unit_test(test_pack),
 		cmocka_unit_test(test_products),
+		cmocka_unit_test(test_rows_apart),
 #ifdef COUNTED
 		cmocka_unit_test(test_no_allocation),
 #endif

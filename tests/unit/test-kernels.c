@@ -377,6 +377,65 @@ static void check_embedding(size_t samples, size_t length, size_t channels,
 	free(wte);
 }
 
+/* Positions count from where a token's example begins. */
+static void test_embedding_starts(void **state)
+{
+	enum {
+		SAMPLES = 2,
+		LENGTH = 40,
+		WIDTH = 20,
+		TOKENS = SAMPLES * LENGTH,
+		COUNT = TOKENS * WIDTH
+	};
+	float *wte = test_normal("wte", WIDTH, 0, 1);
+	float *wpe = test_normal("wpe", LENGTH * WIDTH, 0, 1);
+	float *dx = test_normal("dx", COUNT, 0, 1);
+	float *x = test_floats(COUNT), *first = NULL;
+	double *want = test_doubles(LENGTH * WIDTH);
+	int32_t tokens[TOKENS] = {0}, starts[TOKENS];
+
+	(void)state;
+	for (size_t i = 0; i < TOKENS; i++) {
+		size_t t = i % LENGTH;
+
+		starts[i] = i >= LENGTH ? 0 : t < 3 ? 0 : t < 21 ? 3 : 21;
+	}
+	embedding_forward(teams[2], ELEMENT_F32, SAMPLES, LENGTH, WIDTH, tokens,
+			  0, starts, wte, wpe, x);
+	for (size_t i = 0; i < LENGTH * WIDTH; i++)
+		want[i] = 0;
+	for (size_t i = 0; i < COUNT; i++) {
+		size_t row = i / WIDTH, c = i % WIDTH;
+		size_t position = row % LENGTH - (size_t)starts[row];
+
+		assert_true(x[i] == wte[c] + wpe[position * WIDTH + c]);
+		want[position * WIDTH + c] += (double)dx[i];
+	}
+	for (unsigned team = 0; team < TEAMS; team++) {
+		float *dwpe = test_floats(LENGTH * WIDTH);
+
+		memset(dwpe, 0, LENGTH * WIDTH * sizeof(*dwpe));
+		embedding_backward_weight(teams[team], ELEMENT_F32, SAMPLES,
+					  LENGTH, WIDTH, tokens, 0, starts, dx,
+					  NULL, dwpe);
+		test_close("dwpe", LENGTH * WIDTH, dwpe, want, 1e-5);
+		if (first)
+			test_same_bits("dwpe", team,
+				       LENGTH * WIDTH * sizeof(float), dwpe,
+				       first);
+		if (first)
+			free(dwpe);
+		else
+			first = dwpe;
+	}
+	free(first);
+	free(want);
+	free(x);
+	free(dx);
+	free(wpe);
+	free(wte);
+}
+
 static void test_embedding(void **state)
 {
 	int32_t bad[] = {0, 4, 5, -1};
@@ -543,6 +602,7 @@ int main(void)
 		cmocka_unit_test(test_gelu),
 		cmocka_unit_test(test_silu),
 		cmocka_unit_test(test_embedding),
+		cmocka_unit_test(test_embedding_starts),
 		cmocka_unit_test(test_cross_entropy),
 		cmocka_unit_test(test_cross_entropy_extremes),
 		cmocka_unit_test(test_elementwise),

@@ -153,6 +153,62 @@ static void dynamic_begins_beyond_its_positions(void **state)
 	rope_destroy(dynamic);
 }
 
+/* Tokens [from, from + length) of `rows`, in `starts` (NULL: one example). */
+static void turn_rows(const struct rope *rope, size_t length,
+		      const int32_t *starts, const float *rows, float *out)
+{
+	struct rope_shape shape = {
+		.batch = 1,
+		.time = length,
+		.starts = starts,
+		.heads = 1,
+		.kv_heads = 1,
+		.head_size = SIZE,
+	};
+	void *scratch = malloc(rope_scratch_bytes(SIZE, 2));
+	struct threads *threads;
+
+	assert_int_equal(threads_create(2, NULL, &threads), 0);
+	rope_forward(threads, rope, &shape, rows, out, scratch);
+	threads_destroy(threads);
+	free(scratch);
+}
+
+/* Positions begin anew with each example, and so does what is dynamic. */
+static void examples_turn_as_alone(void **state)
+{
+	enum {
+		FIRST = 20,
+		SECOND = 27,
+		ALL = FIRST + SECOND
+	};
+	struct rope_config config = plain;
+	float rows[ALL * 3 * SIZE], packed[ALL * 3 * SIZE];
+	float alone[SECOND * 3 * SIZE];
+	int32_t starts[ALL];
+	struct rope *rope;
+
+	(void)state;
+	for (size_t t = 0; t < ALL; t++) {
+		fill(rows + t * 3 * SIZE);
+		starts[t] = t < FIRST ? 0 : FIRST;
+	}
+	config.kind = ROPE_DYNAMIC;
+	config.positions = 32; /* more than each has, fewer than both */
+	config.factor = 2.0;
+	assert_int_equal(rope_create(&config, SIZE, 64, &rope), 0);
+	turn_rows(rope, ALL, starts, rows, packed);
+	turn_rows(rope, FIRST, NULL, rows, alone);
+	assert_memory_equal(packed, alone, FIRST * 3 * SIZE * sizeof(float));
+	turn_rows(rope, SECOND, NULL, rows + FIRST * 3 * SIZE, alone);
+	assert_memory_equal(packed + FIRST * 3 * SIZE, alone,
+			    SECOND * 3 * SIZE * sizeof(float));
+	turn_rows(rope, ALL, NULL, rows, packed);
+	assert_memory_not_equal(packed + FIRST * 3 * SIZE, alone,
+				SECOND * 3 * SIZE * sizeof(float));
+	rope_destroy(rope);
+}
+
 static void impossible_ones_are_refused(void **state)
 {
 	struct rope_config config = plain;
@@ -197,6 +253,7 @@ int main(void)
 		cmocka_unit_test(far_positions_turn_as_the_formula),
 		cmocka_unit_test(backward_is_the_transpose),
 		cmocka_unit_test(dynamic_begins_beyond_its_positions),
+		cmocka_unit_test(examples_turn_as_alone),
 		cmocka_unit_test(impossible_ones_are_refused),
 	};
 

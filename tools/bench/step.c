@@ -403,18 +403,32 @@ static struct shares shares_of(const struct step_bench *bench,
 	};
 }
 
-/* What the machine could do before the step and after, averaged. */
-static struct bench_limits around(const struct bench_limits *before,
+static bool is_bfloat16(const struct step_bench *bench)
+{
+	return model_config(bench->model)->type == ELEMENT_BF16;
+}
+
+/* What the machine could do before the step and after, averaged; products are
+ * those of the step's type. */
+static struct bench_limits around(const struct step_bench *bench,
+				  const struct bench_limits *before,
 				  const struct bench_limits *after)
 {
+	double products = before->products + after->products;
+	double narrow = before->products_bfloat16 + after->products_bfloat16;
+
 	return (struct bench_limits){
-		.products = (before->products + after->products) / 2,
-		.products_bfloat16 =
-			(before->products_bfloat16 + after->products_bfloat16) /
-			2,
+		.products = (is_bfloat16(bench) ? narrow : products) / 2,
+		.products_bfloat16 = narrow / 2,
 		.read = (before->read + after->read) / 2,
 		.update = (before->update + after->update) / 2,
 	};
+}
+
+static const char *library(const struct step_bench *bench)
+{
+	return is_bfloat16(bench) ? gemm_bfloat16_library()
+				  : gemm_library_core();
 }
 
 static void run_rounds(struct step_bench *bench, struct round *rounds,
@@ -428,7 +442,7 @@ static void run_rounds(struct step_bench *bench, struct round *rounds,
 		bench_limits_measure(bench->limits_memory, &before);
 		run_step(bench, &rounds[i].times);
 		bench_limits_measure(bench->limits_memory, &after);
-		rounds[i].limits = around(&before, &after);
+		rounds[i].limits = around(bench, &before, &after);
 		run_step(bench, &again);
 		rounds[i].control = again.whole / rounds[i].times.whole;
 	}
@@ -465,7 +479,7 @@ static void print_table(const struct step_bench *bench,
 	       "%.1f GB/s\n\n"
 	       "%-16s %13s %8s  %17s %5s\n",
 	       weights * 1e-6, bench->micro_batches, bench->batch, bench->time,
-	       bench->threads, gemm_library_core(), round->limits.products,
+	       bench->threads, library(bench), round->limits.products,
 	       round->limits.read, round->limits.update, "", "time", "share",
 	       "rate", "limit");
 	for (unsigned kind = 0; kind < KINDS; kind++)
@@ -508,7 +522,7 @@ static void print_json(const struct step_bench *bench,
 	       "\"tokens\":%.0f,\"products_gflops\":%.4g,"
 	       "\"read_gb_per_second\":%.4g,"
 	       "\"update_gb_per_second\":%.4g,\"layers\":[",
-	       bench->threads, gemm_library_core(), bench->weights, tokens,
+	       bench->threads, library(bench), bench->weights, tokens,
 	       round->limits.products, round->limits.read,
 	       round->limits.update);
 	for (unsigned kind = 0; kind < KINDS; kind++)
