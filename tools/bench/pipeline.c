@@ -59,6 +59,7 @@ static const struct option_spec table[] = {
 	 .help = "keep layer inputs only and run forward again"},
 	TRAIN_OPTIONS_MODEL,
 	TRAIN_OPTION_DTYPE,
+	TRAIN_OPTIONS_ADAPTERS,
 	{"steps", 'n', OPTION_INTEGER, .argument = "N", .fallback = "3",
 	 .minimum = 1, .maximum = 1000, .group = "How",
 	 .help = "steps to measure each time, after one that warms up"},
