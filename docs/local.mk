@@ -1,4 +1,5 @@
-EXTRA_DIST += docs/ARCHITECTURE.md docs/CLUSTER.md docs/FINE-TUNING.md \
+EXTRA_DIST += docs/ARCHITECTURE.md docs/CLUSTER.md docs/EVALUATION.md \
+	docs/FINE-TUNING.md \
 	docs/FORMATS.md \
 	docs/MODELS.md docs/PARALLELISM.md docs/PERFORMANCE.md \
 	docs/SCALING.md docs/SCHEDULES.md docs/SECURITY.md \
@@ -16,6 +17,7 @@ MANUALS = \
 	docs/stagecoach-inspect.1 \
 	docs/stagecoach-report.1 \
 	docs/stagecoach-key.1 \
+	docs/stagecoach-bench-generate.1 \
 	docs/stagecoach-bench-kernels.1 \
 	docs/stagecoach-bench-pipeline.1 \
 	docs/stagecoach-bench-step.1 \

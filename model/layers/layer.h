@@ -114,9 +114,11 @@ struct layer_context {
 	size_t position_offset; /* of the first of the T tokens (decode: what
 				   the cache holds already) */
 	const struct micro_batch *micro_batch;
-	double loss_scale; /* 1 / supervised tokens in the step */
-	double *loss;      /* out, loss layer: sum over supervised tokens of
+	double loss_scale;     /* 1 / supervised tokens in the step */
+	double *loss;          /* out, loss layer: sum over supervised tokens of
 			 -log p, unscaled, in a fixed order */
+	double *sample_losses; /* out, loss layer: [B] the same by sample; may
+				  be NULL */
 	struct threads *threads;
 	void *scratch; /* scratch_bytes; contents mean nothing between calls*/
 	const struct layer_collectives *collectives;
@@ -166,6 +168,21 @@ struct layer_cost {
 };
 void layer_cost(const struct layer *layer, size_t batch, size_t time,
 		struct layer_cost *out);
+
+/*
+ * What a layer is made of, in the order in which forward does it and breathes
+ * after each: for whoever wants to know where the time goes.
+ */
+struct layer_operation {
+	const char *kind; /* "linear", "attention" */
+	const char *name; /* of its weights' tensors; NULL: of nothing */
+	unsigned first_parameter; /* id */
+	unsigned parameters;
+};
+
+/* The i-th one; false where there are no more. */
+bool layer_operation(const struct layer *layer, unsigned i,
+		     struct layer_operation *out);
 
 /*
  * What a layer passes to its collectives for one micro-batch: nothing where it

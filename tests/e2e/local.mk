@@ -1,6 +1,7 @@
 # The program as a user runs it. Sanitizers slow it down too much for all of
 # it; the short run has every command once.
 E2E_TESTS = \
+	tests/e2e/test-bf16.sh \
 	tests/e2e/test-same-bits.sh \
 	tests/e2e/test-same-bits-schedules.sh \
 	tests/e2e/test-large-shape.sh \
@@ -19,6 +20,7 @@ E2E_TESTS = \
 	tests/e2e/test-sft.sh
 E2E_SHORT_TESTS = \
 	tests/e2e/test-bench.sh \
+	tests/e2e/test-carry.sh \
 	tests/e2e/test-faults.sh \
 	tests/e2e/test-misuse.sh \
 	tests/e2e/test-resume.sh \
