@@ -60,6 +60,7 @@ static const struct option_spec table[] = {
 	TRAIN_OPTIONS_MODEL,
 	TRAIN_OPTIONS_ADAPTERS,
 	TRAIN_OPTION_DTYPE,
+	TRAIN_OPTIONS_ADAPTERS,
 	{"steps", 'n', OPTION_INTEGER, .argument = "N", .fallback = "3",
 	 .minimum = 1, .maximum = 1000, .group = "How",
 	 .help = "steps to measure each time, after one that warms up"},
