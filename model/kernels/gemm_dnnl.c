@@ -328,6 +328,32 @@ static struct tile *tile_find(size_t rows, size_t columns, size_t k)
 	return NULL;
 }
 
+static size_t rounded_bytes(size_t bytes)
+{
+	return (bytes + CACHE_LINE_BYTES - 1) / CACHE_LINE_BYTES *
+	       CACHE_LINE_BYTES;
+}
+
+/* What the library sets up late for a thread, at its first product, is now. */
+static int tile_try(const struct tile *tile)
+{
+	size_t a = rounded_bytes(tile->rows * tile->k * sizeof(bfloat16));
+	size_t b =
+		rounded_bytes((tile->k + 1) * tile->columns * sizeof(bfloat16));
+	size_t c = rounded_bytes(tile->rows * tile->columns * sizeof(float));
+	unsigned char *memory = aligned_alloc(CACHE_LINE_BYTES, a + b + c);
+
+	if (memory == NULL)
+		return fail(-ENOMEM, "no memory to try a product of oneDNN");
+	memset(memory, 0, a + b + c);
+	gemm_dnnl_tile(tile->rows, tile->columns, tile->k,
+		       (const bfloat16 *)(const void *)memory,
+		       (const bfloat16 *)(const void *)(memory + a),
+		       (float *)(void *)(memory + a + b));
+	free(memory);
+	return 0;
+}
+
 int gemm_dnnl_prepare(size_t rows, size_t columns, size_t k)
 {
 	struct tile tile = {.rows = rows, .columns = columns, .k = k};
@@ -349,9 +375,10 @@ int gemm_dnnl_prepare(size_t rows, size_t columns, size_t k)
 			    rows, columns, k);
 	error = tile_create(description, &tile);
 	dnnl.primitive_desc_destroy(description);
-	if (error == 0)
-		own.tiles[own.count++] = tile;
-	return error;
+	if (error != 0)
+		return error;
+	own.tiles[own.count++] = tile;
+	return own.count == 1 ? tile_try(&tile) : 0;
 }
 
 void gemm_dnnl_tile(size_t rows, size_t columns, size_t k, const bfloat16 *a,
