@@ -165,8 +165,12 @@ static int newest_folder(const struct job *job, char out[FILES_PATH_BYTES])
 static int carry_model(const struct job *job, const char *folder)
 {
 	char newest[FILES_PATH_BYTES];
-	int rc = newest_folder(job, newest);
+	int rc;
 
+	/* A folder of adapters has them alone: the base model is there. */
+	if (job->config.adapters.rank > 0)
+		return 0;
+	rc = newest_folder(job, newest);
 	if (rc)
 		return rc;
 	if (has_config(newest))

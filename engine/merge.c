@@ -2,7 +2,7 @@
 #include "base/files.h"
 #include "base/log.h"
 #include "base/threads.h"
-#include "engine/reach.h"
+#include "engine/carry.h"
 #include "model/io/hf_adapter.h"
 #include "model/io/hf_config.h"
 #include "model/io/safetensors.h"
@@ -233,19 +233,17 @@ static int make_layout(struct merging *m)
 	return rc;
 }
 
-static int copy_other(void *argument, const char *path, uint64_t bytes)
+/* config.json and whatever else is no weights, unchanged. */
+static int copy_others(const struct merging *m)
 {
-	const struct merging *m = argument;
-	const char *name = strrchr(path, '/') + 1;
-	char to[FILES_PATH_BYTES];
-	int rc;
+	char from[FILES_PATH_BYTES], to[FILES_PATH_BYTES];
+	int rc = files_join(from, sizeof(from), m->merge->base, "config.json");
 
-	(void)bytes;
-	if (reach_is_of_weights(name) || strcmp(name, "state.json") == 0 ||
-	    strcmp(name, "manifest.json") == 0)
-		return 0;
-	rc = files_join(to, sizeof(to), m->folder, name);
-	return rc ? rc : files_copy(path, to);
+	if (!rc)
+		rc = files_join(to, sizeof(to), m->folder, "config.json");
+	if (!rc)
+		rc = files_copy(from, to);
+	return rc ? rc : carry_over(m->merge->base, m->folder);
 }
 
 static int fill_folder(struct merging *m)
@@ -253,7 +251,7 @@ static int fill_folder(struct merging *m)
 	int rc = files_make_folder(m->folder);
 
 	if (!rc)
-		rc = files_walk(m->merge->base, copy_other, m);
+		rc = copy_others(m);
 	if (!rc)
 		rc = make_layout(m);
 	if (!rc)

@@ -366,11 +366,12 @@ static void write_head(const struct planning *p, struct text_builder *out)
 
 	text_builder_append(
 		out,
-		"model      %s, %u layers, width %u, %u heads, vocabulary %s: %s parameters\n",
+		"model      %s, %u layers, width %u, %u heads, vocabulary %s: %s parameters%s\n",
 		config->family, config->layers, config->width, config->heads,
 		text_grouped(vocab, sizeof(vocab), config->vocab_size),
 		text_grouped(parameters, sizeof(parameters),
-			     model_parameter_total(p->model)));
+			     model_parameter_total(p->model)),
+		config->type == ELEMENT_BF16 ? ", in bfloat16" : "");
 	text_builder_append(
 		out,
 		"pipeline   %u stage%s%s, schedule %s, %u micro-batches of %u x %u tokens, %u thread%s a rank%s\n",
@@ -579,8 +580,9 @@ static json_t *summary_json(const struct planning *p)
 	if (!split)
 		return NULL;
 	json = json_pack(
-		"{s:s, s:I, s:s, s:i, s:i, s:i, s:i, s:i, s:i, s:b, s:s, s:s, s:s}",
-		"family", job->config.family, "parameters",
+		"{s:s, s:s, s:I, s:s, s:i, s:i, s:i, s:i, s:i, s:i, s:b, s:s, s:s, s:s}",
+		"family", job->config.family, "dtype",
+		job_options_dtype_name(job->config.type), "parameters",
 		(json_int_t)model_parameter_total(p->model), "schedule",
 		p->chosen.path[0] ? "auto" : job->schedule, "ranks",
 		(int)plan->ranks, "chunks", (int)job->chunks, "threads",
