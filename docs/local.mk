@@ -16,6 +16,7 @@ MANUALS = \
 	docs/stagecoach-inspect.1 \
 	docs/stagecoach-report.1 \
 	docs/stagecoach-key.1 \
+	docs/stagecoach-bench-generate.1 \
 	docs/stagecoach-bench-kernels.1 \
 	docs/stagecoach-bench-pipeline.1 \
 	docs/stagecoach-bench-step.1 \

@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define BLOCK      ((size_t)1 << 16) /* floats a thread hashes at a time */
+#define BLOCK      ((size_t)1 << 18) /* bytes a thread hashes at a time */
 #define NAMES_ROOM 256
 #define HEX_BYTES  17
 
@@ -120,8 +120,8 @@ static size_t item_of(const struct agreement *a, enum claim claim,
 /* ---- hashing ---- */
 
 struct hashing {
-	const float *data;
-	size_t count;
+	const unsigned char *data;
+	size_t bytes;
 	uint64_t *blocks;
 };
 
@@ -131,24 +131,38 @@ static void hash_block(void *argument, size_t index, unsigned thread)
 	size_t first = index * BLOCK;
 
 	(void)thread;
-	work->blocks[index] =
-		digest_hash64(work->data + first,
-			      MIN(BLOCK, work->count - first) * sizeof(float));
+	work->blocks[index] = digest_hash64(work->data + first,
+					    MIN(BLOCK, work->bytes - first));
 }
 
-static size_t block_count(size_t floats)
+static size_t block_count(size_t bytes)
 {
-	return (floats + BLOCK - 1) / BLOCK;
+	return (bytes + BLOCK - 1) / BLOCK;
+}
+
+static uint64_t hash_bytes(struct agreement *a, const void *data, size_t bytes)
+{
+	struct hashing work = {data, bytes, a->blocks};
+
+	threads_run(a->pipeline->world->team, block_count(bytes), hash_block,
+		    &work);
+	return digest_hash64(a->blocks, block_count(bytes) * sizeof(uint64_t));
 }
 
 static uint64_t hash_floats(struct agreement *a, const float *data,
 			    size_t count)
 {
-	struct hashing work = {data, count, a->blocks};
+	return hash_bytes(a, data, count * sizeof(*data));
+}
 
-	threads_run(a->pipeline->world->team, block_count(count), hash_block,
-		    &work);
-	return digest_hash64(a->blocks, block_count(count) * sizeof(uint64_t));
+/* The masters; where there are none all ranks have rounded the same. */
+static uint64_t hash_weights(struct agreement *a, const struct store_row *row)
+{
+	size_t count = row->parameter->count;
+
+	return row->weights ? hash_floats(a, row->weights, count)
+			    : hash_bytes(a, row->rounded,
+					 count * sizeof(*row->rounded));
 }
 
 static bool is_wanted(const struct agreement *a, const struct store_row *row)
@@ -170,7 +184,7 @@ static void hash_rows(struct agreement *a)
 
 		if (!is_wanted(a, row))
 			continue;
-		hashes[0] = hash_floats(a, row->weights, row->parameter->count);
+		hashes[0] = hash_weights(a, row);
 		for (unsigned k = 1; k < a->copies; k++)
 			if (row->moments[k - 1])
 				hashes[k] = hash_floats(a, row->moments[k - 1],
@@ -192,7 +206,8 @@ static int agreement_init(struct agreement *out, struct pipeline *p)
 	out->copies = 1 + (p->shards ? 0 : store->moments);
 	for (unsigned i = 0; i < store->count; i++)
 		blocks = MAX(blocks,
-			     block_count(store->rows[i].parameter->count));
+			     block_count(store->rows[i].parameter->count *
+					 sizeof(float)));
 	out->hashes = calloc((size_t)store->count * out->copies + 1,
 			     sizeof(*out->hashes));
 	out->blocks = calloc(blocks, sizeof(*out->blocks));
@@ -436,5 +451,43 @@ int agreement_check(struct pipeline *p)
 		}
 	}
 	agreement_fini(&a);
+	return rc;
+}
+
+/* ---- what multiplies ---- */
+
+static const char *word_of(const json_t *all, unsigned rank, unsigned index)
+{
+	const char *text = json_string_value(
+		json_array_get(json_array_get(all, rank), index));
+
+	return text ? text : "";
+}
+
+static int refuse_library(const struct world *world, const json_t *all,
+			  unsigned rank)
+{
+	if (world->rank != ROUTE_ROOT)
+		return -ECANCELED; /* the root has seen it, too, and says so */
+	return fail(
+		-EINVAL,
+		"rank %u on %s multiplies bfloat16 by %s, rank 0 on %s by %s, which round differently: have the same library on all hosts, or set STAGECOACH_BFLOAT16=widened on all, or take --dtype fp32",
+		rank, word_of(all, rank, 1), word_of(all, rank, 0),
+		word_of(all, ROUTE_ROOT, 1), word_of(all, ROUTE_ROOT, 0));
+}
+
+int agreement_check_library(struct world *world, const char *library)
+{
+	json_t *mine = json_pack("[s, s]", library, world->host), *all;
+	int rc = mine ? world_all_gather(world, mine, &all)
+		      : fail(-ENOMEM, "no memory to compare libraries");
+
+	json_decref(mine);
+	if (rc)
+		return rc;
+	for (unsigned r = 1; !rc && r < world->size; r++)
+		if (strcmp(word_of(all, r, 0), word_of(all, ROUTE_ROOT, 0)))
+			rc = refuse_library(world, all, r);
+	json_decref(all);
 	return rc;
 }

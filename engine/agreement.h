@@ -17,6 +17,7 @@
 #include "base/compiler.h"
 
 struct pipeline;
+struct world;
 
 /*
  * All ranks call it, once weights and optimizer state are there. Where nothing
@@ -24,5 +25,14 @@ struct pipeline;
  * their hosts and the first tensor; -ECANCELED, silent, on the others.
  */
 int agreement_check(struct pipeline *pipeline) MUST_CHECK;
+
+/*
+ * Whether all ranks multiply bfloat16 by the same library, of which `library`
+ * is this one's name. All ranks call it, where the model's type is
+ * bfloat16: who may join a job is decided before ranks know that. -EINVAL on the
+ * root, logged; -ECANCELED, silent, on the others.
+ */
+int agreement_check_library(struct world *world,
+			    const char *library) MUST_CHECK;
 
 #endif

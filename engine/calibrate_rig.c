@@ -2,15 +2,16 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/random.h"
-#include "model/kernels/convert.h"
 #include "model/kernels/gemm.h"
+#include "model/kernels/values.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* Values that are drawn; what is longer repeats them. */
-#define DRAWN 1024
+/* Values that are drawn; what is longer repeats them. A prime: no two rows of a
+ * matrix that stand near each other are alike. */
+#define DRAWN 1021
 
 static unsigned layer_count(const struct rig *rig)
 {
@@ -29,18 +30,18 @@ static void fill_weights(struct rig *rig)
 		const struct store_row *row = &rig->store->rows[i];
 		size_t count = row->parameter->count;
 		size_t drawn = MIN(count, DRAWN);
+		float values[DRAWN];
 
-		if (row->accumulators[0]) /* it is not frozen */
+		/* It is trained, and not frozen. */
+		if (row->accumulators && row->accumulators[0])
 			memset(row->accumulators[0], 0, count * sizeof(float));
 		if (row->target >= 0)
 			continue;
 		model_initialise(rig->config.model, row->parameter->id, 1, 0,
-				 drawn, row->weights);
-		for (size_t at = drawn; at < count; at += drawn)
-			memcpy(row->weights + at, row->weights,
-			       MIN(drawn, count - at) * sizeof(float));
+				 drawn, values);
+		for (size_t at = 0; at < count; at += drawn)
+			store_row_set(row, at, MIN(drawn, count - at), values);
 	}
-	store_round(rig->store, rig->team);
 }
 
 /* Whether all that passes over the edge is of this type. */
@@ -72,7 +73,8 @@ static void fill_messages(struct rig *rig, size_t bytes)
 	if (floats)
 		memcpy(rig->messages, values, drawn * width);
 	else
-		convert_floats_to_bf16(drawn, values, rig->messages);
+		values_row_round(drawn, values,
+				 (bfloat16 *)(void *)rig->messages);
 	for (size_t at = drawn; at < count; at += drawn)
 		memcpy(rig->messages + at * width, rig->messages,
 		       MIN(drawn, count - at) * width);
@@ -103,7 +105,7 @@ static int create_store(struct rig *rig)
 	struct store_config store = {
 		.model = config->model,
 		.holds_layer = holds,
-		.levels = 1,
+		.levels = config->decoding ? 0 : 1,
 		.moments = config->moments,
 	};
 	int rc;
@@ -136,7 +138,8 @@ static int create_stage(struct rig *rig)
 		.micro_batches = 1,
 		.threads = rig->team,
 		.accumulation = {.micro_batches = 1, .groups = 1},
-		.training = true,
+		.training = !config->decoding,
+		.decoding = config->decoding,
 		.recompute = config->recompute,
 		.inputs = 1,
 		.activations = 1,
@@ -270,6 +273,23 @@ void rig_pass(struct rig *rig, size_t batch, size_t time,
 		return;
 	ASSERT(stamps->count == 3 * layer_count(rig));
 	read_stamps(stamps, layer_count(rig), forward_ns, backward_ns, seconds);
+}
+
+const float *rig_decode(struct rig *rig, int32_t token, size_t position,
+			struct rig_stamps *stamps)
+{
+	ASSERT(rig->config.decoding);
+	rig->columns[0] = token;
+	rig->pass.mode = LAYER_DECODE;
+	rig->pass.batch = 1;
+	rig->pass.time = 1;
+	rig->pass.position_offset = position;
+	rig->pass.breathe_often = stamps ? stamp : NULL;
+	rig->pass.argument = stamps;
+	if (stamps)
+		stamps->count = 0;
+	stage_forward(rig->stage, &rig->pass, 0, rig->output);
+	return rig->output;
 }
 
 size_t rig_update(struct rig *rig, const struct optimizer_config *optimizer,

@@ -18,6 +18,7 @@ struct rig_config {
 	unsigned threads;
 	const int *cores; /* [threads]; NULL: not pinned */
 	bool recompute;
+	bool decoding;    /* rig_decode() alone, of a whole model */
 	unsigned moments; /* floats of optimizer state a weight */
 };
 
@@ -35,10 +36,13 @@ struct rig {
 	struct layer_collectives alone;
 };
 
-/* When the F, I and W of each layer of a pass ended, on the clock. */
+/*
+ * When the F, I and W of each layer of a pass ended, on the clock; in decoding
+ * when each operation of each layer did.
+ */
 struct rig_stamps {
 	unsigned count;
-	int64_t *at_ns; /* [3 * layers] */
+	int64_t *at_ns; /* [3 * layers], or [operations] */
 };
 
 /*
@@ -55,6 +59,14 @@ void rig_destroy(struct rig *rig);
  */
 void rig_pass(struct rig *rig, size_t batch, size_t time,
 	      struct rig_stamps *stamps, double *seconds);
+
+/*
+ * Decoding: one token at a position, behind whatever keys and values of earlier
+ * ones there are (zeros at first). Its logits [V], until the next call. stamps:
+ * NULL, not timed.
+ */
+const float *rig_decode(struct rig *rig, int32_t token, size_t position,
+			struct rig_stamps *stamps);
 
 /* One optimizer step; the weights it updated. */
 size_t rig_update(struct rig *rig, const struct optimizer_config *optimizer,

@@ -136,7 +136,8 @@ static int write_state(const struct pipeline *p, const char *folder,
 	int rc = files_join(path, sizeof(path), folder, "state.json");
 
 	if (!rc)
-		rc = numerics_describe(numerics, sizeof(numerics));
+		rc = numerics_describe_type(p->job->config.type, numerics,
+					    sizeof(numerics));
 	if (rc)
 		return rc;
 	state = json_pack("{s:i, s:I, s:o, s:o}", "version", STATE_VERSION,

@@ -5,7 +5,7 @@
 #include "engine/pipeline.h"
 #include "model/io/hf_adapter.h"
 #include "model/io/safetensors.h"
-#include "model/kernels/convert.h"
+#include "model/kernels/values.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -598,7 +598,7 @@ static int write_rounded(struct tensors *t, size_t first, size_t count,
 	for (size_t at = 0; !rc && at < count; at += ROOM_FLOATS) {
 		size_t piece = MIN(ROOM_FLOATS, count - at);
 
-		convert_floats_to_bf16(piece, from + at, room);
+		values_row_round(piece, from + at, room);
 		rc = safetensors_writer_write(t->writer, t->entry,
 					      (uint64_t)(first + at) *
 						      sizeof(bfloat16),

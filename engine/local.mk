@@ -9,6 +9,7 @@ engine_libengine_a_SOURCES = \
 	engine/calibrate_rig.c engine/calibrate_rig.h \
 	engine/checkpoint.c engine/checkpoint.h \
 	engine/checkpoint_tensors.c engine/checkpoint_tensors.h \
+	engine/choice.c engine/choice.h \
 	engine/collective.c engine/collective.h \
 	engine/costs.c engine/costs.h engine/costs_model.c \
 	engine/costs_grid.c engine/costs_grid.h \

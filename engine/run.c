@@ -63,6 +63,8 @@ static int run_job(struct world *world, const struct job *job)
 	if (rc)
 		return rc;
 	rc = gemm_prepare(world->team);
+	if (!rc && config.type == ELEMENT_BF16)
+		rc = agreement_check_library(world, gemm_bfloat16_library());
 	if (!rc)
 		rc = pipeline_create(world, job, model, &pipeline);
 	if (!rc) {

@@ -1,15 +1,11 @@
 #include "engine/store.h"
 #include "base/log.h"
-#include "base/threads.h"
 #include "engine/reduction.h"
-#include "model/kernels/convert.h"
+#include "model/kernels/values.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-
-/* Weights a thread rounds at a time. */
-#define ROUND_BLOCK ((size_t)1 << 16)
 
 /*
  * The row, if its tied target is on this rank too, gets that target's
@@ -421,34 +417,15 @@ void store_row_set(const struct store_row *row, size_t first, size_t count,
 	if (row->weights && values != row->weights + first)
 		memcpy(row->weights + first, values, count * sizeof(float));
 	if (row->rounded)
-		convert_floats_to_bf16(count, values, row->rounded + first);
-}
-
-struct rounding {
-	const struct store_row *row;
-	size_t first;
-	size_t count;
-};
-
-static void round_block(void *argument, size_t index, unsigned thread)
-{
-	const struct rounding *work = argument;
-	size_t at = index * ROUND_BLOCK;
-	size_t first = work->first + at;
-
-	(void)thread;
-	store_row_set(work->row, first, MIN(ROUND_BLOCK, work->count - at),
-		      work->row->weights + first);
+		values_row_round(count, values, row->rounded + first);
 }
 
 /* Elements [first, end) of a row that has both. */
 static void round_range(struct threads *threads, const struct store_row *row,
 			size_t first, size_t end)
 {
-	struct rounding work = {row, first, end - first};
-
-	threads_run(threads, (work.count + ROUND_BLOCK - 1) / ROUND_BLOCK,
-		    round_block, &work);
+	values_round(threads, end - first, row->weights + first,
+		     row->rounded + first);
 }
 
 /* A copy of a master of its own. */

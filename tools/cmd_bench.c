@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "tools/bench/generate.h"
 #include "tools/bench/kernels.h"
 #include "tools/bench/pipeline.h"
 #include "tools/bench/step.h"
@@ -24,6 +25,10 @@ static const struct benchmark benchmarks[] = {
 	 &bench_kernels_command, bench_kernels_run},
 	{"step", "where the time of a training step goes, against the limits",
 	 &bench_step_command, bench_step_run},
+	{"generate",
+	 "where the time of a generated token goes, against reading the "
+	 "weights",
+	 &bench_generate_command, bench_generate_run},
 	{"pipeline", "what a pipeline loses beside the bubble of its schedule",
 	 &bench_pipeline_command, bench_pipeline_run},
 };

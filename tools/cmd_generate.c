@@ -1,3 +1,4 @@
+#include "base/clock.h"
 #include "base/files.h"
 #include "base/log.h"
 #include "data/sft/template.h"
@@ -80,7 +81,9 @@ struct generate {
 	struct model *model;
 	struct tokenizer *tokenizer;
 	struct tokenizer_decoder *decoder;
-	int32_t end_of_turn; /* of a chat template; -1: there is none */
+	unsigned shown;            /* tokens */
+	int64_t first_ns, last_ns; /* when the first and the last came */
+	int32_t end_of_turn;       /* of a chat template; -1: there is none */
 };
 
 static int load_tokenizer(struct generate *g, const char *folder)
@@ -271,11 +274,24 @@ static void show_token(void *argument, unsigned rank, const json_t *event)
 	(void)rank;
 	if (!token)
 		return;
+	g->last_ns = clock_now_ns();
+	if (g->shown++ == 0)
+		g->first_ns = g->last_ns;
 	text_builder_init(&text);
 	if (tokenizer_decoder_push(
 		    g->decoder, (int32_t)json_integer_value(token), &text) == 0)
 		print_text(&text);
 	text_builder_fini(&text);
+}
+
+/* The first token is the prompt's: what came after it tells the speed. */
+static void tell_speed(const struct generate *g)
+{
+	double seconds = clock_seconds(g->last_ns - g->first_ns);
+
+	if (g->shown > 1 && seconds > 0)
+		log_info("%u tokens, %.1f tokens/s after the first", g->shown,
+			 (g->shown - 1) / seconds);
 }
 
 static int run(struct generate *g)
@@ -295,6 +311,7 @@ static int run(struct generate *g)
 		print_text(&rest);
 	text_builder_fini(&rest);
 	puts("");
+	tell_speed(g);
 	launch_result_fini(&result);
 	return rc;
 }

@@ -637,7 +637,8 @@ static int keep_groups(struct train *t)
 static int check_numerics(const struct train *t)
 {
 	char numerics[JOB_OPTIONS_NUMERICS_BYTES];
-	int rc = job_options_numerics(numerics, sizeof(numerics));
+	int rc = job_options_numerics(t->job.config.type, numerics,
+				      sizeof(numerics));
 	json_t *mine = rc ? NULL : json_loads(numerics, 0, NULL);
 
 	if (mine && t->checkpoint.numerics &&
@@ -760,7 +761,8 @@ static int write_run_json(const struct train *t)
 	hosts_options_forget(options);
 	json_object_set_new(options, "out", json_string(t->job.out));
 	if (!rc)
-		rc = job_options_numerics(numerics, sizeof(numerics));
+		rc = job_options_numerics(t->job.config.type, numerics,
+					  sizeof(numerics));
 	json = json_pack("{s:s, s:s, s:o, s:o}", "command", "train", "version",
 			 PACKAGE_VERSION, "options", options, "numerics",
 			 json_loads(rc ? "{}" : numerics, 0, NULL));

@@ -215,10 +215,10 @@ void job_options_compare_tokenizers(const struct corpus *corpus,
 		of_data, of_model, of_model);
 }
 
-int job_options_numerics(char *out, size_t size)
+int job_options_numerics(enum element_type type, char *out, size_t size)
 {
 	threads_set_float_state(); /* as the ranks compute */
-	return numerics_describe(out, size);
+	return numerics_describe_type(type, out, size);
 }
 
 /* As struct launch takes it: 0 means the default there, and never here. */
@@ -392,7 +392,8 @@ int job_options_launch(const struct options *options, const struct job *job,
 		.event = event,
 		.argument = argument,
 	};
-	int rc = job_options_numerics(numerics, sizeof(numerics));
+	/* What multiplies bfloat16 the ranks compare when they have the job. */
+	int rc = job_options_numerics(ELEMENT_F32, numerics, sizeof(numerics));
 
 	if (!rc)
 		rc = check_heartbeat(options);

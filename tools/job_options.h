@@ -155,9 +155,10 @@ int job_options_slices(const struct options *options,
 const char *job_options_transport(const struct options *options,
 				  unsigned ranks);
 
-/* The numerics this program computes with: see model/kernels/numerics.h. */
+/* What this program computes with in that type: model/kernels/numerics.h. */
 #define JOB_OPTIONS_NUMERICS_BYTES 1024
-int job_options_numerics(char *out, size_t size) MUST_CHECK;
+int job_options_numerics(enum element_type type, char *out,
+			 size_t size) MUST_CHECK;
 
 /*
  * Launches the job and waits: 0, or negative errno, the reason logged.

@@ -43,6 +43,7 @@ stagecoach_SOURCES = tools/main.c tools/commands.h \
 	tools/auto_schedule.h tools/auto_schedule.c \
 	tools/bench/bench.h \
 	tools/bench/cell.c tools/bench/control.c \
+	tools/bench/generate.c tools/bench/generate.h \
 	tools/bench/kernels.c tools/bench/kernels.h \
 	tools/bench/limits.c tools/bench/limits.h \
 	tools/bench/list.c \

@@ -1,6 +1,7 @@
 #include "model/kernels/gemm.h"
 #include "base/log.h"
 #include "model/kernels/gemm_memory.h"
+#include "model/kernels/gemv.h"
 #include "model/kernels/vector_math.h"
 
 #include <cblas.h>
@@ -180,7 +181,8 @@ static blasint blas_int(size_t value)
 
 /*
  * One row: a matrix and a vector. The general product would copy the whole
- * matrix first, to use it once.
+ * matrix first, to use it once. For blocks, which are small; whole matrices by
+ * gemv().
  */
 static void row_product(enum gemm_transpose transpose_a,
 			enum gemm_transpose transpose_b, size_t n, size_t k,
@@ -251,7 +253,6 @@ void gemm_block(enum gemm_transpose transpose_a,
 #define GRANULE        16 /* tiles are multiples of this: a cache line */
 #define COLUMN_GRANULE 64 /* what the library's kernels do at once */
 #define SMALL          ((double)(1 << 20)) /* multiplications of one tile */
-#define ROW_WEIGHTS    ((size_t)1 << 18)   /* of a tile when there is one row */
 
 /* For how many threads a grid is to be even, and how much each counts. */
 static const struct {
@@ -301,9 +302,6 @@ struct gemm_tile gemm_tile_size(size_t m, size_t n, size_t k)
 	size_t columns_first = parts_of(n, COLUMNS_MAX);
 	double best_cost = 0.0;
 
-	if (m == 1 && n > 0 && k > 0)
-		best.columns =
-			part(MIN(n, ROW_WEIGHTS / MIN(k, 1024)), 1, GRANULE);
 	if (m <= 1 || (double)m * (double)n * (double)k <= SMALL)
 		return best;
 	for (size_t r = rows_first; r < rows_first + 8; r++)
@@ -410,6 +408,11 @@ void gemm(struct threads *threads, enum gemm_transpose transpose_a,
 	ASSERT(beta == 0.0f || beta == 1.0f);
 	if (m == 0 || n == 0)
 		return;
+	if (m == 1 && transpose_a == GEMM_NORMAL) {
+		gemv(threads, transpose_b, n, k, a, b, ldb, beta != 0.0f, c);
+		epilogue_apply(epilogue, c, ldc, 0, 0, 1, n);
+		return;
+	}
 	work.row_tiles = parts_of(m, work.tile.rows);
 	tiles = work.row_tiles * parts_of(n, work.tile.columns);
 	if (tiles == 1)

@@ -1,6 +1,6 @@
 /*
  * Matrix products: the only door to BLAS. Everything is row-major; float, but
- * for gemm_bfloat16().
+ * for gemm_bfloat16(). (A single row of A goes by loops of our own, gemv.h.)
  *
  * The bits of a product are a function of its shape, transposes, leading
  * dimensions and operands, never of the number of threads: C is cut into

@@ -10,6 +10,7 @@ model_libkernels_a_SOURCES += \
 	model/kernels/gemm_memory.c model/kernels/gemm_memory.h \
 	model/kernels/gemm_pack.c model/kernels/gemm_pack.h \
 	model/kernels/gemm_scratch.c model/kernels/gemm_scratch.h \
+	model/kernels/gemv.c model/kernels/gemv.h \
 	model/kernels/numerics.c model/kernels/numerics.h
 if HAVE_ONEDNN
 model_libkernels_a_SOURCES += \

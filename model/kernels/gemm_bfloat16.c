@@ -7,6 +7,7 @@
 #include "model/kernels/gemm_dnnl.h"
 #include "model/kernels/gemm_pack.h"
 #include "model/kernels/gemm_scratch.h"
+#include "model/kernels/gemv.h"
 #include "model/kernels/vector_math.h"
 
 #include <pthread.h>
@@ -504,6 +505,41 @@ static void work_run(struct threads *threads, struct work *work)
 	}
 }
 
+/* ---- one row ---- */
+
+/*
+ * A token of decoding: its weights are used once, so that packing them costs
+ * more than multiplying. The row is widened, and so is each weight.
+ */
+static bool is_row(const struct work *work)
+{
+	return work->m == 1 && work->transpose_a == GEMM_NORMAL;
+}
+
+static int row_grow(const struct work *work)
+{
+	int error =
+		gemm_scratch_grow(GEMM_PIECE_WIDE_A, work->k * sizeof(float));
+
+	if (error == 0)
+		error = gemm_scratch_grow(GEMM_PIECE_TILE,
+					  work->n * sizeof(float));
+	return error;
+}
+
+static void row_run(struct threads *threads, const struct work *work)
+{
+	bool narrow = work->c_type == ELEMENT_BF16;
+	float *x = gemm_scratch(GEMM_PIECE_WIDE_A);
+	float *y = gemm_scratch(GEMM_PIECE_TILE);
+
+	widen(1, work->k, work->a, work->k, x, work->k);
+	gemv_bfloat16(threads, work->transpose_b, work->n, work->k, x, work->b,
+		      work->ldb, false, y);
+	puts_tile[narrow][work->beta != 0.0f][work->bias != NULL](
+		y, work->n, work->c, work->ldc, work->bias, 1, work->n);
+}
+
 void gemm_bfloat16(struct threads *threads, enum gemm_transpose transpose_a,
 		   enum gemm_transpose transpose_b, size_t m, size_t n,
 		   size_t k, const bfloat16 *a, size_t lda, const bfloat16 *b,
@@ -532,6 +568,12 @@ void gemm_bfloat16(struct threads *threads, enum gemm_transpose transpose_a,
 	ASSERT(c_type == ELEMENT_F32 || c_type == ELEMENT_BF16);
 	if (m == 0 || n == 0)
 		return;
+	if (is_row(&work)) {
+		error = row_grow(&work);
+		ASSERT(error == 0); /* prepared, this does nothing */
+		row_run(threads, &work);
+		return;
+	}
 	work_plan(&work, threads_count(threads));
 	error = gemm_bfloat16_is_widened() ? 0 : packed_grow(&work);
 	ASSERT(error == 0); /* prepared, this does nothing */
@@ -583,6 +625,8 @@ int gemm_bfloat16_prepare(struct threads *threads,
 	(void)beta, (void)c_type, (void)ldc, (void)bias;
 	if (m == 0 || n == 0)
 		return 0;
+	if (is_row(&preparation.work))
+		return row_grow(&preparation.work);
 	work_plan(&preparation.work, threads_count(threads));
 	error = gemm_bfloat16_is_widened() ? 0 : packed_grow(&preparation.work);
 	if (error != 0)

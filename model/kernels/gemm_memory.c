@@ -14,7 +14,7 @@
  * operands to fit it; our tiles need a few MiB. Behind it lies a page that may
  * not be touched.
  */
-#define BUFFER_BYTES  ((size_t)136 << 20)
+#define BUFFER_BYTES  (GEMM_MEMORY_BYTES + ((size_t)8 << 20))
 #define TOUCHED_BYTES ((size_t)12 << 20)
 
 /*
@@ -117,6 +117,15 @@ int gemm_memory_prepare(bool touch)
 		memset(buffer_memory(buffer), 0, TOUCHED_BYTES);
 	buffer->touched |= touch;
 	return 0;
+}
+
+/* Never fails, like the library's own way here. */
+void *gemm_memory_borrow(void)
+{
+	struct buffer *buffer = buffer_find();
+
+	ASSERT(buffer != NULL);
+	return buffer_memory(buffer);
 }
 
 uint64_t gemm_memory_requests(void)

@@ -21,6 +21,14 @@
 int gemm_memory_prepare(bool touch) MUST_CHECK;
 
 /*
+ * The calling thread's buffer for a use of our own, page-aligned: the caller's
+ * until the thread next multiplies by the library or borrows. The first
+ * GEMM_MEMORY_BYTES of it; mapped here where gemm_memory_prepare() has not.
+ */
+#define GEMM_MEMORY_BYTES ((size_t)128 << 20)
+void *gemm_memory_borrow(void);
+
+/*
  * How often OpenBLAS asked this thread's buffer: unchanged by a product that
  * must pack when our functions are not the ones it calls (another library, or
  * one linked statically).

@@ -67,18 +67,38 @@ static void plain_copy(char *out, size_t size, const char *text)
 
 int numerics_describe(char *out, size_t size)
 {
+	return numerics_describe_type(ELEMENT_F32, out, size);
+}
+
+/* `"bfloat16":"...",`, or nothing. */
+static const char *bfloat16_member(enum element_type type, char *out,
+				   size_t size)
+{
+	char library[128];
+
+	out[0] = '\0';
+	if (type != ELEMENT_BF16)
+		return out;
+	plain_copy(library, sizeof(library), gemm_bfloat16_library());
+	snprintf(out, size, "\"bfloat16\":\"%s\",", library);
+	return out;
+}
+
+int numerics_describe_type(enum element_type type, char *out, size_t size)
+{
 	char text[NUMERICS_DESCRIPTION_BYTES];
-	char library[256], core[64], state[64];
+	char library[256], core[64], state[64], products[160];
 	int length;
 
 	plain_copy(library, sizeof(library), gemm_library());
 	plain_copy(core, sizeof(core), gemm_library_core());
 	length = snprintf(text, sizeof(text),
-			  "{\"blas\":\"%s\",\"blas_core\":\"%s\","
+			  "{%s\"blas\":\"%s\",\"blas_core\":\"%s\","
 			  "\"dispatch\":\"%s\",\"float_state\":\"%s\","
 			  "\"gemm\":\"" GEMM_VERSION "\","
 			  "\"math\":\"" MATH_VERSION "\","
 			  "\"vector_math\":\"" VECTOR_MATH_VERSION "\"}",
+			  bfloat16_member(type, products, sizeof(products)),
 			  library, core, dispatch_path(),
 			  float_state(state, sizeof(state)));
 	if (length < 0 || (size_t)length >= sizeof(text) ||

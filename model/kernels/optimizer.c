@@ -1,7 +1,7 @@
 #include "model/kernels/optimizer.h"
 #include "base/math.h"
-#include "model/kernels/convert.h"
 #include "model/kernels/lanes.h"
+#include "model/kernels/values.h"
 
 #include <string.h>
 
@@ -75,8 +75,8 @@ static void adamw_task(void *argument, size_t index, unsigned thread)
 		    work->gradients + first, work->first_moment + first,
 		    work->second_moment + first);
 	if (work->copy)
-		convert_floats_to_bf16(count, work->weights + first,
-				       work->copy + first);
+		values_row_round(count, work->weights + first,
+				 work->copy + first);
 	if (work->zero_gradients)
 		memset(work->gradients + first, 0, count * sizeof(float));
 }
@@ -173,8 +173,8 @@ static void sgd_task(void *argument, size_t index, unsigned thread)
 			       work->weights + first, work->gradients + first,
 			       work->momentum + first);
 	if (work->copy)
-		convert_floats_to_bf16(count, work->weights + first,
-				       work->copy + first);
+		values_row_round(count, work->weights + first,
+				 work->copy + first);
 	if (sgd->zero_gradients)
 		memset(work->gradients + first, 0, count * sizeof(float));
 }

@@ -160,6 +160,22 @@ void layer_cost(const struct layer *layer, size_t batch, size_t time,
 	}
 }
 
+bool layer_operation(const struct layer *layer, unsigned i,
+		     struct layer_operation *out)
+{
+	const struct node *node = &layer->graph->node[i];
+
+	if (i >= layer->graph->nodes)
+		return false;
+	*out = (struct layer_operation){
+		.kind = node->row.ops->name,
+		.name = node->row.name,
+		.first_parameter = layer->first_parameter + node->first_weight,
+		.parameters = node->weights,
+	};
+	return true;
+}
+
 void layer_exchanges(const struct layer *layer, size_t batch, size_t time,
 		     enum layer_mode mode, struct layer_exchanges *out)
 {

@@ -168,6 +168,21 @@ void layer_cost(const struct layer *layer, size_t batch, size_t time,
 		struct layer_cost *out);
 
 /*
+ * What a layer is made of, in the order in which forward does it and breathes
+ * after each: for whoever wants to know where the time goes.
+ */
+struct layer_operation {
+	const char *kind; /* "linear", "attention" */
+	const char *name; /* of its weights' tensors; NULL: of nothing */
+	unsigned first_parameter; /* id */
+	unsigned parameters;
+};
+
+/* The i-th one; false where there are no more. */
+bool layer_operation(const struct layer *layer, unsigned i,
+		     struct layer_operation *out);
+
+/*
  * What a layer passes to its collectives for one micro-batch: nothing where it
  * is whole. Decoding and evaluation have no I. The loss leaves out chunks
  * without a supervised token, so that its forward may exchange less.

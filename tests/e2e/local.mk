@@ -1,6 +1,7 @@
 # The program as a user runs it. Sanitizers slow it down too much for all of
 # it; the short run has every command once.
 E2E_TESTS = \
+	tests/e2e/test-bf16.sh \
 	tests/e2e/test-same-bits.sh \
 	tests/e2e/test-same-bits-schedules.sh \
 	tests/e2e/test-large-shape.sh \

@@ -3,7 +3,7 @@
 # depends on the machine; no test asks for that.
 . "${srcdir:-.}/tests/e2e/lib.sh"
 
-plan 23
+plan 27
 short="--rounds 2 --milliseconds 1 --sizes 8,70001"
 bench() {
 	"$stagecoach" bench transport "$@"
@@ -114,6 +114,31 @@ check "... that add up" awk '
 step >"$scratch/table" 2>&1
 check "and a table of at most 100 columns" \
 	awk 'length > 100 { exit 1 } END { exit NR < 14 }' "$scratch/table"
+
+# Tokens, of small models of both families.
+generate() {
+	"$stagecoach" bench generate --layers 2 --width 64 --heads 2 \
+		--vocab-size 300 --context 40 --tokens 8 --rounds 1 "$@"
+}
+generate --threads 2 --json >"$scratch/generate" 2>"$scratch/err"
+same "tokens' figures" 0 $?
+# 2 blocks of 12 C^2 weights and 13 C others, the last norm, and the head; the
+# operations take no longer than the token.
+check "... count each weight once, and operations add up" awk '
+	{ gsub(/[{}\[\],]/, "\n"); n = split($0, field, "\n")
+	  for (i = 1; i <= n; i++) { split(field[i], v, ":")
+		if (v[1] == "\"weights\"") weights = v[2]
+		if (v[1] == "\"bytes\"" && !bytes) bytes = v[2]
+		if (v[1] == "\"seconds\"") sum += v[2]
+		if (v[1] == "\"token_seconds\"") whole = v[2] } }
+	END { C = 64
+	  exit !(weights == 2 * (12 * C * C + 13 * C) + 2 * C + 300 * C &&
+		bytes == 4 * weights && sum > 0.3 * whole && sum <= whole) }' \
+	"$scratch/generate"
+generate --arch llama --kv-heads 1 >"$scratch/table" 2>&1
+check "and a table of at most 100 columns" \
+	awk 'length > 100 { exit 1 } END { exit NR < 14 }' "$scratch/table"
+check "more tokens than positions are refused" refused generate --tokens 41
 
 # A pipeline of a small model.
 pipeline() {

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # It learns: 2 KB of text by heart, and the Perl manual well beyond the
-# frequencies of its words.
+# frequencies of its words; in bfloat16 as in float.
 . "${srcdir:-.}/tests/e2e/lib.sh"
 
 value() { # KEY FILE: the last one of a metrics file
@@ -28,6 +28,37 @@ else
 	fail "2 KB by heart"
 	sed 's/^/#   /' "$scratch/log"
 fi
+
+# The curve of bfloat16 is that of float: 300 steps, the means of each 25, and
+# the validation loss every 50.
+curve() { # RUN: a number a line
+	grep -o '"loss":[^,]*' "$1/metrics.jsonl" | cut -d: -f2 |
+		awk '{ sum += $1 } NR % 25 == 0 { print sum / 25; sum = 0 }'
+	grep -o '"val_loss":[^,]*' "$1/metrics.jsonl" | cut -d: -f2
+}
+make_text "$scratch/text"
+"$stagecoach" prepare --text "$scratch/text" --out "$scratch/source" \
+	--tokenizer byte --val 0.1 >"$scratch/log" 2>&1 || cat "$scratch/log"
+for dtype in fp32 bf16; do
+	"$stagecoach" train --data "$scratch/source" --out "$scratch/$dtype" \
+		--layers 2 --width 96 --heads 4 --context 64 --micro-batches 2 \
+		--micro-batch-size 8 --steps 300 --lr 0.003 --eval-every 50 \
+		--eval-samples 32 --checkpoint-every 0 --dtype $dtype \
+		>"$scratch/log" 2>&1 || sed 's/^/#   /' "$scratch/log"
+	curve "$scratch/$dtype" >"$scratch/$dtype.curve"
+done
+furthest=$(paste "$scratch/fp32.curve" "$scratch/bf16.curve" | awk '
+	{ d = $1 > $2 ? 1 - $2 / $1 : $2 / $1 - 1; if (d > most) most = d }
+	END { printf "%.5f %d", NR == 19 ? most : 1, NR }')
+learnt=$(tail -1 "$scratch/bf16.curve")
+note "bfloat16: validation loss $learnt, float: $(tail -1 "$scratch/fp32.curve")"
+if less "${furthest% *}" 0.01 && less "$learnt" 3; then
+	pass "300 steps in bfloat16 are within ${furthest% *} of float's"
+else
+	fail "300 steps in bfloat16 are within 0.01 of float's: ${furthest% *}, ${furthest#* } points, validation loss $learnt"
+fi
+check "and not the same" test \
+	"$(cat "$scratch/fp32.curve")" != "$(cat "$scratch/bf16.curve")"
 
 manual=$(dirname "$(find /usr/share/perl* -name perlfunc.pod 2>/dev/null | head -1)")
 if [ ! -f "$manual/perlfunc.pod" ]; then

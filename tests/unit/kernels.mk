@@ -53,3 +53,10 @@ dist_check_SCRIPTS += tests/unit/test-kernel-counts.sh
 TESTS += tests/unit/test-kernel-counts.sh
 tests_unit_kernel_runs_SOURCES = tests/unit/kernel-runs.c
 tests_unit_kernel_runs_LDADD = $(MODEL_LIBS) $(BASE_LIBS)
+
+# The same bits on processors with other vectors.
+check_PROGRAMS += tests/unit/kernel-bits
+dist_check_SCRIPTS += tests/unit/test-kernel-bits.sh
+TESTS += tests/unit/test-kernel-bits.sh
+tests_unit_kernel_bits_SOURCES = tests/unit/kernel-bits.c
+tests_unit_kernel_bits_LDADD = $(MODEL_LIBS) $(BASE_LIBS)

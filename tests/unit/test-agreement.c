@@ -24,6 +24,7 @@ static struct planted {
 	int moment;      /* -1: the weight */
 	bool resumed;    /* as far as words go */
 } planted;
+static bool of_libraries; /* compared; the planted ranks have another */
 
 static int plant(struct pipeline *p)
 {
@@ -75,7 +76,11 @@ static int rank_work(struct world *world)
 		job->config.slice = grid_place(&grid, world->rank).slice;
 		rc = model_create(&job->config, &model);
 	}
-	if (!rc)
+	if (!rc && of_libraries)
+		rc = agreement_check_library(
+			world, planted.ranks >> world->rank & 1 ? "widened"
+								: "oneDNN");
+	else if (!rc)
 		rc = check(world, job, model);
 	model_destroy(model);
 	if (job)
@@ -257,12 +262,30 @@ static void ends_of_a_tie(void **state)
 			     "first in transformer.wte.weight"));
 }
 
+static void libraries(void **state)
+{
+	static const struct planted none = {.ranks = 0};
+	static const struct planted two = {.ranks = 1 << 2 | 1 << 3};
+	static const struct planted root = {.ranks = 1};
+
+	(void)state;
+	of_libraries = true;
+	expect(1, 1, 1, &none, NOTHING);
+	expect(2, 2, 1, &none, NOTHING);
+	expect(2, 2, 1, &two,
+	       WORDS("rank 2 on", "bfloat16 by widened", "rank 0 on",
+		     "by oneDNN", "--dtype fp32"));
+	expect(1, 2, 1, &root, WORDS("rank 1 on", "bfloat16 by oneDNN"));
+	of_libraries = false;
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(the_same), cmocka_unit_test(held_once),
-		cmocka_unit_test(replicas), cmocka_unit_test(moments),
-		cmocka_unit_test(slices),   cmocka_unit_test(ends_of_a_tie),
+		cmocka_unit_test(the_same),  cmocka_unit_test(held_once),
+		cmocka_unit_test(replicas),  cmocka_unit_test(moments),
+		cmocka_unit_test(slices),    cmocka_unit_test(ends_of_a_tie),
+		cmocka_unit_test(libraries),
 	};
 
 	return RUN_TESTS("agreement", tests);

@@ -1,4 +1,5 @@
 #include "base/threads.h"
+#include "model/kernels/gemm.h"
 #include "model/kernels/numerics.h"
 
 #include <errno.h>
@@ -26,6 +27,29 @@ static void test_description(void **state)
 		assert_non_null(strstr(text, keys[i]));
 	assert_int_equal(text[0], '{');
 	assert_int_equal(text[strlen(text) - 1], '}');
+}
+
+/* What multiplies bfloat16 is told where a model needs it, and then only. */
+static void test_of_type(void **state)
+{
+	char plain[NUMERICS_DESCRIPTION_BYTES], rounded[sizeof(plain)];
+	const char *library;
+
+	(void)state;
+	assert_int_equal(numerics_describe(plain, sizeof(plain)), 0);
+	assert_int_equal(
+		numerics_describe_type(ELEMENT_F32, rounded, sizeof(rounded)),
+		0);
+	assert_string_equal(plain, rounded);
+	assert_int_equal(
+		numerics_describe_type(ELEMENT_BF16, rounded, sizeof(rounded)),
+		0);
+	print_message("# %s\n", rounded);
+	library = strstr(rounded, gemm_bfloat16_library());
+	assert_non_null(library);
+	assert_memory_equal(rounded, "{\"bfloat16\":\"", 13);
+	/* The rest is the same. */
+	assert_string_equal(strstr(rounded, "\"blas\""), plain + 1);
 }
 
 static void test_too_small(void **state)
@@ -65,6 +89,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_description),
+		cmocka_unit_test(test_of_type),
 		cmocka_unit_test(test_too_small),
 		cmocka_unit_test(test_float_state_shows),
 	};

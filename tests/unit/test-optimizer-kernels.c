@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include "model/kernels/reference.h"
+#include "model/kernels/values.h"
 #include "tests/unit/kernel-test.h"
 
 struct threads *teams[TEAMS];
@@ -147,6 +148,34 @@ static void run_sgd(struct sgd sgd, unsigned team)
 	trained_fini(&t);
 }
 
+/* Each upper half, with lower halves on both sides of every tie. */
+static void test_rounding(void **state)
+{
+	static const uint32_t lower[] = {0, 1, 0x7fff, 0x8000, 0x8001, 0xffff};
+
+	(void)state;
+	for (uint32_t upper = 0; upper < 0x10000; upper++) {
+		float values[ARRAY_SIZE(lower)];
+		bfloat16 made[ARRAY_SIZE(lower)];
+
+		for (size_t i = 0; i < ARRAY_SIZE(lower); i++) {
+			uint32_t bits = upper << 16 | lower[i];
+
+			memcpy(&values[i], &bits, sizeof(bits));
+		}
+		values_row_round(ARRAY_SIZE(lower), values, made);
+		for (size_t i = 0; i < ARRAY_SIZE(lower); i++) {
+			uint32_t up = lower[i] > 0x8000 ||
+				      (lower[i] == 0x8000 && upper % 2);
+
+			if (isnan(values[i]))
+				assert_int_equal(made[i], upper | 0x40);
+			else
+				assert_int_equal(made[i], upper + up);
+		}
+	}
+}
+
 static void test_sgd(void **state)
 {
 	struct sgd sgd = {
@@ -224,6 +253,7 @@ int main(void)
 		cmocka_unit_test(test_adamw),
 		cmocka_unit_test(test_adamw_bias_correction),
 		cmocka_unit_test(test_sgd),
+		cmocka_unit_test(test_rounding),
 		cmocka_unit_test(test_square_sum),
 		cmocka_unit_test(test_square_sum_not_finite),
 	};

@@ -279,36 +279,6 @@ static void test_half_precision_blocks(void **state)
 	}
 }
 
-/* Each upper half, with lower halves on both sides of every tie. */
-static void test_rounding(void **state)
-{
-	static const uint32_t lower[] = {0, 1, 0x7fff, 0x8000, 0x8001, 0xffff};
-
-	(void)state;
-	for (uint32_t upper = 0; upper < 0x10000; upper++) {
-		float values[ARRAY_SIZE(lower)];
-		unsigned char bytes[2 * ARRAY_SIZE(lower) + 1];
-
-		for (size_t i = 0; i < ARRAY_SIZE(lower); i++) {
-			uint32_t bits = upper << 16 | lower[i];
-
-			memcpy(&values[i], &bits, sizeof(bits));
-		}
-		convert_floats_to_bf16(ARRAY_SIZE(lower), values, bytes + 1);
-		for (size_t i = 0; i < ARRAY_SIZE(lower); i++) {
-			uint32_t up = lower[i] > 0x8000 ||
-				      (lower[i] == 0x8000 && upper % 2);
-			uint16_t made;
-
-			memcpy(&made, bytes + 1 + 2 * i, sizeof(made));
-			if (isnan(values[i]))
-				assert_int_equal(made, upper | 0x40);
-			else
-				assert_int_equal(made, upper + up);
-		}
-	}
-}
-
 /* ---- writing ---- */
 
 static const size_t shape_matrix[] = {3, 5}, shape_vector[] = {7},
@@ -657,7 +627,6 @@ int main(void)
 		cmocka_unit_test(test_odd_but_valid),
 		cmocka_unit_test(test_half_precision),
 		cmocka_unit_test(test_half_precision_blocks),
-		cmocka_unit_test(test_rounding),
 		cmocka_unit_test(test_one_file),
 		cmocka_unit_test(test_shards),
 		cmocka_unit_test(test_impossible_layouts),

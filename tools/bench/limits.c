@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "model/kernels/elementwise.h"
 #include "model/kernels/gemm.h"
+#include "model/kernels/vector_math.h"
 
 #define M 768
 #define N 768
@@ -29,7 +30,6 @@ struct bench_limits_memory {
 	int64_t end_ns;
 	atomic_uint done; /* products */
 	atomic_int error;
-	atomic_ullong sum; /* of what was read */
 };
 
 #define OPERAND_FLOATS ((size_t)M * K + (size_t)K * N + (size_t)M * N)
@@ -176,42 +176,64 @@ static double update_rate(struct bench_limits_memory *memory)
 	return bytes / (double)(now - begin);
 }
 
-/* Nothing but loads; the sum keeps them alive. */
-static uint64_t read_words(const float *floats, size_t words)
-{
-	uint64_t sum[8] = {0}, word;
+/*
+ * Nothing but loads, of whole cache lines where the processor has vectors of
+ * that size; the sum keeps them alive. Four chains of additions take less time
+ * than the loads.
+ */
+typedef uint64_t line_words __attribute__((vector_size(CACHE_LINE_BYTES)));
 
-	for (size_t i = 0; i + 8 <= words; i += 8)
-		for (size_t lane = 0; lane < 8; lane++) {
-			memcpy(&word, floats + 2 * (i + lane), sizeof(word));
-			sum[lane] += word;
-		}
-	for (size_t lane = 1; lane < 8; lane++)
-		sum[0] += sum[lane];
-	return sum[0];
+KERNEL_CLONES static uint64_t read_lines(const void *memory, size_t lines)
+{
+	const line_words *line = memory;
+	line_words a = {0}, b = {0}, c = {0}, d = {0};
+	uint64_t sum = 0;
+
+	for (size_t i = 0; i + 4 <= lines; i += 4) {
+		a += line[i];
+		b += line[i + 1];
+		c += line[i + 2];
+		d += line[i + 3];
+	}
+	a += b + c + d;
+	for (size_t i = 0; i < sizeof(a) / sizeof(sum); i++)
+		sum += a[i];
+	return sum;
 }
+
+struct reading {
+	const unsigned char *memory;
+	size_t lines; /* of each thread */
+	atomic_ullong sum;
+};
 
 static void read_task(void *argument, size_t index, unsigned thread)
 {
-	struct bench_limits_memory *memory = argument;
-	size_t words = FLOATS / 2 / memory->threads;
+	struct reading *reading = argument;
 
 	(void)thread;
-	atomic_fetch_add(&memory->sum,
-			 read_words(memory->array + 2 * index * words, words));
+	atomic_fetch_add(&reading->sum,
+			 read_lines(reading->memory + index * reading->lines *
+							      CACHE_LINE_BYTES,
+				    reading->lines));
 }
 
-static double read_rate(struct bench_limits_memory *memory)
+double bench_limits_read(struct threads *team, const void *memory, size_t bytes)
 {
+	unsigned threads = threads_count(team);
+	struct reading reading = {
+		.memory = memory,
+		.lines = bytes / CACHE_LINE_BYTES / threads,
+	};
 	int64_t begin = clock_now_ns(), now;
-	double bytes = 0;
+	double sum = 0;
 
 	do {
-		threads_run_each(memory->team, read_task, memory);
-		bytes += 4.0 * (double)FLOATS;
+		threads_run_each(team, read_task, &reading);
+		sum += (double)(reading.lines * threads * CACHE_LINE_BYTES);
 		now = clock_now_ns();
 	} while (now < begin + RUN_NS);
-	return bytes / (double)(now - begin);
+	return sum / (double)(now - begin);
 }
 
 void bench_limits_measure(struct bench_limits_memory *memory,
@@ -220,5 +242,6 @@ void bench_limits_measure(struct bench_limits_memory *memory,
 	out->products = product_rate(memory, product_task);
 	out->products_bfloat16 = product_rate(memory, product_bfloat16_task);
 	out->update = update_rate(memory);
-	out->read = read_rate(memory);
+	out->read = bench_limits_read(memory->team, memory->array,
+				      FLOATS * sizeof(float));
 }

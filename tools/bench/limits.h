@@ -26,6 +26,13 @@ int bench_limits_create(struct threads *team,
 			struct bench_limits_memory **out) MUST_CHECK;
 void bench_limits_destroy(struct bench_limits_memory *memory);
 
+/*
+ * GB/s at which the team reads `bytes` of memory, each thread a part of it:
+ * what is longer than any cache, from end to end, some 0.1 s long.
+ */
+double bench_limits_read(struct threads *team, const void *memory,
+			 size_t bytes);
+
 /* Takes some 0.4 s. */
 void bench_limits_measure(struct bench_limits_memory *memory,
 			  struct bench_limits *out);

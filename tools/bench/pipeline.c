@@ -58,6 +58,7 @@ static const struct option_spec table[] = {
 	{"recompute", 0, OPTION_FLAG,
 	 .help = "keep layer inputs only and run forward again"},
 	TRAIN_OPTIONS_MODEL,
+	TRAIN_OPTIONS_ADAPTERS,
 	TRAIN_OPTION_DTYPE,
 	{"steps", 'n', OPTION_INTEGER, .argument = "N", .fallback = "3",
 	 .minimum = 1, .maximum = 1000, .group = "How",
