@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,18 +11,150 @@
 #include "base/log.h"
 #include "base/text.h"
 
+#define MEMORY_FLOOR ((size_t)32 << 20)
+/* What malloc() takes for itself. */
+#define MALLOC_BYTES sizeof(size_t)
+
+/* ---- memory ---- */
+
+/* What the parse under way in this thread may still take. */
+static _Thread_local struct {
+	bool limits;
+	bool exceeded;
+	size_t left;
+} budget;
+
+static void *budget_malloc(size_t size)
+{
+	void *memory = malloc(size);
+	size_t taken;
+
+	if (!memory || !budget.limits)
+		return memory;
+	taken = malloc_usable_size(memory) + MALLOC_BYTES;
+	if (taken > budget.left) {
+		budget.exceeded = true;
+		free(memory);
+		return NULL;
+	}
+	budget.left -= taken;
+	return memory;
+}
+
+static void budget_free(void *memory)
+{
+	if (memory && budget.limits)
+		budget.left += malloc_usable_size(memory) + MALLOC_BYTES;
+	free(memory);
+}
+
+/* Before there are threads. What lies outside of a parse is malloc()'s, as ever. */
+__attribute__((constructor)) static void install_budget(void)
+{
+	json_set_alloc_funcs(budget_malloc, budget_free);
+}
+
+static void begin_budget(size_t limit)
+{
+	budget.left = limit;
+	budget.exceeded = false;
+	budget.limits = true;
+}
+
+static int end_parse(json_t *value, size_t limit, const json_error_t *error,
+		     const char *origin, json_t **out)
+{
+	budget.limits = false;
+	if (value) {
+		*out = value;
+		return 0;
+	}
+	if (budget.exceeded)
+		return fail(
+			-EINVAL,
+			"%s: line %d, column %d: more small values than a file of this size may have (over %zu MiB of memory)",
+			origin, error->line, error->column, limit >> 20);
+	return fail(-EINVAL, "%s: line %d, column %d: not JSON: %s", origin,
+		    error->line, error->column, error->text);
+}
+
+/* ---- reading ---- */
+
+size_t json_memory_limit(size_t length)
+{
+	return MEMORY_FLOOR + MIN(length, SIZE_MAX - MEMORY_FLOOR);
+}
+
+int json_parse_limited(const char *text, size_t length, size_t memory_limit,
+		       const char *origin, json_t **out)
+{
+	json_error_t error;
+	json_t *value;
+
+	begin_budget(memory_limit);
+	value = json_loadb(text, length, JSON_REJECT_DUPLICATES, &error);
+	return end_parse(value, memory_limit, &error, origin, out);
+}
+
+int json_parse_next(const char *text, size_t length, size_t memory_limit,
+		    const char *origin, json_t **out, size_t *used)
+{
+	size_t flags = JSON_REJECT_DUPLICATES | JSON_DECODE_ANY |
+		       JSON_DISABLE_EOF_CHECK;
+	json_error_t error;
+	json_t *value;
+	int rc;
+
+	begin_budget(memory_limit);
+	value = json_loadb(text, length, flags, &error);
+	rc = end_parse(value, memory_limit, &error, origin, out);
+	if (!rc)
+		*used = (size_t)error.position;
+	return rc;
+}
+
 int json_parse(const char *text, size_t length, const char *origin,
 	       json_t **out)
 {
-	json_error_t error;
-	json_t *value =
-		json_loadb(text, length, JSON_REJECT_DUPLICATES, &error);
+	return json_parse_limited(text, length, json_memory_limit(length),
+				  origin, out);
+}
 
-	if (!value)
-		return fail(-EINVAL, "%s: line %d, column %d: not JSON: %s",
-			    origin, error.line, error.column, error.text);
-	*out = value;
-	return 0;
+struct pieces {
+	json_piece_fn *next;
+	void *argument;
+	const char *at;
+	size_t left;
+};
+
+static size_t read_pieces(void *buffer, size_t size, void *argument)
+{
+	struct pieces *pieces = argument;
+	size_t bytes;
+
+	while (pieces->left == 0) {
+		pieces->at = pieces->next(pieces->argument, &pieces->left);
+		if (!pieces->at)
+			return 0;
+	}
+	bytes = MIN(pieces->left, size);
+	memcpy(buffer, pieces->at, bytes);
+	pieces->at += bytes;
+	pieces->left -= bytes;
+	return bytes;
+}
+
+int json_parse_pieces(json_piece_fn *next, void *argument, size_t memory_limit,
+		      const char *origin, json_t **out)
+{
+	struct pieces pieces = {.next = next, .argument = argument};
+	json_error_t error;
+	json_t *value;
+
+	begin_budget(memory_limit);
+	value = json_load_callback(read_pieces, &pieces, JSON_REJECT_DUPLICATES,
+				   &error);
+	return end_parse(value, memory_limit, &error, origin, out);
 }
 
 int json_read(const char *path, size_t limit, json_t **out)

@@ -12,11 +12,31 @@
 
 /*
  * Parses a file of at most `limit` bytes (the caller decrefs *out). Duplicate
- * keys are refused. -EINVAL names file, line, column.
+ * keys are refused. -EINVAL names file, line, column. A value of three bytes
+ * ("[],") can take a hundred of memory: what would take more than
+ * json_memory_limit() of the text is refused, too.
  */
 int json_read(const char *path, size_t limit, json_t **out) MUST_CHECK;
 int json_parse(const char *text, size_t length, const char *origin,
 	       json_t **out) MUST_CHECK;
+
+/* The text's length and 32 MiB: no file in use comes near it. */
+size_t json_memory_limit(size_t length);
+
+/* The same, of a text that is handed over in pieces: the next one, its length
+ * in *length; NULL at the end. And with a limit of its own. */
+typedef const char *json_piece_fn(void *argument, size_t *length);
+int json_parse_pieces(json_piece_fn *next, void *argument, size_t memory_limit,
+		      const char *origin, json_t **out) MUST_CHECK;
+int json_parse_limited(const char *text, size_t length, size_t memory_limit,
+		       const char *origin, json_t **out) MUST_CHECK;
+
+/*
+ * One value, of which there may be more behind it: *used bytes of the text are
+ * its own, white space before it included.
+ */
+int json_parse_next(const char *text, size_t length, size_t memory_limit,
+		    const char *origin, json_t **out, size_t *used) MUST_CHECK;
 
 /* Indented by 2, keys in insertion order, final newline; durable. */
 int json_write(const char *path, const json_t *value) MUST_CHECK;

@@ -2,10 +2,12 @@
 noinst_LIBRARIES += data/libdata.a
 data_libdata_a_SOURCES = \
 	data/bpe_train.c data/bpe_train.h \
+	data/choices.c \
 	data/corpus.c data/corpus.h \
 	data/packing.c data/packing.h \
 	data/prepare.c data/prepare.h data/prepare_impl.h \
 	data/prepare_sft.c \
+	data/requests.c data/requests.h data/requests_internal.h \
 	data/sampler.c data/sampler.h \
 	data/sft/example.c data/sft/example.h \
 	data/sft/records.c data/sft/records.h \
@@ -25,6 +27,7 @@ data_libdata_a_SOURCES = \
 	data/tokenizer/lexicon.c data/tokenizer/lexicon.h \
 	data/tokenizer/load.c data/tokenizer/load.h \
 	data/tokenizer/load_added.c \
+	data/tokenizer/load_array.c \
 	data/tokenizer/load_decoder.c \
 	data/tokenizer/load_model.c \
 	data/tokenizer/load_normalizer.c \

@@ -1,4 +1,5 @@
-EXTRA_DIST += docs/ARCHITECTURE.md docs/CLUSTER.md docs/FINE-TUNING.md \
+EXTRA_DIST += docs/ARCHITECTURE.md docs/CLUSTER.md docs/EVALUATION.md \
+	docs/FINE-TUNING.md \
 	docs/FORMATS.md \
 	docs/MODELS.md docs/PARALLELISM.md docs/PERFORMANCE.md \
 	docs/SCALING.md docs/SCHEDULES.md docs/SECURITY.md \

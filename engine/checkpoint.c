@@ -3,6 +3,7 @@
 #include "base/log.h"
 #include "base/text.h"
 #include "base/threads.h"
+#include "engine/carry.h"
 #include "engine/checkpoint_tensors.h"
 #include "engine/pipeline.h"
 #include "model/io/hf_adapter.h"
@@ -26,7 +27,10 @@
 #define INITIALISE_PIECE  ((size_t)4096)
 #define STEP_FOLDER_BYTES 32
 
-/* Files that go from the tokenizer's folder into every model folder. */
+/*
+ * Files that go from the tokenizer's folder into every model folder, where the
+ * model's own has none.
+ */
 static const char *const companion_files[] = {
 	"tokenizer.json",
 	"tokenizer_config.json",
@@ -120,12 +124,56 @@ static int copy_companions(const struct job *job, const char *folder)
 		if (!rc)
 			rc = files_join(to, sizeof(to), folder,
 					companion_files[i]);
-		if (!rc && files_exists(from))
+		if (!rc && files_exists(from) && !files_exists(to))
 			rc = files_copy(from, to);
 		if (rc)
 			return rc;
 	}
 	return 0;
+}
+
+static bool has_config(const char *folder)
+{
+	char path[FILES_PATH_BYTES];
+
+	return folder[0] &&
+	       files_join(path, sizeof(path), folder, "config.json") == 0 &&
+	       files_exists(path);
+}
+
+/* The run's newest checkpoint: the folder it began with may be gone. */
+static int newest_folder(const struct job *job, char out[FILES_PATH_BYTES])
+{
+	char path[FILES_PATH_BYTES];
+	size_t length;
+	char *name;
+	int rc = checkpoints_path(path, job->out, "latest");
+
+	out[0] = '\0';
+	if (rc || !files_exists(path))
+		return rc;
+	rc = files_read(path, FILES_PATH_BYTES, &name, &length);
+	if (rc)
+		return rc;
+	if (files_name_is_plain(name))
+		rc = checkpoints_path(out, job->out, name);
+	free(name);
+	return rc;
+}
+
+/* What came with the model that the run began with. */
+static int carry_model(const struct job *job, const char *folder)
+{
+	char newest[FILES_PATH_BYTES];
+	int rc = newest_folder(job, newest);
+
+	if (rc)
+		return rc;
+	if (has_config(newest))
+		return carry_over(newest, folder);
+	if (has_config(job->resume))
+		return carry_over(job->resume, folder);
+	return has_config(job->model) ? carry_over(job->model, folder) : 0;
 }
 
 static int write_state(const struct pipeline *p, const char *folder,
@@ -174,6 +222,8 @@ static int begin_folder(const struct pipeline *p,
 	if (!rc)
 		rc = write_config(p, folder);
 	if (!rc)
+		rc = carry_model(p->job, folder);
+	if (!rc)
 		rc = copy_companions(p->job, folder);
 	if (!rc)
 		rc = write_state(p, folder, step);
@@ -189,14 +239,37 @@ static int begin_folder(const struct pipeline *p,
 
 struct description {
 	struct world *world; /* sees that this goes on */
+	const char *folder;
 	json_t *files;
 };
+
+/* The name within a folder of a file that files_walk() found. */
+static const char *name_within(const char *folder, const char *path)
+{
+	path += strlen(folder);
+	return path + strspn(path, "/");
+}
+
+/* "name" or "folder/name", and nothing that leads elsewhere. */
+static bool is_within(const char *name)
+{
+	const char *slash = strchr(name, '/');
+	char first[FILES_PATH_BYTES];
+
+	if (!slash)
+		return files_name_is_plain(name);
+	if ((size_t)(slash - name) >= sizeof(first))
+		return false;
+	memcpy(first, name, (size_t)(slash - name));
+	first[slash - name] = '\0';
+	return files_name_is_plain(first) && files_name_is_plain(slash + 1);
+}
 
 static int describe_file(void *argument, const char *path, uint64_t bytes)
 {
 	const struct description *description = argument;
 	json_t *entry;
-	const char *name = strrchr(path, '/') + 1;
+	const char *name = name_within(description->folder, path);
 	char hex[DIGEST_HEX_BYTES];
 	int rc = digest_file(path, hex);
 
@@ -215,7 +288,8 @@ static int write_manifest(struct world *world, const char *folder)
 {
 	char path[FILES_PATH_BYTES];
 	json_t *files = json_object(), *manifest;
-	struct description description = {.world = world, .files = files};
+	struct description description = {
+		.world = world, .folder = folder, .files = files};
 	int rc = files_join(path, sizeof(path), folder, "manifest.json");
 
 	if (!rc)
@@ -241,7 +315,7 @@ static int verify_file(const char *folder, const char *name, json_t *entry,
 	uint64_t size;
 	int rc;
 
-	if (!files_name_is_plain(name) || !json_is_object(entry))
+	if (!is_within(name) || !json_is_object(entry))
 		return fail(-EINVAL, "%s: '%s' is no file of this folder",
 			    origin, name);
 	rc = json_get_integer(entry, "bytes", 0, INT64_MAX, origin, &bytes);
@@ -500,13 +574,30 @@ static int publish_file(const char *from, const char *to)
 }
 
 struct publish {
+	const char *from;
 	const char *to;
 };
+
+/* The folder within `to` that a file of this name stands in. */
+static int publish_folder(const char *to, const char *name)
+{
+	const char *slash = strchr(name, '/');
+	char path[FILES_PATH_BYTES];
+	int rc;
+
+	if (!slash)
+		return 0;
+	rc = files_join(path, sizeof(path), to, name);
+	if (rc)
+		return rc;
+	path[strlen(path) - strlen(slash)] = '\0';
+	return files_make_folder(path);
+}
 
 static int publish_one(void *argument, const char *path, uint64_t bytes)
 {
 	const struct publish *publish = argument;
-	const char *name = strrchr(path, '/') + 1;
+	const char *name = name_within(publish->from, path);
 	char to[FILES_PATH_BYTES];
 	int rc;
 
@@ -516,7 +607,9 @@ static int publish_one(void *argument, const char *path, uint64_t bytes)
 	    strncmp(name, "optimizer", 9) == 0 ||
 	    strncmp(name, CHECKPOINT_MASTERS, strlen(CHECKPOINT_MASTERS)) == 0)
 		return 0;
-	rc = files_join(to, sizeof(to), publish->to, name);
+	rc = publish_folder(publish->to, name);
+	if (!rc)
+		rc = files_join(to, sizeof(to), publish->to, name);
 	return rc ? rc : publish_file(path, to);
 }
 
@@ -524,7 +617,7 @@ int checkpoint_publish(const struct job *job, uint64_t step)
 {
 	char name[STEP_FOLDER_BYTES], from[FILES_PATH_BYTES];
 	char hidden[FILES_PATH_BYTES], to[FILES_PATH_BYTES];
-	struct publish publish = {.to = hidden};
+	struct publish publish = {.from = from, .to = hidden};
 	int rc;
 
 	step_name(name, step);

@@ -1,5 +1,6 @@
 #include "engine/checkpoint_tensors.h"
 #include "base/log.h"
+#include "base/threads.h"
 #include "engine/checkpoint.h"
 #include "engine/ferry.h"
 #include "engine/pipeline.h"
@@ -18,7 +19,14 @@
 /* ---- which tensors a rank moves ---- */
 
 /* Bytes read or written between two signs of life. */
-#define PIECE_BYTES ((size_t)4 << 20)
+#define PIECE_BYTES ((size_t)16 << 20)
+
+/* Of the tensor that comes next: what the kernel is asked to read ahead. */
+#define EXPECT_BYTES ((size_t)8 << 20)
+
+/* Numbers that a thread reads at a time, and from how many on that is worth it. */
+#define STREAM_BLOCK   ((size_t)1 << 19)
+#define STREAM_MINIMUM ((size_t)1 << 15)
 /* What is to be rounded on its way passes through as many floats of room. */
 #define ROOM_FLOATS ((size_t)4096)
 
@@ -38,6 +46,7 @@ struct tensors {
 	/* Where they come from or go to on disk; not on ranks that see none. */
 	const char *folder;
 	const struct safetensors *files;
+	unsigned char *rooms; /* [threads, SAFETENSORS_ROOM_BYTES] */
 	struct safetensors_writer *writer;
 	int rc; /* the first failure to write: nothing is written after it */
 
@@ -218,10 +227,63 @@ static int find_current(struct tensors *t)
 				       stored->whole_shape);
 }
 
-/*
- * Whatever they are on disk, they travel as floats. The files are mapped, so
- * that a short segment costs no call of the system.
- */
+/* The next item that this rank reads is on its way while this one is converted. */
+static void expect_next(const struct tensors *t)
+{
+	for (size_t i = t->current + 1; i < item_count(t); i++) {
+		const struct parameter *stored =
+			stored_as(t, parameter_of(t, i));
+		const struct safetensors_tensor *next;
+
+		if (item_bytes(t, i) == 0)
+			continue;
+		next = safetensors_find(t->files, stored->name);
+		if (next)
+			safetensors_expect(next, EXPECT_BYTES);
+		break;
+	}
+}
+
+/* A long run of a tensor, whose blocks the team's threads share. */
+struct stream {
+	const struct tensors *t;
+	size_t first, count;
+	float *to;
+	_Atomic int rc;
+};
+
+static void stream_block(void *argument, size_t index, unsigned thread)
+{
+	struct stream *work = argument;
+	const struct tensors *t = work->t;
+	size_t at = index * STREAM_BLOCK;
+	int rc;
+
+	if (work->rc)
+		return; /* one message is enough */
+	rc = safetensors_stream_floats(
+		t->files, t->found, work->first + at,
+		MIN(work->count - at, STREAM_BLOCK),
+		t->rooms + thread * SAFETENSORS_ROOM_BYTES, work->to + at);
+	if (rc)
+		work->rc = rc;
+}
+
+/* A short run costs no call of the system: the files are mapped, too. */
+static int read_run(const struct tensors *t, size_t first, size_t count,
+		    float *to)
+{
+	struct stream work = {.t = t, .first = first, .count = count, .to = to};
+
+	if (count < STREAM_MINIMUM)
+		return safetensors_read_floats(t->found, first, count, to);
+	threads_run(t->pipeline->world->team,
+		    (count + STREAM_BLOCK - 1) / STREAM_BLOCK, stream_block,
+		    &work);
+	return work.rc;
+}
+
+/* Whatever they are on disk, they travel as floats. */
 static int read_item(void *argument, size_t item, uint64_t first, void *data,
 		     size_t bytes)
 {
@@ -229,16 +291,20 @@ static int read_item(void *argument, size_t item, uint64_t first, void *data,
 	size_t at = (size_t)(first / sizeof(float));
 	size_t end = at + bytes / sizeof(float);
 	float *to = data;
-	int rc = take_item(t, item) ? find_current(t) : 0;
+	int rc = 0;
 
+	if (take_item(t, item)) {
+		rc = find_current(t);
+		if (!rc && !freight_is_of_moments(t->freight))
+			expect_next(t);
+	}
 	world_note_between(t->pipeline->world); /* it goes on */
 	while (!rc && at < end) {
 		struct holding_segment segment =
 			holding_segment(&t->holding, at);
 		size_t count = MIN(segment.count, end - at);
 
-		rc = safetensors_read_floats(t->found, segment.whole, count,
-					     to);
+		rc = read_run(t, segment.whole, count, to);
 		to += count;
 		at += count;
 	}
@@ -420,9 +486,15 @@ static int read_from_disk(struct tensors *t)
 	if (rc)
 		return rc;
 	t->files = files;
-	rc = read_own(t);
+	t->rooms = malloc(threads_count(t->pipeline->world->team) *
+			  SAFETENSORS_ROOM_BYTES);
+	if (!t->rooms)
+		rc = fail(-ENOMEM, "no memory to read %s", t->folder);
+	if (!rc)
+		rc = read_own(t);
 	if (!rc && t->pipeline->world->rank == ROUTE_ROOT)
 		rc = read_for_others(t);
+	free(t->rooms);
 	safetensors_close(files);
 	return rc;
 }

@@ -1,7 +1,8 @@
 #include "data/sampler.h"
 #include "engine/run.h"
 
-int run_evaluate(struct pipeline *p)
+/* A corpus: mean loss over its windows. */
+static int evaluate_corpus(struct pipeline *p)
 {
 	const struct job *job = p->job;
 	struct corpus_options options = {.vocab_size = job->config.vocab_size};
@@ -29,4 +30,9 @@ int run_evaluate(struct pipeline *p)
 	sampler_fini(&sampler);
 	corpus_close(corpus);
 	return rc;
+}
+
+int run_evaluate(struct pipeline *p)
+{
+	return job_scores(p->job) ? run_score(p) : evaluate_corpus(p);
 }

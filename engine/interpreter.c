@@ -166,8 +166,11 @@ static int run_forward(struct run *run, const struct action *action)
 	}
 	stage_forward(stage, &p->pass, m, output);
 	if (to == run->schedule->stages) {
-		p->result[m] = stage_loss(stage, m);
-		loss_sum_add(&run->losses, &p->accumulation, m, p->result[m]);
+		double loss = stage_loss(stage, m);
+
+		if (!p->pass.sample_losses)
+			p->result[m] = loss;
+		loss_sum_add(&run->losses, &p->accumulation, m, loss);
 	}
 	return 0;
 }

@@ -126,6 +126,16 @@ static const struct field fields[] = {
 	FIELD(FIELD_U64, eval_every, false),
 	FIELD(FIELD_U64, eval_samples, false),
 	FIELD(FIELD_INT, split, false),
+	FIELD(FIELD_BOOL, scoring.requests, false),
+	FIELD(FIELD_INT, scoring.kind, false),
+	FIELD(FIELD_INT, scoring.windows, false),
+	FIELD(FIELD_UNSIGNED, scoring.window, false),
+	FIELD(FIELD_UNSIGNED, scoring.stride, false),
+	FIELD(FIELD_INT, scoring.begin, false),
+	FIELD(FIELD_BOOL, scoring.begin_prompts, false),
+	FIELD(FIELD_NAME, scoring.delimiter, false),
+	FIELD(FIELD_PATH, scoring.tokenizer, false),
+	FIELD(FIELD_PATH, scoring.details, false),
 	FIELD(FIELD_UNSIGNED, tokens, false),
 	FIELD(FIELD_REAL, temperature, false),
 	FIELD(FIELD_UNSIGNED, top_k, false),
@@ -247,6 +257,23 @@ static json_t *numbers_to_json(const unsigned *numbers, size_t count)
 	for (size_t i = 0; i < count; i++)
 		json_array_append_new(array, json_integer(numbers[i]));
 	return array;
+}
+
+/* [time, passes] a run. */
+static json_t *runs_to_json(const struct job_scoring *scoring)
+{
+	json_t *array = json_array();
+	int rc = 0;
+
+	for (unsigned i = 0; i < scoring->run_count; i++)
+		rc |= json_array_append_new(
+			array,
+			json_pack("[I, I]", (json_int_t)scoring->runs[i].time,
+				  (json_int_t)scoring->runs[i].passes));
+	if (!rc)
+		return array;
+	json_decref(array);
+	return NULL;
 }
 
 static json_t *rehearsal_to_json(const struct model_rehearsal *given)
@@ -374,6 +401,9 @@ json_t *job_to_json(const struct job *job)
 		rc |= json_object_set_new(
 			json, "rehearsal",
 			rehearsal_to_json(job->config.rehearsal));
+	if (job_scores(job))
+		rc |= json_object_set_new(json, "runs",
+					  runs_to_json(&job->scoring));
 	if (job->schedule_text)
 		rc |= json_object_set_new(json, "schedule_text",
 					  json_string(job->schedule_text));
@@ -481,6 +511,43 @@ static int check_kinds(const struct job *job)
 	if ((unsigned)job->reach > REACH_ROOT)
 		return fail(-EINVAL, "%s: an unknown kind of store (%d)",
 			    ORIGIN, (int)job->reach);
+	return 0;
+}
+
+/* How long the passes are of an evaluation of a file. */
+static int runs_from_json(const json_t *json, struct job *out)
+{
+	struct job_scoring *scoring = &out->scoring;
+	json_t *array, *item;
+	size_t i;
+	int rc;
+
+	if (!job_scores(out))
+		return 0;
+	if ((unsigned)scoring->kind > REQUESTS_CHOICES ||
+	    (unsigned)scoring->windows > REQUESTS_SLIDING)
+		return fail(-EINVAL, "%s: an unknown kind of evaluation",
+			    ORIGIN);
+	rc = json_get_array(json, "runs", ORIGIN, &array);
+	if (rc)
+		return rc;
+	if (json_array_size(array) > REQUESTS_RUNS_MAX)
+		return fail(-EINVAL, "%s: passes of %zu lengths", ORIGIN,
+			    json_array_size(array));
+	json_array_foreach(array, i, item)
+	{
+		json_int_t time = json_integer_value(json_array_get(item, 0));
+		json_int_t passes = json_integer_value(json_array_get(item, 1));
+
+		if (time < 1 || time > out->context || passes < 1)
+			return fail(
+				-EINVAL,
+				"%s: %lld passes of %lld tokens, of 1 to %u",
+				ORIGIN, (long long)passes, (long long)time,
+				out->context);
+		scoring->runs[scoring->run_count++] = (struct requests_run){
+			.time = (unsigned)time, .passes = (uint64_t)passes};
+	}
 	return 0;
 }
 
@@ -621,6 +688,8 @@ int job_from_json(const json_t *json, struct job *out)
 		rc = rehearsal_from_json(json, out);
 	if (!rc)
 		rc = schedule_text_from_json(json, out);
+	if (!rc)
+		rc = runs_from_json(json, out);
 	return rc ? rc : prompt_from_json(json, out);
 }
 

@@ -10,6 +10,7 @@
 
 #include "base/files.h"
 #include "base/json.h"
+#include "data/requests.h"
 #include "engine/grid.h"
 #include "engine/learning_rate.h"
 #include "engine/optimizer.h"
@@ -31,6 +32,25 @@ static inline bool job_kind_trains(enum job_kind kind)
 }
 
 #define JOB_PROMPT_TOKENS_MAX (1u << 20)
+
+/*
+ * An evaluation of what is in a file (job.data; data/requests.h), read with a
+ * tokenizer by the root alone. The others know how long the passes are.
+ */
+struct job_scoring {
+	bool requests;   /* else: of a corpus */
+	int kind;        /* enum requests_kind */
+	int windows;     /* enum requests_windows */
+	unsigned window; /* tokens a request may have, see requests_config */
+	unsigned stride;
+	int begin; /* token a text begins with; -1: none */
+	bool begin_prompts;
+	char delimiter[16];
+	char tokenizer[FILES_PATH_BYTES]; /* tokenizer.json */
+	char details[FILES_PATH_BYTES];   /* takes a line a question; "" */
+	struct requests_run runs[REQUESTS_RUNS_MAX];
+	unsigned run_count;
+};
 
 struct job {
 	enum job_kind kind;
@@ -79,6 +99,7 @@ struct job {
 	uint64_t eval_every;       /* 0: at the end only */
 	uint64_t eval_samples;     /* windows of the split; 0: no evaluation */
 	int split;                 /* evaluation: enum corpus_split */
+	struct job_scoring scoring;
 	bool packed;               /* samples may hold several examples each */
 	bool separate;             /* fine-tuning, but one example a sample */
 	uint64_t data_fingerprint; /* of the corpus; part of the identity */
@@ -98,6 +119,12 @@ struct job {
 	int32_t *prompt;
 	unsigned prompt_count;
 };
+
+/* Whether it asks for a loss a sample, by pipeline_score(). */
+static inline bool job_scores(const struct job *job)
+{
+	return job->kind == JOB_EVAL && job->scoring.requests;
+}
 
 /* D, P, T of the job; what it leaves 0 is 1. */
 struct grid job_grid(const struct job *job);

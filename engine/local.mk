@@ -7,6 +7,7 @@ engine_libengine_a_SOURCES = \
 	engine/calibrate.c engine/calibrate.h \
 	engine/calibrate_link.c \
 	engine/calibrate_rig.c engine/calibrate_rig.h \
+	engine/carry.c engine/carry.h \
 	engine/checkpoint.c engine/checkpoint.h \
 	engine/checkpoint_tensors.c engine/checkpoint_tensors.h \
 	engine/choice.c engine/choice.h \
@@ -45,6 +46,7 @@ engine_libengine_a_SOURCES = \
 	engine/route.c engine/route.h \
 	engine/run.c engine/run.h \
 	engine/shards.c engine/shards.h \
+	engine/score.c \
 	engine/slots.c engine/slots.h \
 	engine/stage.c engine/stage.h \
 	engine/store.c engine/store.h \

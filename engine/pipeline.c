@@ -574,6 +574,14 @@ static bool needs_ferry(const struct pipeline *p)
 	return needs;
 }
 
+/* Losses of one replica's pass: by micro-batch, or by sample. */
+static size_t result_bytes(const struct pipeline *p)
+{
+	size_t each = job_scores(p->job) ? p->job->micro_batch_size : 1;
+
+	return p->share * each * sizeof(double);
+}
+
 /* Everything messages are read from or written to, but the accumulators. */
 static int cut_region(struct pipeline *p, struct cutter *cutter)
 {
@@ -607,8 +615,8 @@ static int cut_region(struct pipeline *p, struct cutter *cutter)
 		if (create)
 			rc = stage_create(&config, messages, &p->stages[s]);
 	}
-	p->result = cut(cutter, p->job->micro_batches * sizeof(double));
-	p->losses = cut(cutter, p->job->micro_batches * sizeof(double));
+	p->result = cut(cutter, p->grid.replicas * result_bytes(p));
+	p->losses = cut(cutter, p->grid.replicas * result_bytes(p));
 	p->token = cut(cutter, sizeof(int32_t));
 	if (needs_ferry(p))
 		p->ferry_memory = cut(cutter, FERRY_BYTES);
@@ -771,8 +779,8 @@ size_t pipeline_batch_bytes(const struct pipeline *p, unsigned position)
 /* Of a replica's losses: where the root keeps them. */
 static double *result_of(const struct pipeline *p, unsigned rank)
 {
-	return p->result +
-	       (size_t)grid_place(&p->grid, rank).replica * p->share;
+	return p->result + grid_place(&p->grid, rank).replica *
+				   (result_bytes(p) / sizeof(double));
 }
 
 size_t pipeline_edge_bytes(const struct pipeline *p,
@@ -832,7 +840,7 @@ static void dress_message(const struct pipeline *p, struct message *message)
 		message->data = vote_verdict_memory(p->vote);
 		break;
 	case MESSAGE_RESULT:
-		message->bytes = p->share * sizeof(double);
+		message->bytes = result_bytes(p);
 		message->data = result_of(p, message->peer);
 		break;
 	case MESSAGE_TOKEN:
@@ -1165,7 +1173,7 @@ static int tell_root(struct pipeline *p, enum message_kind kind,
 
 int pipeline_evaluate(struct pipeline *p, double *losses)
 {
-	size_t bytes = p->share * sizeof(double);
+	size_t bytes = result_bytes(p);
 	int rc;
 
 	p->pass.mode = LAYER_EVAL;
@@ -1173,9 +1181,17 @@ int pipeline_evaluate(struct pipeline *p, double *losses)
 	if (!rc)
 		rc = tell_root(p, MESSAGE_RESULT, p->result, bytes);
 	if (!rc)
-		memcpy(losses, p->result,
-		       p->job->micro_batches * sizeof(double));
+		memcpy(losses, p->result, p->grid.replicas * bytes);
 	return rc;
+}
+
+int pipeline_score(struct pipeline *p, size_t time, double *losses)
+{
+	ASSERT(job_scores(p->job) && time <= p->job->context);
+	p->pass.time = time;
+	p->pass.sample_losses = p->result;
+	pipeline_dress(p, p->forward_route);
+	return pipeline_evaluate(p, losses);
 }
 
 int pipeline_decode(struct pipeline *p, size_t offset, size_t time,

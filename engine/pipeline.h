@@ -88,9 +88,11 @@ struct pipeline {
 	bool *batch_busy;             /* [ranks] */
 	unsigned char *region;        /* messages, all in one piece */
 	unsigned char *tie_staging;
-	float *logits;    /* generation, on the loss rank: [V] */
-	double *result;   /* [M] losses, root; own [share] on the loss rank */
-	double *losses;   /* [M] room for a caller's copy of them */
+	float *logits; /* generation, on the loss rank: [V] */
+	/* [M] losses (of a job that scores requests [M, B]), root; own [share]
+	 * on the loss rank; and room for a caller's copy of them. */
+	double *result;
+	double *losses;
 	int32_t *token;   /* the one generated last */
 	bool result_busy; /* either is on its way to the root */
 	struct tie *tied; /* NULL: no end here, or whole shards are exchanged */
@@ -177,6 +179,14 @@ int pipeline_train_step(struct pipeline *pipeline, uint64_t step,
  * supervised tokens; right on the root alone.
  */
 int pipeline_evaluate(struct pipeline *pipeline, double *losses) MUST_CHECK;
+
+/*
+ * A forward pass of a job that scores requests, over a batch of [M / D * B, time]
+ * for each replica, time up to the job's context and the same on all ranks.
+ * losses[M * B]: of each sample; right on the root alone.
+ */
+int pipeline_score(struct pipeline *pipeline, size_t time,
+		   double *losses) MUST_CHECK;
 
 /*
  * Generation (M = B = 1): `time` tokens, which on the root stand in the batch,

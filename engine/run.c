@@ -1,5 +1,7 @@
 #include "engine/run.h"
+#include "base/clock.h"
 #include "base/log.h"
+#include "base/text.h"
 #include "data/sampler.h"
 #include "engine/agreement.h"
 #include "engine/checkpoint.h"
@@ -8,6 +10,23 @@
 
 #include <errno.h>
 #include <stdlib.h>
+
+/* From here on a user wonders what takes so long. */
+#define TOLD_BYTES ((uint64_t)256 << 20)
+
+/* The root, when all have theirs. */
+static void tell_of_weights(const struct pipeline *p, int64_t since_ns)
+{
+	uint64_t total = model_parameter_total(p->model);
+	char parameters[32];
+
+	if (p->world->rank != ROUTE_ROOT || !p->job->model[0] ||
+	    total * sizeof(float) < TOLD_BYTES)
+		return;
+	log_info("weights: %s parameters read in %.2f s",
+		 text_grouped(parameters, sizeof(parameters), total),
+		 (double)(clock_now_ns() - since_ns) / NS_PER_SECOND);
+}
 
 static int load_adapters(struct pipeline *p)
 {
@@ -68,9 +87,13 @@ static int run_job(struct world *world, const struct job *job)
 	if (!rc)
 		rc = pipeline_create(world, job, model, &pipeline);
 	if (!rc) {
+		int64_t since_ns = clock_now_ns();
+
 		rc = load(pipeline);
 		if (!rc && job->kind != JOB_MEASURE)
 			rc = agreement_check(pipeline);
+		if (!rc)
+			tell_of_weights(pipeline, since_ns);
 		if (!rc)
 			rc = run_kind(pipeline);
 		pipeline_destroy(pipeline);

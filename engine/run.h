@@ -12,7 +12,8 @@ int run_rank(struct world *world) MUST_CHECK;
 
 /* Their four kinds; weights are in place, links stand. */
 int run_train(struct pipeline *pipeline) MUST_CHECK;
-int run_evaluate(struct pipeline *pipeline) MUST_CHECK;
+int run_evaluate(struct pipeline *pipeline) MUST_CHECK; /* a corpus, or: */
+int run_score(struct pipeline *pipeline) MUST_CHECK;    /* requests of a file */
 int run_generate(struct pipeline *pipeline) MUST_CHECK;
 int run_measure(struct pipeline *pipeline) MUST_CHECK;
 

@@ -455,6 +455,10 @@ static void fill_context(struct stage *stage, const struct stage_pass *pass,
 		.micro_batch = columns,
 		.loss_scale = pass->loss_scale,
 		.loss = &stage->flights[micro_batch].loss,
+		.sample_losses = pass->sample_losses
+					 ? pass->sample_losses +
+						   micro_batch * pass->batch
+					 : NULL,
 		.threads = stage->config.threads,
 		.scratch = stage->scratch,
 		.collectives = pass->collectives,

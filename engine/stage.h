@@ -70,6 +70,8 @@ struct stage_pass {
 	size_t time;
 	size_t position_offset;
 	double loss_scale;
+	double *sample_losses; /* of each micro-batch's samples, [M, B]: takes
+				  their losses on the loss stage; may be NULL */
 	/* Columns of micro-batch 0; the others follow behind it, [B, T] each. */
 	const int32_t *columns[COLUMN_COUNT];
 	struct trace *trace; /* takes the layers' times; may be NULL */

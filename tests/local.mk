@@ -23,6 +23,7 @@ include tests/unit/engine.mk
 include tests/unit/tools.mk
 include tests/unit/engine-world.mk
 include tests/unit/step-path.mk
+include tests/eval/local.mk
 include tests/grad/local.mk
 include tests/schedules/local.mk
 include tests/transport/local.mk

@@ -285,7 +285,7 @@ int added_scan_push(void *argument, const char *text, size_t length, bool end)
 	err = byte_buffer_append(&scan->held, text, length);
 	if (err)
 		return err;
-	window.text = scan->held.data;
+	window.text = scan->held.data ? scan->held.data : "";
 	window.length = scan->held.length;
 	err = scan_window(scan, &window);
 	if (!err)

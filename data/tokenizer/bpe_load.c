@@ -102,17 +102,18 @@ static int load_merges(struct tokenizer *tokenizer, const json_t *model,
 		.path = path,
 		.prefix = prefix ? strlen(prefix) : 0,
 	};
-	json_t *merges;
-	size_t i, rank = 0;
-	int err = json_get_array(model, "merges", path, &merges);
+	struct load_array merges;
+	json_t *merge;
+	size_t rank = 0;
+	int err = load_array_begin(tokenizer, model, "merges", path, &merges);
 
-	for (i = 0; !err && i < json_array_size(merges); i++) {
-		json_t *merge = json_array_get(merges, i);
+	while (!err && (err = load_array_next(&merges, &merge)) > 0) {
 		const char *text = json_string_value(merge);
 
-		if (text && strncmp(text, "#version", 8) == 0)
-			continue;
-		err = load_merge(&load, rank++, merge);
+		err = 0;
+		if (!text || strncmp(text, "#version", 8) != 0)
+			err = load_merge(&load, rank++, merge);
+		json_decref(merge);
 	}
 	byte_buffer_fini(&load.joined);
 	return err;

@@ -194,10 +194,12 @@ static int parse(char *source, size_t length, const char *origin,
 	}
 	tokenizer->source = source;
 	tokenizer->source_length = length;
-	err = json_parse(source, length, origin, &root);
+	err = load_parse(tokenizer, origin, &root);
 	if (!err)
 		err = load_root(tokenizer, root, origin);
 	json_decref(root);
+	tokenizer->merges_span = (struct load_span){0};
+	tokenizer->vocab_span = (struct load_span){0};
 	if (err) {
 		tokenizer_destroy(tokenizer);
 		return err;

@@ -44,6 +44,30 @@ int load_character(const json_t *component, const char *key,
 		   const char *fallback, const char *path, char out[5],
 		   size_t *bytes) MUST_CHECK;
 
+/*
+ * A long array of the model ("merges", or Unigram's "vocab"), one item after the
+ * other: as JSON all of it would take twenty times its text.
+ */
+struct load_array {
+	const char *key;
+	const char *path;
+	const json_t *list; /* where it is part of the model's JSON after all */
+	struct load_span left; /* else what is not read yet */
+	size_t index;          /* items so far */
+};
+
+/*
+ * Parses the file but for those arrays, in whose places there are empty ones. The
+ * spans of them are the tokenizer's.
+ */
+int load_parse(struct tokenizer *tokenizer, const char *path,
+	       json_t **root) MUST_CHECK;
+int load_array_begin(const struct tokenizer *tokenizer, const json_t *model,
+		     const char *key, const char *path,
+		     struct load_array *out) MUST_CHECK;
+/* 1: an item, which the caller decrefs; 0: there are no more; or an error. */
+int load_array_next(struct load_array *array, json_t **item) MUST_CHECK;
+
 int load_normalizer(struct tokenizer *tokenizer, const json_t *component,
 		    const char *path) MUST_CHECK;
 /* *byte_level: pieces are bytes. */

@@ -12,14 +12,23 @@
 #include "data/tokenizer/split.h"
 #include "data/utf8.h"
 
-/* Ids from here on are refused: embeddings that large do not exist. */
-#define TOKENIZER_IDS_MAX ((int64_t)1 << 22)
+/*
+ * Ids from here on are refused: one alone takes memory for all below it. The
+ * largest vocabulary in use has 901,629 (XLM-V).
+ */
+#define TOKENIZER_IDS_MAX ((int64_t)1 << 20)
 
 struct token {
 	size_t offset; /* in the tokenizer's bytes */
 	uint32_t length;
 	bool present, special;
 	bool whole; /* BPE: what its text, as a piece, is merged to */
+};
+
+/* A piece of the source; NULL: none. */
+struct load_span {
+	const char *text;
+	size_t length;
 };
 
 struct tokenizer {
@@ -48,6 +57,8 @@ struct tokenizer {
 	/* The file it was loaded from, else NULL. */
 	char *source;
 	size_t source_length;
+	/* While it is loaded: arrays of "model" that are read item by item. */
+	struct load_span merges_span, vocab_span;
 };
 
 /* Without tokens; its model is a byte-level BPE, decoded as such. */

@@ -54,30 +54,48 @@ static int load_piece(struct tokenizer *tokenizer, const json_t *entry,
 	return err;
 }
 
+/* Room for the score of piece `id`. */
+static int reserve_score(struct unigram *unigram, size_t id, size_t *capacity,
+			 const char *path)
+{
+	size_t wanted = MAX(2 * *capacity, (size_t)1024);
+	double *grown;
+
+	if (id >= (size_t)TOKENIZER_IDS_MAX)
+		return fail(-EINVAL, "%s: model.vocab has over %lld pieces",
+			    path, (long long)TOKENIZER_IDS_MAX);
+	if (id < *capacity)
+		return 0;
+	grown = reallocarray(unigram->scores, wanted, sizeof(*grown));
+	if (!grown)
+		return fail(-ENOMEM, "no memory for a vocabulary of %zu",
+			    wanted);
+	unigram->scores = grown;
+	*capacity = wanted;
+	return 0;
+}
+
 static int load_pieces(struct tokenizer *tokenizer, const json_t *model,
 		       const char *path)
 {
 	struct unigram *unigram = &tokenizer->unigram;
+	size_t id = 0, capacity = 0;
 	double least = DBL_MAX;
-	size_t i, count;
-	json_t *list;
-	int err = json_get_array(model, "vocab", path, &list);
+	struct load_array list;
+	json_t *piece;
+	int err = load_array_begin(tokenizer, model, "vocab", path, &list);
 
-	if (err)
-		return err;
-	count = json_array_size(list);
-	if (!count || count > (size_t)TOKENIZER_IDS_MAX)
-		return fail(-EINVAL, "%s: model.vocab has %zu pieces", path,
-			    count);
-	unigram->scores = malloc(count * sizeof(*unigram->scores));
-	if (!unigram->scores)
-		return fail(-ENOMEM, "no memory for a vocabulary of %zu",
-			    count);
-	for (i = 0; i < count && !err; i++) {
-		err = load_piece(tokenizer, json_array_get(list, i), i, path);
+	while (!err && (err = load_array_next(&list, &piece)) > 0) {
+		err = reserve_score(unigram, id, &capacity, path);
 		if (!err)
-			least = MIN(least, unigram->scores[i]);
+			err = load_piece(tokenizer, piece, id, path);
+		if (!err)
+			least = MIN(least, unigram->scores[id]);
+		id++;
+		json_decref(piece);
 	}
+	if (!err && !id)
+		err = fail(-EINVAL, "%s: model.vocab has no pieces", path);
 	unigram->unknown_score = least - UNKNOWN_PENALTY;
 	if (!err)
 		err = lexicon_sort(&unigram->lexicon);

@@ -216,22 +216,35 @@ static int read_root(const json_t *root, const char *path,
 	return family->check != NULL ? family->check(config, path) : 0;
 }
 
-int hf_config_read(const char *folder, struct model_config *out)
+int hf_config_parse(const char *text, size_t length, const char *path,
+		    struct model_config *out)
 {
 	struct model_config config = {.bos_id = -1, .eos_id = -1};
-	char path[FILES_PATH_BYTES];
 	json_t *root;
-	int code = files_join(path, sizeof(path), folder, CONFIG_NAME);
+	int code = json_parse(text, length, path, &root);
 
-	if (code != 0)
-		return code;
-	code = json_read(path, CONFIG_BYTES_MAX, &root);
 	if (code != 0)
 		return code;
 	code = read_root(root, path, &config);
 	json_decref(root);
 	if (code == 0)
 		*out = config;
+	return code;
+}
+
+int hf_config_read(const char *folder, struct model_config *out)
+{
+	char path[FILES_PATH_BYTES];
+	size_t length;
+	char *text;
+	int code = files_join(path, sizeof(path), folder, CONFIG_NAME);
+
+	if (code == 0)
+		code = files_read(path, CONFIG_BYTES_MAX, &text, &length);
+	if (code != 0)
+		return code;
+	code = hf_config_parse(text, length, path, out);
+	free(text);
 	return code;
 }
 
@@ -323,5 +336,82 @@ int hf_config_write(const char *folder, const struct model_config *config,
 	else
 		code = fail(-ENOMEM, "%s: no memory to write it", path);
 	json_decref(root);
+	return code;
+}
+
+/* ---- carrying over ---- */
+
+/*
+ * Spelled otherwise where they say anything, or about the file itself. What is
+ * written has those of them that hold.
+ */
+static const char *const left_behind[] = {
+	"dtype",         "torch_dtype",         "transformers_version",
+	"rope_theta",    "rope_scaling",        "rope_parameters",
+	"architectures", "quantization_config",
+};
+
+static bool is_left_behind(const char *name)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(left_behind); i++)
+		if (strcmp(name, left_behind[i]) == 0)
+			return true;
+	return false;
+}
+
+/* A list of ids that says more than the one id written. */
+static bool extends(const json_t *list, const json_t *written)
+{
+	return json_is_array(list) && json_is_integer(written) &&
+	       json_equal(json_array_get(list, 0), written);
+}
+
+static int carry_keys(json_t *root, json_t *source)
+{
+	const char *name;
+	json_t *value;
+	int failed = 0;
+
+	json_object_foreach(source, name, value)
+	{
+		const json_t *written = json_object_get(root, name);
+
+		if (is_left_behind(name) ||
+		    (written != NULL && !extends(value, written)))
+			continue;
+		failed |= json_object_set(root, name, value);
+	}
+	return failed;
+}
+
+static int read_object(const char *folder, char path[FILES_PATH_BYTES],
+		       json_t **out)
+{
+	int code = files_join(path, FILES_PATH_BYTES, folder, CONFIG_NAME);
+
+	if (code == 0)
+		code = json_read(path, CONFIG_BYTES_MAX, out);
+	if (code == 0 && !json_is_object(*out)) {
+		json_decref(*out);
+		*out = NULL;
+		code = fail(-EINVAL, "%s: is not a JSON object", path);
+	}
+	return code;
+}
+
+int hf_config_carry_over(const char *folder, const char *source)
+{
+	char from[FILES_PATH_BYTES], path[FILES_PATH_BYTES];
+	json_t *carried = NULL, *root = NULL;
+	int code = read_object(source, from, &carried);
+
+	if (code == 0)
+		code = read_object(folder, path, &root);
+	if (code == 0 && carry_keys(root, carried) != 0)
+		code = fail(-ENOMEM, "%s: no memory to write it", path);
+	if (code == 0)
+		code = json_write(path, root);
+	json_decref(root);
+	json_decref(carried);
 	return code;
 }

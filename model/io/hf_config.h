@@ -18,6 +18,10 @@ struct model_config;
  */
 int hf_config_read(const char *folder, struct model_config *out) MUST_CHECK;
 
+/* The same of a text; `path` is what messages call it. */
+int hf_config_parse(const char *text, size_t length, const char *path,
+		    struct model_config *out) MUST_CHECK;
+
 /*
  * Writes FOLDER/config.json, durably, such that transformers loads the folder
  * with AutoModelForCausalLM and hf_config_read() gives back the same
@@ -25,6 +29,14 @@ int hf_config_read(const char *folder, struct model_config *out) MUST_CHECK;
  */
 int hf_config_write(const char *folder, const struct model_config *config,
 		    const char *dtype) MUST_CHECK;
+
+/*
+ * Adds to FOLDER/config.json the keys of SOURCE/config.json that it lacks and
+ * that stay true: all that is not about the rotation's spelling, the tensors' type or the
+ * program that wrote it. Lists of token ids whose first is what
+ * is written stand for it.
+ */
+int hf_config_carry_over(const char *folder, const char *source) MUST_CHECK;
 
 /* Whether the family keeps matrices [in, out]: PEFT's fan_in_fan_out. */
 bool hf_config_transposes(const struct model_config *config);

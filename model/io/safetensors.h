@@ -90,6 +90,24 @@ safetensors_find(const struct safetensors *safetensors, const char *name);
 int safetensors_read_floats(const struct safetensors_tensor *tensor,
 			    size_t first, size_t count, float *out) MUST_CHECK;
 
+/*
+ * The same with calls of read(2) in place of the mapping, for whoever reads files
+ * of many gigabytes once: pages need not be mapped, and the kernel reads ahead.
+ * `files` is what the tensor is of; room: SAFETENSORS_ROOM_BYTES of the
+ * caller's thread. Several threads may read at once. Also -EIO, logged.
+ */
+#define SAFETENSORS_ROOM_BYTES ((size_t)1 << 20)
+int safetensors_stream_floats(const struct safetensors *files,
+			      const struct safetensors_tensor *tensor,
+			      size_t first, size_t count, void *room,
+			      float *out) MUST_CHECK;
+
+/*
+ * Says that the tensor's data, up to the first `bytes` of them, will be read
+ * soon: the kernel begins to. Does not wait; silent.
+ */
+void safetensors_expect(const struct safetensors_tensor *tensor, size_t bytes);
+
 /* 0, or -EINVAL, logged with both shapes, when the shape is not this one. */
 int safetensors_check_shape(const struct safetensors_tensor *tensor,
 			    unsigned rank, const size_t *shape) MUST_CHECK;

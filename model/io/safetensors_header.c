@@ -336,7 +336,9 @@ int safetensors_header_parse(const char *path, const unsigned char *data,
 	if (!text_is_utf8(text, bytes, &bad))
 		return fail(-EINVAL, "%s: the header is not UTF-8 at byte %zu",
 			    path, bad);
-	code = json_parse(text, bytes, path, &root);
+	/* Described at more length than in JSON; by the file's own size. */
+	code = json_parse_limited(text, bytes, json_memory_limit(length), path,
+				  &root);
 	if (code != 0)
 		return code;
 	parse.data = data + SAFETENSORS_LENGTH_BYTES + bytes;

@@ -5,9 +5,12 @@
 #include "model/kernels/convert.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 /* Longest index read: 300,000 tensors or so. */
 #define INDEX_BYTES_MAX (64 << 20)
@@ -16,6 +19,7 @@ struct shard {
 	char *path;
 	struct files_mapping mapping;
 	struct safetensors_header header;
+	int fd; /* for those who stream; -1: not opened */
 };
 
 struct safetensors {
@@ -45,6 +49,11 @@ static int shard_open(struct shard *shard, const char *path)
 	code = files_map(path, &shard->mapping);
 	if (code != 0)
 		return code;
+	shard->fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (shard->fd < 0)
+		return fail(-errno, "%s: open: %s", path, strerror(errno));
+	/* Only advice: read ahead by more. */
+	(void)posix_fadvise(shard->fd, 0, 0, POSIX_FADV_SEQUENTIAL);
 	return safetensors_header_parse(shard->path, shard->mapping.data,
 					shard->mapping.length, &shard->header);
 }
@@ -60,6 +69,8 @@ static int create(size_t shards, struct safetensors **out)
 		return fail(-ENOMEM, "no memory for %zu model files", shards);
 	}
 	made->shard_count = shards;
+	for (size_t i = 0; i < shards; i++)
+		made->shards[i].fd = -1;
 	*out = made;
 	return 0;
 }
@@ -73,6 +84,8 @@ void safetensors_close(struct safetensors *safetensors)
 
 		safetensors_header_fini(&shard->header);
 		files_unmap(&shard->mapping);
+		if (shard->fd >= 0)
+			close(shard->fd);
 		free(shard->path);
 	}
 	free(safetensors->tensors);
@@ -116,7 +129,7 @@ static int collect(struct safetensors *safetensors)
 
 static int open_file(const char *path, struct safetensors **out)
 {
-	struct safetensors *made;
+	struct safetensors *made = NULL;
 	int code = create(1, &made);
 
 	if (code != 0)
@@ -223,7 +236,7 @@ static int open_shards(const char *folder, const char *const *names,
 static int open_map(const char *folder, const char *index, json_t *map,
 		    struct safetensors **out)
 {
-	struct safetensors *made;
+	struct safetensors *made = NULL;
 	const char **names = NULL;
 	size_t count = 0;
 	int code = index_files(index, map, &names, &count);
@@ -341,27 +354,19 @@ safetensors_find(const struct safetensors *safetensors, const char *name)
 	return found != NULL ? *found : NULL;
 }
 
-int safetensors_read_floats(const struct safetensors_tensor *tensor,
-			    size_t first, size_t count, float *out)
+/* 0, -ERANGE or -ENOTSUP, logged. */
+static int check_read(const struct safetensors_tensor *tensor, size_t first,
+		      size_t count)
 {
-	const unsigned char *data = tensor->data;
-
 	if (first > tensor->count || count > tensor->count - first)
 		return fail(-ERANGE,
 			    "%s: tensor '%.200s': elements %zu to %zu of %zu",
 			    tensor->file, tensor->name, first, first + count,
 			    tensor->count);
-	if (count == 0)
-		return 0;
 	switch (tensor->dtype) {
 	case SAFETENSORS_F32:
-		memcpy(out, data + 4 * first, 4 * count);
-		return 0;
 	case SAFETENSORS_F16:
-		convert_f16_to_floats(count, data + 2 * first, out);
-		return 0;
 	case SAFETENSORS_BF16:
-		convert_bf16_to_floats(count, data + 2 * first, out);
 		return 0;
 	default:
 		return fail(-ENOTSUP,
@@ -370,6 +375,80 @@ int safetensors_read_floats(const struct safetensors_tensor *tensor,
 			    tensor->file, tensor->name,
 			    safetensors_dtype_name(tensor->dtype));
 	}
+}
+
+/* Of one of the types that check_read() lets pass. */
+static void convert(enum safetensors_dtype dtype, size_t count,
+		    const unsigned char *data, float *out)
+{
+	if (dtype == SAFETENSORS_F32)
+		memcpy(out, data, 4 * count);
+	else if (dtype == SAFETENSORS_F16)
+		convert_f16_to_floats(count, data, out);
+	else
+		convert_bf16_to_floats(count, data, out);
+}
+
+int safetensors_read_floats(const struct safetensors_tensor *tensor,
+			    size_t first, size_t count, float *out)
+{
+	size_t bytes = safetensors_dtype_bits(tensor->dtype) / 8;
+	int code = check_read(tensor, first, count);
+
+	if (code == 0 && count > 0)
+		convert(tensor->dtype, count, tensor->data + bytes * first,
+			out);
+	return code;
+}
+
+/* The file a tensor stands in. */
+static const struct shard *shard_of(const struct safetensors *files,
+				    const struct safetensors_tensor *tensor)
+{
+	for (size_t i = 0; i < files->shard_count; i++)
+		if (files->shards[i].path == tensor->file)
+			return &files->shards[i];
+	ASSERT(!"a tensor of other files");
+	return NULL;
+}
+
+int safetensors_stream_floats(const struct safetensors *files,
+			      const struct safetensors_tensor *tensor,
+			      size_t first, size_t count, void *room,
+			      float *out)
+{
+	const struct shard *shard = shard_of(files, tensor);
+	size_t bytes = safetensors_dtype_bits(tensor->dtype) / 8;
+	int code = check_read(tensor, first, count);
+	uint64_t offset;
+
+	if (code != 0 || count == 0)
+		return code;
+	offset = (uint64_t)(tensor->data - shard->mapping.data) + bytes * first;
+	if (tensor->dtype == SAFETENSORS_F32)
+		return files_read_at(shard->fd, out, bytes * count, offset,
+				     tensor->file);
+	for (size_t at = 0; code == 0 && at < count;) {
+		size_t piece = MIN(count - at, SAFETENSORS_ROOM_BYTES / bytes);
+
+		code = files_read_at(shard->fd, room, bytes * piece,
+				     offset + bytes * at, tensor->file);
+		if (code == 0)
+			convert(tensor->dtype, piece, room, out + at);
+		at += piece;
+	}
+	return code;
+}
+
+void safetensors_expect(const struct safetensors_tensor *tensor, size_t bytes)
+{
+	size_t page = (size_t)sysconf(_SC_PAGESIZE);
+	uintptr_t begin = (uintptr_t)tensor->data / page * page;
+	uintptr_t end = (uintptr_t)tensor->data + MIN(bytes, tensor->bytes);
+
+	/* Only advice. */
+	if (tensor->bytes > 0)
+		(void)madvise((void *)begin, end - begin, MADV_WILLNEED);
 }
 
 int safetensors_check_shape(const struct safetensors_tensor *tensor,

@@ -114,9 +114,11 @@ struct layer_context {
 	size_t position_offset; /* of the first of the T tokens (decode: what
 				   the cache holds already) */
 	const struct micro_batch *micro_batch;
-	double loss_scale; /* 1 / supervised tokens in the step */
-	double *loss;      /* out, loss layer: sum over supervised tokens of
+	double loss_scale;     /* 1 / supervised tokens in the step */
+	double *loss;          /* out, loss layer: sum over supervised tokens of
 			 -log p, unscaled, in a fixed order */
+	double *sample_losses; /* out, loss layer: [B] the same by sample; may
+				  be NULL */
 	struct threads *threads;
 	void *scratch; /* scratch_bytes; contents mean nothing between calls*/
 	const struct layer_collectives *collectives;

@@ -389,6 +389,9 @@ static double loss_chunk(const struct node *node,
 				    dx, scratch + place.shared_bytes);
 	for (size_t r = 0; r < rows; r++)
 		loss += losses[r];
+	for (size_t r = 0; context->sample_losses && r < rows; r++)
+		context->sample_losses[(first + r) / context->time] +=
+			losses[r];
 	return loss;
 }
 
@@ -441,6 +444,8 @@ static void loss_forward(const struct node *node,
 		return;
 	}
 	labels = micro_batch_i32(context->micro_batch, COLUMN_LABELS);
+	for (size_t b = 0; context->sample_losses && b < context->batch; b++)
+		context->sample_losses[b] = 0;
 	for (size_t first = 0; first < tokens; first += LOSS_CHUNK) {
 		loss += loss_chunk(node, context, operands, labels + first,
 				   first, MIN(tokens - first, LOSS_CHUNK));

@@ -20,6 +20,7 @@ E2E_TESTS = \
 	tests/e2e/test-sft.sh
 E2E_SHORT_TESTS = \
 	tests/e2e/test-bench.sh \
+	tests/e2e/test-carry.sh \
 	tests/e2e/test-faults.sh \
 	tests/e2e/test-misuse.sh \
 	tests/e2e/test-resume.sh \

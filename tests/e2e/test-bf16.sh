@@ -11,7 +11,7 @@ make_text "$scratch/text"
 cd "$scratch" || exit 1
 
 # As in test-same-bits.sh: nothing is a multiple of a block, dropout is on.
-common="--data data --seed 11 --layers 4 --width 48 --heads 3 --context 37
+common="--data data --seed 11 --layers 4 --width 48 --heads 3 --context 69
 	--dropout 0.1 --micro-batches 6 --micro-batch-size 3 --warmup 1
 	--eval-every 2 --eval-samples 7 --checkpoint-every 2 --lr 0.01
 	--decay-steps 4 --costs operations"
@@ -111,7 +111,7 @@ same "a rank killed with -9, resumed" "$wanted" "$(bits run)"
 # Evaluating and continuing, in stages and slices; weights are held rounded.
 value() {
 	"$stagecoach" eval --model one/model --data data --samples 9 \
-		--context 37 --json "$@" 2>>log | grep -o '"loss": [0-9.]*'
+		--context 69 --json "$@" 2>>log | grep -o '"loss": [0-9.]*'
 }
 whole=$(value --dtype bf16)
 check "eval in bf16" test -n "$whole"
@@ -130,7 +130,7 @@ same "generate in two stages" "$whole" "$(text --stages 2)"
 # What a step sends between stages is half, is known before, and is what is sent.
 planned() { # DTYPE KEY: rank 0's bytes
 	"$stagecoach" plan --data data --layers 4 --width 48 --heads 3 \
-		--context 37 --micro-batches 6 --micro-batch-size 4 --stages 2 \
+		--context 69 --micro-batches 6 --micro-batch-size 4 --stages 2 \
 		--tied no --costs operations --dtype "$1" --json |
 		grep -o "\"$2\": *[0-9]*" | head -1 | grep -o '[0-9]*$'
 }

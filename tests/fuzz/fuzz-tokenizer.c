@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "data/tokenizer.h"
 #include "tests/fuzz/fuzz.h"
+#include "tests/fuzz/memory.h"
 
 static void swallow(void *argument, enum log_level level, const char *line)
 {
@@ -93,10 +94,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct tokenizer *tokenizer;
 	size_t i;
+	int err;
 
 	log_set_sink(swallow, NULL);
-	if (tokenizer_parse((const char *)data, size, "fuzz", &tokenizer))
+	memory_begin();
+	err = tokenizer_parse((const char *)data, size, "fuzz", &tokenizer);
+	memory_check(size);
+	if (err) {
+		FUZZ_CHECK(strncmp(log_last_error(), "fuzz: ", 6) == 0);
 		return 0;
+	}
 	for (i = 0; i < sizeof(texts) / sizeof(texts[0]); i++)
 		use(tokenizer, texts[i]);
 	tokenizer_destroy(tokenizer);

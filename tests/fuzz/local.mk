@@ -1,12 +1,18 @@
 # Fuzz targets, a name each: tests/fuzz/fuzz-NAME.c, its seeds in
 # tests/fuzz/corpus/NAME/, its words in tests/fuzz/NAME.dict.
-FUZZ_TARGETS = schedule-text frames handshake control report tokenizer sft
+FUZZ_TARGETS = schedule-text frames handshake control report tokenizer \
+	hf-config safetensors safetensors-index choices sft
 FUZZERS = tests/fuzz/fuzz-schedule-text tests/fuzz/fuzz-frames \
 	tests/fuzz/fuzz-handshake tests/fuzz/fuzz-control \
 	tests/fuzz/fuzz-report tests/fuzz/fuzz-tokenizer \
+	tests/fuzz/fuzz-hf-config tests/fuzz/fuzz-safetensors \
+	tests/fuzz/fuzz-safetensors-index tests/fuzz/fuzz-choices \
 	tests/fuzz/fuzz-sft
 EXTRA_DIST += tests/fuzz/corpus tests/fuzz/schedule-text.dict \
-	tests/fuzz/report.dict tests/fuzz/tokenizer.dict tests/fuzz/sft.dict
+	tests/fuzz/report.dict tests/fuzz/tokenizer.dict \
+	tests/fuzz/hf-config.dict tests/fuzz/safetensors.dict \
+	tests/fuzz/safetensors-index.dict tests/fuzz/choices.dict \
+	tests/fuzz/sft.dict
 
 tests_fuzz_fuzz_schedule_text_SOURCES = \
 	tests/fuzz/fuzz-schedule-text.c $(FUZZ_MAIN) \
@@ -30,9 +36,32 @@ tests_fuzz_fuzz_report_SOURCES = tests/fuzz/fuzz-report.c $(FUZZ_MAIN)
 tests_fuzz_fuzz_report_LDADD = $(TOOLS_LIBS) $(ENGINE_TEST_LIBS)
 tests_fuzz_fuzz_report_LDFLAGS = $(FUZZ_LINK)
 
-tests_fuzz_fuzz_tokenizer_SOURCES = tests/fuzz/fuzz-tokenizer.c $(FUZZ_MAIN)
+# Those that read files also count the memory that takes.
+FUZZ_MEMORY = tests/fuzz/memory.c tests/fuzz/memory.h
+tests_fuzz_fuzz_tokenizer_SOURCES = tests/fuzz/fuzz-tokenizer.c \
+	$(FUZZ_MEMORY) $(FUZZ_MAIN)
 tests_fuzz_fuzz_tokenizer_LDADD = $(DATA_LIBS) $(BASE_LIBS)
 tests_fuzz_fuzz_tokenizer_LDFLAGS = $(FUZZ_LINK)
+
+tests_fuzz_fuzz_hf_config_SOURCES = tests/fuzz/fuzz-hf-config.c \
+	$(FUZZ_MEMORY) $(FUZZ_MAIN)
+tests_fuzz_fuzz_hf_config_LDADD = $(MODEL_LIBS) $(BASE_LIBS)
+tests_fuzz_fuzz_hf_config_LDFLAGS = $(FUZZ_LINK)
+
+tests_fuzz_fuzz_safetensors_SOURCES = tests/fuzz/fuzz-safetensors.c \
+	$(FUZZ_MEMORY) $(FUZZ_MAIN)
+tests_fuzz_fuzz_safetensors_LDADD = $(MODEL_LIBS) $(BASE_LIBS)
+tests_fuzz_fuzz_safetensors_LDFLAGS = $(FUZZ_LINK)
+
+tests_fuzz_fuzz_safetensors_index_SOURCES = \
+	tests/fuzz/fuzz-safetensors-index.c $(FUZZ_MEMORY) $(FUZZ_MAIN)
+tests_fuzz_fuzz_safetensors_index_LDADD = $(MODEL_LIBS) $(BASE_LIBS)
+tests_fuzz_fuzz_safetensors_index_LDFLAGS = $(FUZZ_LINK)
+
+tests_fuzz_fuzz_choices_SOURCES = tests/fuzz/fuzz-choices.c \
+	$(FUZZ_MEMORY) $(FUZZ_MAIN)
+tests_fuzz_fuzz_choices_LDADD = $(DATA_LIBS) $(BASE_LIBS)
+tests_fuzz_fuzz_choices_LDFLAGS = $(FUZZ_LINK)
 
 tests_fuzz_fuzz_sft_SOURCES = tests/fuzz/fuzz-sft.c $(FUZZ_MAIN)
 tests_fuzz_fuzz_sft_LDADD = $(DATA_LIBS) $(BASE_LIBS)

@@ -28,7 +28,7 @@ if grep -q LLVMFuzzerRunDriver "$programs/fuzz-planted" 2>/dev/null; then
 	exit 0
 fi
 set -- "$sources"/corpus/*
-echo "1..$(($# + 5))"
+echo "1..$(($# + 10))"
 for corpus in "$@"; do
 	name=$(basename "$corpus")
 	dict=
@@ -37,6 +37,87 @@ for corpus in "$@"; do
 		"$corpus" >"$here/out" 2>&1
 	result $? "$name: $(tail -1 "$here/out")"
 done
+
+# Large files of values that are small: eight MiB that JSON makes many times as
+# large. The targets measure what reading them takes.
+mebibytes() { # COUNT TEXT: that many MiB of it
+	yes "$2" | tr -d '\n' | head -c $(($1 << 20))
+}
+
+number_of_bytes() { # FILE, as the length of a safetensors header
+	size=$(($(wc -c <"$1")))
+	for shift in 0 8 16 24 32 40 48 56; do
+		printf "\\$(printf %03o $((size >> shift & 255)))"
+	done
+}
+
+# wrap NAME BEFORE TEXT AFTER: writes $here/big/NAME
+wrap() {
+	{
+		printf %s "$2"
+		mebibytes 8 "$3"
+		printf %s "$4"
+	} >"$here/big/$1"
+}
+
+large() { # NAME FILE...
+	name=$1
+	shift
+	"$programs/fuzz-$name" --runs 0 --keep "$here" "$@" >"$here/out" 2>&1
+	result $? "$name: memory for large files is bounded"
+	rm -f "$here/big"/*
+}
+
+mkdir "$here/big"
+for pair in 'lists [], []' 'objects {}, {}' 'numbers 0, 0' 'words "", ""'; do
+	set -- $pair
+	wrap "$1" '{"model_type":"gpt2","x":[' "$2" "$3]}"
+done
+large hf-config "$here/big"
+for pair in 'lists [], []' 'objects {}, {}' 'numbers 0, 0' 'words "", ""'; do
+	set -- $pair
+	wrap "$1" '{"weight_map":{"x":[' "$2" "$3]}}"
+done
+large safetensors-index "$here/big"
+for pair in 'lists [], []' 'numbers 0, 0'; do
+	set -- $pair
+	wrap "header" '{"w":{"dtype":"U8","shape":[' "$2" "$3],\"data_offsets\":[0,0]}}"
+	{
+		number_of_bytes "$here/big/header"
+		cat "$here/big/header"
+	} >"$here/big/$1"
+done
+rm "$here/big/header"
+large safetensors "$here/big"
+for pair in 'lists [], []' 'objects {}, {}' 'numbers 0, 0' 'merges "a_b", "a_b"'; do
+	set -- $(echo "$pair" | tr _ ' ' | sed 's/"a b"/"a\\u0020b"/g')
+	for key in merges vocab x; do
+		wrap "$1-$key" '{"model":{"type":"BPE","vocab":{"a":0,"b":1,"ab":2},"'$key'":[' \
+			"$2" "$3]}}"
+		wrap "$1-$key-unigram" '{"model":{"type":"Unigram","'$key'":[' \
+			"$2" "$3]}}"
+	done
+done
+wrap pieces '{"model":{"type":"Unigram","vocab":[' '["",0],' '["",0]]}}'
+large tokenizer "$here/big"
+wrap line '{"prompt":"a","choices":[' '[],' '"b"],"answer":0}'
+for text in '[],' '{},' '0,' '"b",'; do
+	{
+		printf '{"prompt":"a","choices":['
+		yes "$text" | tr -d '\n' | head -c 1040000
+		printf '"b"],"answer":0}'
+	} >"$here/big/$text"
+done
+yes '{"prompt":"a","choices":["b","c"],"answer":0}' | head -c 8388600 \
+	>"$here/big/questions"
+{
+	printf '{"prompt":"'
+	yes x | tr -d '\n' | head -c 1000000
+	echo '","choices":["b","c"],"answer":0}'
+} >"$here/big/prompt"
+cat "$here/big/prompt" "$here/big/prompt" "$here/big/prompt" "$here/big/prompt" \
+	>"$here/big/prompts"
+large choices "$here/big"
 
 mkdir "$here/seeds" "$here/one" "$here/two"
 printf 'a plant, a tree!' >"$here/seeds/seed"
