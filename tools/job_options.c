@@ -38,8 +38,10 @@ int job_options_whole_path(char path[FILES_PATH_BYTES])
 int job_options_model(const struct options *options, const char *folder,
 		      struct job *job)
 {
-	int rc = hf_adapter_read_model(folder, options_string(options, "base"),
-				       &job->config, job->model);
+	const char *base = options_has(options, "base")
+				   ? options_string(options, "base")
+				   : NULL;
+	int rc = hf_adapter_read_model(folder, base, &job->config, job->model);
 
 	if (rc)
 		return rc;

@@ -299,6 +299,11 @@ static const struct option_value *typed(const struct options *options,
 	return &options->values[index];
 }
 
+bool options_has(const struct options *options, const char *name)
+{
+	return options_find(options->command, name) != OPTION_NONE;
+}
+
 bool options_is_set(const struct options *options, const char *name)
 {
 	return lookup(options, name)->source >= SOURCE_CONFIG;

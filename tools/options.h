@@ -61,6 +61,9 @@ int options_parse(const struct option_command *command, int argc, char **argv,
 		  struct options **out) MUST_CHECK;
 void options_destroy(struct options *options);
 
+/* Does the command have such an option? All below are asked for those alone. */
+bool options_has(const struct options *options, const char *name);
+
 /* Given on the command line or in --config (not merely a default). */
 bool options_is_set(const struct options *options, const char *name);
 /* Given on the command line itself. */

@@ -109,7 +109,9 @@ static int old_model(const struct options *options, const char *folder,
 				"--%s is for new models; the one in %s has its own",
 				new_only[i], folder);
 	rc = job_options_model(options, folder, job);
-	return rc ? rc : old_model_adapters(options, folder, job);
+	if (rc || !options_has(options, "lora-rank"))
+		return rc;
+	return old_model_adapters(options, folder, job);
 }
 
 int train_options_model(const struct options *options, size_t vocab_size,
@@ -118,8 +120,9 @@ int train_options_model(const struct options *options, size_t vocab_size,
 	const char *folder = options_string(options, "model");
 	int rc;
 
-	if (!folder && (options_is_set(options, "lora-rank") ||
-			options_is_set(options, "base")))
+	if (!folder && options_has(options, "lora-rank") &&
+	    (options_is_set(options, "lora-rank") ||
+	     options_is_set(options, "base")))
 		return fail(-EINVAL, "adapters are trained beside a model that "
 				     "is there: give --model DIR");
 	rc = folder ? old_model(options, folder, job)

@@ -240,9 +240,9 @@ void gemm_block(enum gemm_transpose transpose_a,
  * What a tile costs beside its multiplications, in the time of one
  * multiplication: OpenBLAS copies B's part once for each tile, which is
  * repeated for every block of rows, and A's part, repeated for every block of
- * columns. Fitted to tiles of 128..1024 x 192..1536 of the products of GPT-2
+ * columns. Round middles of what pairs of grids of 128..1024 x 192..1536 told,
  * with the Cooperlake kernels of 0.3.21 on one and on two threads, weights out
- * of the caches as in a step.
+ * of the caches as in a step: docs/PERFORMANCE.md.
  */
 #define COPY_ROWS    11.0
 #define COPY_COLUMNS 17.0
@@ -251,7 +251,7 @@ void gemm_block(enum gemm_transpose transpose_a,
 #define ROWS_MAX       1024
 #define COLUMNS_MAX    1536
 #define GRANULE        16 /* tiles are multiples of this: a cache line */
-#define COLUMN_GRANULE 64 /* what the library's kernels do at once */
+#define COLUMN_GRANULE 64 /* 768 columns ran faster than 720 */
 #define SMALL          ((double)(1 << 20)) /* multiplications of one tile */
 
 /* For how many threads a grid is to be even, and how much each counts. */
