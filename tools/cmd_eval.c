@@ -194,7 +194,10 @@ static int count_tokens(const struct eval *e, const struct tokenizer *tokenizer,
 	return rc;
 }
 
-/* The bytes of the text that was scored, where its tokenizer is known. */
+/*
+ * The bytes of the text that was scored, where its tokenizer is known. Of
+ * examples only answers are.
+ */
 static int count_bytes(struct eval *e)
 {
 	const char *path = corpus_tokenizer_path(e->corpus);
@@ -202,7 +205,7 @@ static int count_bytes(struct eval *e)
 	int32_t *room;
 	int rc;
 
-	if (!path)
+	if (!path || corpus_has_examples(e->corpus))
 		return 0;
 	rc = tokenizer_load(path, &tokenizer);
 	if (rc)
