@@ -123,11 +123,13 @@ static struct gemm_tile grid_choose(size_t m, size_t n, size_t k)
 /*
  * Packed factors are to be found in a shared cache: a large product is done
  * group by group, each some columns of tiles and some rows of them. A group is
- * no smaller than this many tiles a thread; no bit depends on it.
+ * no smaller than this many tiles a thread, or than one where they would take
+ * more than GROUP_MOST_BYTES; no bit depends on it.
  */
-#define GROUP_A_BYTES ((size_t)4 << 20)
-#define GROUP_B_BYTES ((size_t)8 << 20)
-#define GROUP_TILES   2
+#define GROUP_A_BYTES    ((size_t)4 << 20)
+#define GROUP_B_BYTES    ((size_t)8 << 20)
+#define GROUP_TILES      2
+#define GROUP_MOST_BYTES ((size_t)96 << 20)
 
 /* Rows of k that one task packs, and of A. */
 #define PACK_DEPTH 1024
@@ -167,6 +169,52 @@ static size_t group_of(size_t tiles, size_t across, size_t tile_bytes,
 	return MIN(tiles, MAX(limit / MAX(tile_bytes, (size_t)1), enough));
 }
 
+/* Packed, of a tile; A may be used where it is. */
+static size_t tile_a_bytes(const struct work *work)
+{
+	return work->packs_a ? work->tile.rows * work->k * sizeof(bfloat16) : 0;
+}
+
+static size_t tile_b_bytes(const struct work *work)
+{
+	return work->tile.columns * gemm_pack_depth(work->k) * sizeof(bfloat16);
+}
+
+static size_t group_bytes(const struct work *work)
+{
+	return work->group_row_tiles * tile_a_bytes(work) +
+	       work->group_column_tiles * tile_b_bytes(work);
+}
+
+/* The group of one tile a thread, or nearly, that takes the least memory. */
+static void group_least(struct work *work, unsigned threads)
+{
+	struct work best = *work;
+	size_t at_once = 0; /* tiles */
+
+	for (unsigned rows = 1; rows <= threads; rows++) {
+		size_t tiles;
+
+		if (threads % rows != 0)
+			continue;
+		work->group_row_tiles =
+			MIN(work->packs_a ? rows : work->row_tiles,
+			    work->row_tiles);
+		work->group_column_tiles =
+			MIN(parts_of(threads, work->group_row_tiles),
+			    work->column_tiles);
+		tiles = MIN(work->group_row_tiles * work->group_column_tiles,
+			    (size_t)threads);
+		if (tiles > at_once ||
+		    (tiles == at_once &&
+		     group_bytes(work) < group_bytes(&best))) {
+			at_once = tiles;
+			best = *work;
+		}
+	}
+	*work = best;
+}
+
 static void work_plan(struct work *work, unsigned threads)
 {
 	work->tile = grid_choose(work->m, work->n, work->k);
@@ -182,13 +230,12 @@ static void work_plan(struct work *work, unsigned threads)
 	if (work->packs_a)
 		work->group_row_tiles =
 			group_of(work->row_tiles, work->column_tiles,
-				 work->tile.rows * work->k * sizeof(bfloat16),
-				 GROUP_A_BYTES, threads);
+				 tile_a_bytes(work), GROUP_A_BYTES, threads);
 	work->group_column_tiles =
 		group_of(work->column_tiles, work->group_row_tiles,
-			 work->tile.columns * gemm_pack_depth(work->k) *
-				 sizeof(bfloat16),
-			 GROUP_B_BYTES, threads);
+			 tile_b_bytes(work), GROUP_B_BYTES, threads);
+	if (work->group_column_tiles * tile_b_bytes(work) > GROUP_MOST_BYTES)
+		group_least(work, threads);
 }
 
 /* ---- putting a finished tile in its place ---- */
