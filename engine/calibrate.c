@@ -7,6 +7,7 @@
 #include "engine/costs_grid.h"
 #include "engine/host.h"
 #include "model/kernels/elementwise.h"
+#include "model/kernels/gemm.h"
 #include "model/kernels/optimizer.h"
 
 #include <errno.h>
@@ -524,6 +525,7 @@ static double rig_bytes(const struct bench *bench)
 	const struct parameter *all =
 		model_parameters(bench->sample, &parameters);
 	double sum = 0, scratch = 0;
+	struct gemm_bfloat16_work work = {0};
 
 	if (calibration->optimizer)
 		copies += optimizer_moments(calibration->optimizer);
@@ -540,12 +542,15 @@ static double rig_bytes(const struct bench *bench)
 
 		layer_memory(layer, shape.batch, shape.time, LAYER_TRAIN,
 			     calibration->threads, &memory);
+		layer_count_work(layer, shape.batch, shape.time, LAYER_TRAIN,
+				 calibration->threads, &work);
 		scratch = MAX(scratch, (double)memory.scratch_bytes);
 		sum += (double)(memory.saved_bytes + memory.pending_bytes);
 		sum += 2 * (double)edge_bytes(&layer->output, shape.batch,
 					      shape.time);
 	}
-	return sum + scratch;
+	return sum + scratch +
+	       (double)gemm_bfloat16_work_bytes(&work, calibration->threads);
 }
 
 /*

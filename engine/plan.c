@@ -3,6 +3,7 @@
 #include "engine/costs_grid.h"
 #include "engine/pipeline.h"
 #include "engine/reduction.h"
+#include "model/kernels/gemm.h"
 #include "model/kernels/optimizer.h"
 
 #include <errno.h>
@@ -12,7 +13,7 @@
  * Measured, in a rank of the smallest model on x86-64 with glibc and OpenBLAS:
  * data of the program and its libraries, heap, and the job (PROGRAM); the work
  * memory of the matrix library that gemm_prepare() touches, and a stack
- * (THREAD).
+ * (THREAD). What products of bfloat16 take comes on top.
  */
 #define PROGRAM_BYTES ((size_t)1 << 20)
 #define THREAD_BYTES  (((size_t)12 << 20) + ((size_t)192 << 10))
@@ -28,9 +29,10 @@ struct plan_sketch {
 	struct job *alone;         /* in brief: of one replica by itself */
 	struct world world; /* of which only rank, size and team mean anything*/
 	struct pipeline *pipeline;
-	bool *holds;   /* [layers] */
-	double *fixed; /* [ranks] or NULL */
-	double *memo;  /* [stages][layers][layers + 1] bytes; 0: not known */
+	struct gemm_bfloat16_work work; /* of the rank measured just now */
+	bool *holds;                    /* [layers] */
+	double *fixed;                  /* [ranks] or NULL */
+	double *memo; /* [stages][layers][layers + 1] bytes; 0: not known */
 };
 
 /* ---- memory ---- */
@@ -52,6 +54,7 @@ static size_t other_bytes(const struct plan *plan)
 	const struct pipeline *p = plan->sketch->pipeline;
 
 	return PROGRAM_BYTES + plan->threads * THREAD_BYTES +
+	       gemm_bfloat16_work_bytes(&plan->sketch->work, plan->threads) +
 	       table_bytes(p->forward_schedule) +
 	       table_bytes(p->train_schedule);
 }
@@ -132,6 +135,7 @@ static void measure_stage(struct plan *plan, unsigned stage,
 
 	pipeline_stage_config(plan->sketch->pipeline, stage, &config);
 	stage_sizes(&config, &sizes);
+	stage_count_work(&config, &plan->sketch->work);
 	slots = config.activations * sizes.activation_bytes +
 		config.pendings * sizes.pending_bytes;
 	rank->activations += slots;
@@ -181,6 +185,7 @@ static void measure_rank(struct plan *plan, unsigned number)
 	if (!sketch->alone)
 		traffic_count(sketch->pipeline, &rank->sent);
 	hold_layers(sketch, 0, model_layer_count(sketch->model), false);
+	sketch->work = (struct gemm_bfloat16_work){0};
 	for (unsigned s = 0; s < plan->stages; s++)
 		if (plan->stage[s].rank == number)
 			measure_stage(plan, s, rank);
@@ -397,17 +402,21 @@ static double bytes_of_stage(struct plan *plan, unsigned stage, unsigned first,
 	struct stage_config config;
 	struct stage_sizes sizes;
 	struct store_sizes store;
+	struct gemm_bfloat16_work work = {0};
 
 	pipeline_stage_config(sketch->pipeline, stage, &config);
 	config.first_layer = first;
 	config.end_layer = end;
 	stage_sizes(&config, &sizes);
+	/* Stages of a rank share it; each is held to need it for itself. */
+	stage_count_work(&config, &work);
 	hold_layers(sketch, 0, model_layer_count(sketch->model), false);
 	hold_layers(sketch, first, end, true);
 	measure_store(plan, false, &store);
 	return (double)(store.weights + store.rounded + store.gradients +
 			store.moments + sizes.private_bytes +
 			region_of_stage(plan, stage, &sizes) +
+			gemm_bfloat16_work_bytes(&work, plan->threads) +
 			vote_of_stage(sketch, first, end));
 }
 
@@ -482,6 +491,31 @@ static double unused_moments(struct plan *plan, unsigned rank)
 	return bytes - (double)plan->rank[rank].optimizer;
 }
 
+/*
+ * How much more than the rank has now its stages would need if each had work
+ * memory for its products by itself, as plan_stage_bytes() says.
+ */
+static double shared_work(const struct plan *plan, unsigned rank)
+{
+	struct gemm_bfloat16_work all = {0};
+	double apart = 0;
+
+	for (unsigned s = 0; s < plan->stages; s++) {
+		struct gemm_bfloat16_work one = {0};
+		struct stage_config config;
+
+		if (plan->stage[s].rank != rank)
+			continue;
+		pipeline_stage_config(plan->sketch->pipeline, s, &config);
+		config.first_layer = plan->stage[s].first_layer;
+		config.end_layer = plan->stage[s].end_layer;
+		stage_count_work(&config, &one);
+		stage_count_work(&config, &all);
+		apart += (double)gemm_bfloat16_work_bytes(&one, plan->threads);
+	}
+	return apart - (double)gemm_bfloat16_work_bytes(&all, plan->threads);
+}
+
 const double *plan_fixed_bytes(struct plan *plan)
 {
 	double *fixed = plan->sketch->fixed;
@@ -493,7 +527,8 @@ const double *plan_fixed_bytes(struct plan *plan)
 		return NULL;
 	for (unsigned r = 0; r < plan->ranks; r++)
 		fixed[r] = (double)plan->rank[r].total + vote_slack(plan, r) +
-			   sums_slack(plan) + unused_moments(plan, r);
+			   sums_slack(plan) + unused_moments(plan, r) +
+			   shared_work(plan, r);
 	for (unsigned s = 0; s < plan->stages; s++)
 		fixed[plan->stage[s].rank] -=
 			plan_stage_bytes(plan, s, plan->stage[s].first_layer,

@@ -1,6 +1,7 @@
 #include "engine/stage.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "model/kernels/gemm.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -311,15 +312,22 @@ static int create_slots(struct stage *stage, unsigned char *messages)
 			       config->pendings * sizes->pending_bytes));
 }
 
+/* Or counts what that takes. */
 static int prepare_layer(const struct stage_config *config,
 			 const struct layer *layer, size_t time,
-			 enum layer_mode mode)
+			 enum layer_mode mode, struct gemm_bfloat16_work *work)
 {
-	return layer_prepare(layer, config->batch, time, mode, config->threads);
+	if (!work)
+		return layer_prepare(layer, config->batch, time, mode,
+				     config->threads);
+	layer_count_work(layer, config->batch, time, mode,
+			 threads_count(config->threads), work);
+	return 0;
 }
 
 /* For all that will be asked of the layers, so that no step allocates. */
-static int prepare_layers(const struct stage_config *config)
+static int prepare_layers(const struct stage_config *config,
+			  struct gemm_bfloat16_work *work)
 {
 	enum layer_mode mode = mode_of(config);
 	int rc = 0;
@@ -327,15 +335,25 @@ static int prepare_layers(const struct stage_config *config)
 	for (unsigned i = 0; !rc && i < layer_count(config); i++) {
 		const struct layer *layer = layer_at(config, i);
 
-		rc = prepare_layer(config, layer, config->time, mode);
+		/* Its products are those counted already. */
+		if (work && i > 0 &&
+		    layer_is_alike(layer, layer_at(config, i - 1)))
+			continue;
+		rc = prepare_layer(config, layer, config->time, mode, work);
 		/* Evaluation between steps uses the same stage. */
 		if (!rc && config->training)
 			rc = prepare_layer(config, layer, config->time,
-					   LAYER_EVAL);
+					   LAYER_EVAL, work);
 		if (!rc && config->decoding)
-			rc = prepare_layer(config, layer, 1, mode);
+			rc = prepare_layer(config, layer, 1, mode, work);
 	}
 	return rc;
+}
+
+void stage_count_work(const struct stage_config *config,
+		      struct gemm_bfloat16_work *work)
+{
+	(void)!prepare_layers(config, work); /* a count cannot fail */
 }
 
 int stage_create(const struct stage_config *config, void *messages,
@@ -356,7 +374,7 @@ int stage_create(const struct stage_config *config, void *messages,
 		fail(rc, "no memory for stage %u", config->index);
 		goto err_destroy;
 	}
-	rc = prepare_layers(config);
+	rc = prepare_layers(config, NULL);
 	if (rc)
 		goto err_destroy;
 	measure(config, stage->layers, &stage->sizes, &stage->discard_bytes,

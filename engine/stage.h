@@ -60,6 +60,13 @@ struct stage_sizes {
 };
 void stage_sizes(const struct stage_config *config, struct stage_sizes *out);
 
+/*
+ * Adds what its products take of libraries, which all stages of a rank share
+ * (model/kernels/gemm.h); allocates nothing.
+ */
+void stage_count_work(const struct stage_config *config,
+		      struct gemm_bfloat16_work *work);
+
 /* What all micro-batches of a pass have in common. */
 struct stage_pass {
 	enum layer_mode mode;

@@ -19,6 +19,7 @@
 #include "base/threads.h"
 #include "model/kernels/bfloat16.h"
 #include "model/kernels/element.h"
+#include "model/kernels/gemm_scratch.h"
 
 enum gemm_transpose {
 	GEMM_NORMAL,
@@ -99,6 +100,28 @@ int gemm_bfloat16_prepare(struct threads *threads,
 			  size_t k, size_t lda, size_t ldb, float beta,
 			  enum element_type c_type, size_t ldc,
 			  bool bias) MUST_CHECK;
+
+/*
+ * Work memory that products of bfloat16 on one team come to have, each piece as
+ * large as the product that needs most of it. Starts as zeros.
+ */
+struct gemm_bfloat16_work {
+	size_t shared[GEMM_PIECES]; /* bytes, of the thread that calls */
+	size_t each[GEMM_PIECES];   /* of every thread */
+};
+
+/*
+ * Adds a product as gemm_bfloat16_prepare() would ready it on a team of
+ * `threads`; allocates nothing.
+ */
+void gemm_bfloat16_count(unsigned threads, enum gemm_transpose transpose_a,
+			 enum gemm_transpose transpose_b, size_t m, size_t n,
+			 size_t k, size_t lda, size_t ldb,
+			 struct gemm_bfloat16_work *work);
+
+/* Of all threads, and what the library takes beside; 0 without a product. */
+size_t gemm_bfloat16_work_bytes(const struct gemm_bfloat16_work *work,
+				unsigned threads);
 
 /*
  * What multiplies bfloat16 on this machine, chosen at the first call: oneDNN,

@@ -407,22 +407,16 @@ static void packed_group(struct threads *threads, struct work *work)
 		    pack_task, work);
 }
 
-/* What the thread that calls packs into, for the team. */
-static int packed_grow(const struct work *work)
+static void packed_count(const struct work *work, size_t bytes[GEMM_PIECES])
 {
 	size_t rows = work->packs_a      ? work->group_row_tiles
 		      : work->ragged > 0 ? 1
 					 : 0;
-	size_t columns = work->group_column_tiles * work->tile.columns;
-	int error = gemm_scratch_grow(GEMM_PIECE_PACKED_A,
-				      rows * work->tile.rows * work->k *
-					      sizeof(bfloat16));
 
-	if (error == 0)
-		error = gemm_scratch_grow(GEMM_PIECE_PACKED_B,
-					  columns * gemm_pack_depth(work->k) *
-						  sizeof(bfloat16));
-	return error;
+	bytes[GEMM_PIECE_PACKED_A] =
+		rows * work->tile.rows * work->k * sizeof(bfloat16);
+	bytes[GEMM_PIECE_PACKED_B] =
+		work->group_column_tiles * tile_b_bytes(work);
 }
 
 /* ---- tiles of widened factors ---- */
@@ -473,34 +467,61 @@ static void widened_tile(const struct work *work, size_t row, size_t column,
 	}
 }
 
-static int widened_grow(const struct work *work)
+static void widened_count(const struct work *work, size_t bytes[GEMM_PIECES])
 {
 	size_t depth = MIN(work->k, (size_t)WIDE_DEPTH) * sizeof(float);
-	int error =
-		gemm_scratch_grow(GEMM_PIECE_WIDE_A, work->tile.rows * depth);
 
-	if (error == 0)
-		error = gemm_scratch_grow(GEMM_PIECE_WIDE_B,
-					  work->tile.columns * depth);
-	return error;
+	bytes[GEMM_PIECE_WIDE_A] = work->tile.rows * depth;
+	bytes[GEMM_PIECE_WIDE_B] = work->tile.columns * depth;
 }
 
 /* ---- a product shared by a team ---- */
 
+/* What the thread that calls has for the team. */
+static void team_count(const struct work *work, size_t bytes[GEMM_PIECES])
+{
+	if (!gemm_bfloat16_is_widened())
+		packed_count(work, bytes);
+}
+
+/* What each thread has. */
+static void thread_count(const struct work *work, size_t bytes[GEMM_PIECES])
+{
+	bytes[GEMM_PIECE_TILE] =
+		work->tile.rows * work->tile.columns * sizeof(float);
+	if (gemm_bfloat16_is_widened())
+		widened_count(work, bytes);
+}
+
+static int pieces_grow(const size_t bytes[GEMM_PIECES])
+{
+	int error = 0;
+
+	for (size_t piece = 0; piece < GEMM_PIECES && error == 0; piece++)
+		error = gemm_scratch_grow(piece, bytes[piece]);
+	return error;
+}
+
+static int team_grow(const struct work *work)
+{
+	size_t bytes[GEMM_PIECES] = {0};
+
+	team_count(work, bytes);
+	return pieces_grow(bytes);
+}
+
 /* Makes ready what the calling thread needs for the tile at C[row][column]. */
 static int tile_prepare(const struct work *work, size_t row, size_t column)
 {
-	int error = gemm_scratch_grow(GEMM_PIECE_TILE,
-				      work->tile.rows * work->tile.columns *
-					      sizeof(float));
+	size_t bytes[GEMM_PIECES] = {0};
+	int error;
 
-	if (error != 0 || work->k == 0)
+	thread_count(work, bytes);
+	error = pieces_grow(bytes);
+	if (error != 0 || work->k == 0 || gemm_bfloat16_is_widened())
 		return error;
-	return gemm_bfloat16_is_widened()
-		       ? widened_grow(work)
-		       : gemm_dnnl_prepare(padded_rows(work, row),
-					   padded_columns(work, column),
-					   work->k);
+	return gemm_dnnl_prepare(padded_rows(work, row),
+				 padded_columns(work, column), work->k);
 }
 
 /* Tiles go down the rows first: neighbours share their part of B. */
@@ -563,15 +584,18 @@ static bool is_row(const struct work *work)
 	return work->m == 1 && work->transpose_a == GEMM_NORMAL;
 }
 
+static void row_count(const struct work *work, size_t bytes[GEMM_PIECES])
+{
+	bytes[GEMM_PIECE_WIDE_A] = work->k * sizeof(float);
+	bytes[GEMM_PIECE_TILE] = work->n * sizeof(float);
+}
+
 static int row_grow(const struct work *work)
 {
-	int error =
-		gemm_scratch_grow(GEMM_PIECE_WIDE_A, work->k * sizeof(float));
+	size_t bytes[GEMM_PIECES] = {0};
 
-	if (error == 0)
-		error = gemm_scratch_grow(GEMM_PIECE_TILE,
-					  work->n * sizeof(float));
-	return error;
+	row_count(work, bytes);
+	return pieces_grow(bytes);
 }
 
 static void row_run(struct threads *threads, const struct work *work)
@@ -622,7 +646,7 @@ void gemm_bfloat16(struct threads *threads, enum gemm_transpose transpose_a,
 		return;
 	}
 	work_plan(&work, threads_count(threads));
-	error = gemm_bfloat16_is_widened() ? 0 : packed_grow(&work);
+	error = team_grow(&work);
 	ASSERT(error == 0); /* prepared, this does nothing */
 	work_run(threads, &work);
 }
@@ -675,9 +699,66 @@ int gemm_bfloat16_prepare(struct threads *threads,
 	if (is_row(&preparation.work))
 		return row_grow(&preparation.work);
 	work_plan(&preparation.work, threads_count(threads));
-	error = gemm_bfloat16_is_widened() ? 0 : packed_grow(&preparation.work);
+	error = team_grow(&preparation.work);
 	if (error != 0)
 		return error;
 	threads_run_each(threads, prepare_task, &preparation);
 	return atomic_load(&preparation.error);
+}
+
+/* ---- counting ---- */
+
+/*
+ * Measured with oneDNN 2.7 on x86-64: its data, and what it makes for the sizes
+ * of tiles; and the state of a thread.
+ */
+#define LIBRARY_BYTES        ((size_t)3 << 19)
+#define LIBRARY_THREAD_BYTES ((size_t)64 << 10)
+
+static void raise_to(size_t have[GEMM_PIECES], const size_t bytes[GEMM_PIECES])
+{
+	for (size_t piece = 0; piece < GEMM_PIECES; piece++)
+		have[piece] = MAX(have[piece], bytes[piece]);
+}
+
+void gemm_bfloat16_count(unsigned threads, enum gemm_transpose transpose_a,
+			 enum gemm_transpose transpose_b, size_t m, size_t n,
+			 size_t k, size_t lda, size_t ldb,
+			 struct gemm_bfloat16_work *work)
+{
+	struct work planned = {
+		.transpose_a = transpose_a,
+		.transpose_b = transpose_b,
+		.m = m,
+		.n = n,
+		.k = k,
+		.lda = lda,
+		.ldb = ldb,
+	};
+	size_t shared[GEMM_PIECES] = {0}, each[GEMM_PIECES] = {0};
+
+	if (m == 0 || n == 0)
+		return;
+	if (is_row(&planned)) {
+		row_count(&planned, shared);
+	} else {
+		work_plan(&planned, threads);
+		team_count(&planned, shared);
+		thread_count(&planned, each);
+	}
+	raise_to(work->shared, shared);
+	raise_to(work->each, each);
+}
+
+size_t gemm_bfloat16_work_bytes(const struct gemm_bfloat16_work *work,
+				unsigned threads)
+{
+	size_t bytes = 0, tiles = work->each[GEMM_PIECE_TILE];
+
+	for (size_t piece = 0; piece < GEMM_PIECES; piece++)
+		bytes += MAX(work->shared[piece], work->each[piece]) +
+			 (threads - 1) * work->each[piece];
+	if (tiles > 0 && !gemm_bfloat16_is_widened())
+		bytes += LIBRARY_BYTES + threads * LIBRARY_THREAD_BYTES;
+	return bytes;
 }

@@ -217,7 +217,8 @@ static void run(const struct node *node, const struct layer_context *context,
 }
 
 static int adapter_prepare(const struct node *node, size_t batch, size_t time,
-			   enum layer_mode mode, struct threads *threads)
+			   enum layer_mode mode,
+			   const struct product_team *team)
 {
 	unsigned last = mode == LAYER_TRAIN ? PRODUCTS : UP + 1;
 	struct adapted adapted;
@@ -229,7 +230,7 @@ static int adapter_prepare(const struct node *node, size_t batch, size_t time,
 			struct product product = adapter_product(
 				node, i / 2, &adapted, batch * time, i % 2);
 
-			rc = product_prepare(threads, &product);
+			rc = product_prepare(team, &product);
 		}
 	return rc;
 }

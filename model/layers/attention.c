@@ -13,6 +13,8 @@
 #include "model/kernels/dropout.h"
 #include "model/kernels/values.h"
 #include "model/layers/primitive.h"
+#include "model/layers/product.h"
+
 #include <string.h>
 
 struct packing {
@@ -97,12 +99,13 @@ static size_t attention_node_scratch_bytes(const struct node *node,
 
 static int attention_node_prepare(const struct node *node, size_t batch,
 				  size_t time, enum layer_mode mode,
-				  struct threads *threads)
+				  const struct product_team *team)
 {
 	struct attention_shape shape = node_shape(node, batch, time);
 
 	(void)mode;
-	return attention_prepare(threads, &shape);
+	/* What it packs is in the layer's scratch. */
+	return team->threads ? attention_prepare(team->threads, &shape) : 0;
 }
 
 static size_t attention_cache_bytes(const struct node *node, size_t batch)

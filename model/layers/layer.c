@@ -2,6 +2,7 @@
 #include "model/kernels/values.h"
 #include "model/layers/plan.h"
 #include "model/layers/primitive.h"
+#include "model/layers/product.h"
 #include <string.h>
 
 static size_t round_up_64(size_t bytes)
@@ -239,8 +240,8 @@ bool layer_is_alike(const struct layer *a, const struct layer *b)
 	return true;
 }
 
-int layer_prepare(const struct layer *layer, size_t batch, size_t time,
-		  enum layer_mode mode, struct threads *threads)
+static int prepare_nodes(const struct layer *layer, size_t batch, size_t time,
+			 enum layer_mode mode, const struct product_team *team)
 {
 	const struct graph *graph = layer->graph;
 
@@ -250,11 +251,29 @@ int layer_prepare(const struct layer *layer, size_t batch, size_t time,
 
 		if (node->row.ops->prepare)
 			error = node->row.ops->prepare(node, batch, time, mode,
-						       threads);
+						       team);
 		if (error)
 			return error;
 	}
 	return 0;
+}
+
+int layer_prepare(const struct layer *layer, size_t batch, size_t time,
+		  enum layer_mode mode, struct threads *threads)
+{
+	struct product_team team = {.threads = threads};
+
+	return prepare_nodes(layer, batch, time, mode, &team);
+}
+
+void layer_count_work(const struct layer *layer, size_t batch, size_t time,
+		      enum layer_mode mode, unsigned threads,
+		      struct gemm_bfloat16_work *work)
+{
+	struct product_team team = {.count = threads, .work = work};
+	int error = prepare_nodes(layer, batch, time, mode, &team);
+
+	ASSERT(error == 0);
 }
 
 /* ---- carrying the plan out ---- */

@@ -158,6 +158,15 @@ int layer_prepare(const struct layer *layer, size_t batch, size_t time,
 		  enum layer_mode mode, struct threads *threads) MUST_CHECK;
 
 /*
+ * Adds what layer_prepare() would have libraries take for that on a team of
+ * `threads` (model/kernels/gemm.h); allocates nothing.
+ */
+struct gemm_bfloat16_work;
+void layer_count_work(const struct layer *layer, size_t batch, size_t time,
+		      enum layer_mode mode, unsigned threads,
+		      struct gemm_bfloat16_work *work);
+
+/*
  * Floating-point operations of one micro-batch in training, matrix products
  * only (2 m n k each). The loss layer's forward includes its dx and dW.
  */

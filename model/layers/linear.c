@@ -150,14 +150,14 @@ static struct product linear_product(const struct node *node,
 }
 
 static int linear_prepare(const struct node *node, size_t batch, size_t time,
-			  enum layer_mode mode, struct threads *threads)
+			  enum layer_mode mode, const struct product_team *team)
 {
 	int last = mode == LAYER_TRAIN ? PASS_WEIGHT : PASS_FORWARD;
 
 	for (int pass = PASS_FORWARD; pass <= last; pass++) {
 		struct product product =
 			linear_product(node, pass, batch * time);
-		int error = product_prepare(threads, &product);
+		int error = product_prepare(team, &product);
 
 		if (error)
 			return error;

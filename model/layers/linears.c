@@ -140,7 +140,8 @@ static struct product linears_product(const struct node *node,
 }
 
 static int linears_prepare(const struct node *node, size_t batch, size_t time,
-			   enum layer_mode mode, struct threads *threads)
+			   enum layer_mode mode,
+			   const struct product_team *team)
 {
 	int last = mode == LAYER_TRAIN ? PASS_WEIGHT : PASS_FORWARD;
 
@@ -148,7 +149,7 @@ static int linears_prepare(const struct node *node, size_t batch, size_t time,
 		for (unsigned map = 0; map < map_count(node); map++) {
 			struct product product =
 				linears_product(node, pass, map, batch * time);
-			int error = product_prepare(threads, &product);
+			int error = product_prepare(team, &product);
 
 			if (error)
 				return error;

@@ -236,24 +236,24 @@ static struct product weight_product(const struct node *node, size_t rows)
 }
 
 static int chunk_prepare(const struct node *node, size_t rows,
-			 enum layer_mode mode, struct threads *threads)
+			 enum layer_mode mode, const struct product_team *team)
 {
 	struct product logits = logits_product(node, rows, node->input_width[0],
 					       logits_pitch(node));
 	struct product input = input_product(node, rows);
 	struct product weight = weight_product(node, rows);
-	int error = product_prepare(threads, &logits);
+	int error = product_prepare(team, &logits);
 
 	if (!error && mode == LAYER_TRAIN)
-		error = product_prepare(threads, &input);
+		error = product_prepare(team, &input);
 	if (!error && mode == LAYER_TRAIN)
-		error = product_prepare(threads, &weight);
+		error = product_prepare(team, &weight);
 	return error;
 }
 
 /* Of whole chunks, and of the rest. */
 static int loss_prepare(const struct node *node, size_t batch, size_t time,
-			enum layer_mode mode, struct threads *threads)
+			enum layer_mode mode, const struct product_team *team)
 {
 	size_t tokens = batch * time;
 	struct product last = logits_product(
@@ -261,11 +261,11 @@ static int loss_prepare(const struct node *node, size_t batch, size_t time,
 	int error = 0;
 
 	if (mode == LAYER_DECODE)
-		return product_prepare(threads, &last);
+		return product_prepare(team, &last);
 	if (tokens >= LOSS_CHUNK)
-		error = chunk_prepare(node, LOSS_CHUNK, mode, threads);
+		error = chunk_prepare(node, LOSS_CHUNK, mode, team);
 	if (!error && tokens % LOSS_CHUNK > 0)
-		error = chunk_prepare(node, tokens % LOSS_CHUNK, mode, threads);
+		error = chunk_prepare(node, tokens % LOSS_CHUNK, mode, team);
 	return error;
 }
 

@@ -8,6 +8,8 @@
 #include "model/kernels/dropout.h"
 #include "model/layers/graph.h"
 
+struct product_team; /* product.h */
+
 /*
  * The memory of one call of one node, by the numbers of node->row.input.
  * What a call does not use may be NULL. Values and their gradients have the
@@ -71,9 +73,10 @@ struct primitive_ops {
 				enum primitive_pass pass, size_t batch,
 				size_t time, enum layer_mode mode,
 				unsigned threads);
-	/* What the calls need of libraries. NULL: nothing. -ENOMEM. */
+	/* Readies what the calls need of libraries, or counts it. NULL:
+	 * nothing. -ENOMEM. */
 	int (*prepare)(const struct node *node, size_t batch, size_t time,
-		       enum layer_mode mode, struct threads *threads);
+		       enum layer_mode mode, const struct product_team *team);
 	size_t (*cache_bytes)(const struct node *node, size_t batch);
 	void (*cost)(const struct node *node, size_t batch, size_t time,
 		     struct layer_cost *cost); /* adds */

@@ -20,13 +20,21 @@ void product_run(struct threads *threads, const struct product *product,
 	     product->ldc, &epilogue);
 }
 
-int product_prepare(struct threads *threads, const struct product *product)
+int product_prepare(const struct product_team *team,
+		    const struct product *product)
 {
 	if (product->type != ELEMENT_BF16)
 		return 0;
+	if (!team->threads) {
+		gemm_bfloat16_count(team->count, product->transpose_a,
+				    product->transpose_b, product->m,
+				    product->n, product->k, product->lda,
+				    product->ldb, team->work);
+		return 0;
+	}
 	return gemm_bfloat16_prepare(
-		threads, product->transpose_a, product->transpose_b, product->m,
-		product->n, product->k, product->lda, product->ldb,
+		team->threads, product->transpose_a, product->transpose_b,
+		product->m, product->n, product->k, product->lda, product->ldb,
 		product->add ? 1.0f : 0.0f, product->c_type, product->ldc,
 		product->bias);
 }

@@ -21,8 +21,15 @@ struct product {
 void product_run(struct threads *threads, const struct product *product,
 		 const void *a, const void *b, void *c, const float *bias);
 
-/* So that it allocates nothing. -ENOMEM. */
-int product_prepare(struct threads *threads,
+/* Whose products are readied, or only what they would take is counted. */
+struct product_team {
+	struct threads *threads; /* NULL: count */
+	unsigned count;          /* of threads */
+	struct gemm_bfloat16_work *work;
+};
+
+/* So that it allocates nothing. -ENOMEM, but not of a count. */
+int product_prepare(const struct product_team *team,
 		    const struct product *product) MUST_CHECK;
 
 #endif

@@ -99,7 +99,11 @@ small="--arch gpt2 --layers 12 --width 768 --heads 12 --context 256
 planned $small --json
 whole=$(value largest_bytes)
 activations=$(value activations_bytes)
+other=$(value other_bytes)
 check "GPT-2 124M takes 2.7 GB at most" [ "$whole" -le 2700000000 ]
+planned $small --json --dtype bf16
+check "products of bfloat16 take work memory" \
+	[ "$(value other_bytes)" -gt $((other + 1000000)) ]
 planned $small --json --recompute
 spared=$((whole - $(value largest_bytes)))
 check "recomputing saves two thirds of its activations" \

@@ -8,11 +8,14 @@
 #include "base/threads.h"
 #include "model/kernels/gemm.h"
 #include "model/kernels/gemm_pack.h"
+#include "model/kernels/gemm_scratch.h"
 #ifdef COUNTED
 #include "step-path-count.h"
 #endif
 
+#include <malloc.h>
 #include <math.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -333,6 +336,78 @@ static void test_pack(void **state)
 	free(block);
 }
 
+/* ---- what is counted is what is allocated ---- */
+
+static void count(const struct product *p, unsigned threads,
+		  struct gemm_bfloat16_work *work)
+{
+	gemm_bfloat16_count(threads, p->transpose_a, p->transpose_b, p->m, p->n,
+			    p->k, p->lda, p->ldb, work);
+}
+
+/* A thread that is new has no work memory; its pieces at the end. */
+static void *prepare_alone(void *argument)
+{
+	static const size_t sizes[][3] = {
+		{300, 700, 900}, {1, 4000, 600}, {600, 130, 1500}};
+	struct gemm_bfloat16_work *work = argument;
+	struct threads *threads;
+
+	if (threads_create(1, NULL, &threads) != 0)
+		return "no team";
+	for (size_t i = 0; i < ARRAY_SIZE(sizes); i++)
+		for (unsigned bits = 0; bits < 4; bits++) {
+			struct product p = product_of(sizes[i], bits);
+
+			p.lda = bits & 1 ? p.m : p.k;
+			p.ldb = bits & 2 ? p.k : p.n;
+			if (prepare(threads, &p) != 0)
+				return "not prepared";
+			count(&p, 1, work);
+		}
+	threads_destroy(threads);
+	for (enum gemm_piece i = 0; i < GEMM_PIECE_LIBRARY; i++) {
+		size_t counted = MAX(work->shared[i], work->each[i]);
+		size_t have = malloc_usable_size(gemm_scratch(i));
+
+		if (have < counted || have > counted + 8192)
+			return "a piece of another size";
+	}
+	return NULL;
+}
+
+static void test_count(void **state)
+{
+	/* The gradient of a head's input: Llama-3-8B, of GPT-2. */
+	static const size_t large[] = {512, 4096, 128256},
+			    small[] = {512, 768, 50257};
+	struct gemm_bfloat16_work work = {0};
+	struct product p = product_of(large, 0);
+	pthread_t thread;
+	void *error;
+
+	(void)state;
+	assert_int_equal(gemm_bfloat16_work_bytes(&work, 4), 0);
+	assert_int_equal(pthread_create(&thread, NULL, prepare_alone, &work),
+			 0);
+	assert_int_equal(pthread_join(thread, &error), 0);
+	if (error != NULL)
+		fail_msg("%s", (const char *)error);
+	assert_true(gemm_bfloat16_work_bytes(&work, 2) >
+		    gemm_bfloat16_work_bytes(&work, 1));
+	work = (struct gemm_bfloat16_work){0};
+	p.lda = 128512;
+	p.ldb = 4096;
+	count(&p, 8, &work);
+	assert_true(gemm_bfloat16_work_bytes(&work, 8) < (size_t)450 << 20);
+	work = (struct gemm_bfloat16_work){0};
+	p = product_of(small, 0);
+	p.lda = 50304;
+	p.ldb = 768;
+	count(&p, 2, &work);
+	assert_true(gemm_bfloat16_work_bytes(&work, 2) < (size_t)120 << 20);
+}
+
 /* ---- nothing is allocated ---- */
 
 #ifdef COUNTED
@@ -391,6 +466,7 @@ int main(void)
 		cmocka_unit_test(test_pack),
 		cmocka_unit_test(test_products),
 		cmocka_unit_test(test_rows_apart),
+		cmocka_unit_test(test_count),
 #ifdef COUNTED
 		cmocka_unit_test(test_no_allocation),
 #endif

@@ -252,10 +252,13 @@ static void check_split(struct plan *known, const struct job *job,
 			const struct model *model)
 {
 	const double *fixed = plan_fixed_bytes(known);
+	double slack = 4096;
 	struct plan *plan;
 
 	assert_non_null(fixed);
 	assert_int_equal(plan_create(job, model, known->threads, &plan), 0);
+	if (job->config.type == ELEMENT_BF16)
+		slack += (plan->stages / plan->ranks - 1) * 0x1p21;
 	for (unsigned r = 0; r < plan->ranks; r++) {
 		double bytes = fixed[r], really = (double)plan->rank[r].total;
 
@@ -265,11 +268,12 @@ static void check_split(struct plan *known, const struct job *job,
 					known, s, plan->stage[s].first_layer,
 					plan->stage[s].end_layer);
 		/*
-		 * Never less, and more by the vote's sums alone; between
+		 * Never less, and more by the vote's sums alone, and the work
+		 * memory for products of bfloat16 that stages share; between
 		 * replicas by what the cuts of buckets may waste, too.
 		 */
 		assert_true(bytes >= really);
-		assert_true(job->replicas > 1 || bytes <= really + 4096);
+		assert_true(job->replicas > 1 || bytes <= really + slack);
 	}
 	plan_destroy(plan);
 }
