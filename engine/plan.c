@@ -158,8 +158,8 @@ static void estimate_replicas(struct plan *plan, unsigned number)
 	size_t floats = rank->gradients / sizeof(float);
 
 	if (number == ROUTE_ROOT)
-		bytes = others * 2 * sizeof(int32_t) * p->share *
-			p->job->micro_batch_size * p->job->context;
+		bytes = others * (p->job->packed ? 3 : 2) * sizeof(int32_t) *
+			p->share * p->job->micro_batch_size * p->job->context;
 	if (others > 0)
 		arriving =
 			MIN(p->ahead * reduction_bucket_bytes(p->grid.replicas),
