@@ -314,6 +314,9 @@ static int create_plan(const struct job *job, const struct model *model,
 		plan_destroy(plan);
 		return rc;
 	}
+	/* The job of one replica by itself would; replicas do not. */
+	if (plan->grid.replicas > 1)
+		plan->sketch->pipeline->tie_plan.by_rows = false;
 	measure_all(plan);
 	*out = plan;
 	return 0;
