@@ -135,6 +135,7 @@ static int create_stage(struct rig *rig)
 		.end_layer = config->end_layer,
 		.batch = config->batch,
 		.time = config->time,
+		.prompt = config->time,
 		.micro_batches = 1,
 		.threads = rig->team,
 		.accumulation = {.micro_batches = 1, .groups = 1},

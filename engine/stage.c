@@ -330,6 +330,7 @@ static int prepare_layers(const struct stage_config *config,
 			  struct gemm_bfloat16_work *work)
 {
 	enum layer_mode mode = mode_of(config);
+	size_t time = config->decoding ? config->prompt : config->time;
 	int rc = 0;
 
 	for (unsigned i = 0; !rc && i < layer_count(config); i++) {
@@ -339,7 +340,7 @@ static int prepare_layers(const struct stage_config *config,
 		if (work && i > 0 &&
 		    layer_is_alike(layer, layer_at(config, i - 1)))
 			continue;
-		rc = prepare_layer(config, layer, config->time, mode, work);
+		rc = prepare_layer(config, layer, time, mode, work);
 		/* Evaluation between steps uses the same stage. */
 		if (!rc && config->training)
 			rc = prepare_layer(config, layer, config->time,

@@ -33,6 +33,7 @@ struct stage_config {
 	unsigned end_layer;
 	size_t batch; /* B and T of a micro-batch, at most */
 	size_t time;
+	size_t prompt; /* decoding: T of the first pass; the others have 1 */
 	unsigned micro_batches; /* of a pass, at most */
 	struct threads *threads;
 	struct accumulation accumulation;
