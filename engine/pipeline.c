@@ -1195,6 +1195,17 @@ int pipeline_score(struct pipeline *p, size_t time, double *losses)
 	return pipeline_evaluate(p, losses);
 }
 
+int pipeline_prepare_score(struct pipeline *p, size_t time)
+{
+	int rc = 0;
+
+	ASSERT(time <= p->job->context);
+	for (unsigned s = 0; !rc && s < stage_count(p); s++)
+		if (pipeline_holds(p, s))
+			rc = stage_prepare(p->stages[s], time);
+	return rc;
+}
+
 int pipeline_decode(struct pipeline *p, size_t offset, size_t time,
 		    pipeline_choose_fn *choose, void *argument, int32_t *token)
 {

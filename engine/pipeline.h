@@ -189,6 +189,12 @@ int pipeline_score(struct pipeline *pipeline, size_t time,
 		   double *losses) MUST_CHECK;
 
 /*
+ * Readies this rank's layers for such passes of `time` tokens, so that none of
+ * them allocates. -ENOMEM, logged.
+ */
+int pipeline_prepare_score(struct pipeline *pipeline, size_t time) MUST_CHECK;
+
+/*
  * Generation (M = B = 1): `time` tokens, which on the root stand in the batch,
  * at positions offset .. offset + time - 1. choose() is called on the
  * loss rank with the logits of the last one; the token it picks is in *token there

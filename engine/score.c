@@ -129,6 +129,7 @@ static int run_passes(struct score *score)
 	for (unsigned i = 0; !rc && i < scoring->run_count; i++) {
 		const struct requests_run *run = &scoring->runs[i];
 
+		rc = pipeline_prepare_score(p, run->time);
 		for (uint64_t n = 0; !rc && n < run->passes; n++) {
 			if (root)
 				fill_batch(score, run->time);

@@ -357,6 +357,19 @@ void stage_count_work(const struct stage_config *config,
 	(void)!prepare_layers(config, work); /* a count cannot fail */
 }
 
+int stage_prepare(struct stage *stage, size_t time)
+{
+	const struct stage_config *config = &stage->config;
+	enum layer_mode mode = config->decoding ? LAYER_DECODE : LAYER_EVAL;
+	int rc = 0;
+
+	ASSERT(time <= config->time);
+	for (unsigned i = 0; !rc && i < layer_count(config); i++)
+		rc = prepare_layer(config, layer_at(config, i), time, mode,
+				   NULL);
+	return rc;
+}
+
 int stage_create(const struct stage_config *config, void *messages,
 		 struct stage **out)
 {

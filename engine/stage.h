@@ -105,6 +105,9 @@ struct stage;
 int stage_create(const struct stage_config *config, void *messages,
 		 struct stage **out) MUST_CHECK;
 void stage_destroy(struct stage *stage);
+
+/* Readies passes outside training of another T, up to config.time. -ENOMEM. */
+int stage_prepare(struct stage *stage, size_t time) MUST_CHECK;
 const struct stage_sizes *stage_get_sizes(const struct stage *stage);
 
 /* Claims the slot that micro-batch m's message will be written to. */
