@@ -27,6 +27,7 @@ struct attention_work {
 	unsigned char *scratch;
 	size_t scratch_bytes; /* of one thread */
 	size_t query_blocks;
+	bool backward;
 	bool narrow; /* products are of bfloat16 */
 };
 
@@ -53,23 +54,32 @@ static size_t rounded(size_t floats)
 	return (floats + line - 1) / line * line;
 }
 
-/* Floats of widened blocks, or of packed factors in their place. */
-static size_t factor_floats(const struct attention_shape *shape)
+/* Queries whose packed factors a thread has at once: forward, of a block. */
+static size_t narrow_time(const struct attention_shape *shape, bool backward)
 {
-	return rounded(
-		MAX(3 * LONG * shape->head_size,
-		    attention_narrow_bytes(shape->time_q, shape->head_size) /
-			    sizeof(float)));
+	return backward ? shape->time_q : MIN(shape->time_q, (size_t)NARROW);
 }
 
-static size_t thread_floats(const struct attention_shape *shape)
+/* Floats of widened blocks, or of packed factors in their place. */
+static size_t factor_floats(const struct attention_shape *shape, bool backward)
+{
+	size_t time = narrow_time(shape, backward);
+
+	return rounded(MAX(3 * LONG * shape->head_size,
+			   attention_narrow_bytes(time, shape->head_size) /
+				   sizeof(float)));
+}
+
+static size_t thread_floats(const struct attention_shape *shape, bool backward)
 {
 	size_t floats =
 		2 * NARROW * LONG + LONG + 2 * NARROW + rounded(shape->time_q);
 
 	if (shape->type == ELEMENT_BF16)
-		floats += factor_floats(shape) + LONG * shape->head_size +
-			  rounded(shape->time_q * shape->head_size) +
+		floats += factor_floats(shape, backward) +
+			  LONG * shape->head_size;
+	if (shape->type == ELEMENT_BF16 && backward)
+		floats += rounded(shape->time_q * shape->head_size) +
 			  2 * rounded(shape->time_k * shape->head_size);
 	return floats;
 }
@@ -94,9 +104,9 @@ int attention_prepare(struct threads *threads,
 }
 
 size_t attention_scratch_bytes(const struct attention_shape *shape,
-			       unsigned threads)
+			       bool backward, unsigned threads)
 {
-	return threads * thread_floats(shape) * sizeof(float);
+	return threads * thread_floats(shape, backward) * sizeof(float);
 }
 
 static struct attention_scratch scratch_of(const struct attention_work *work,
@@ -118,9 +128,11 @@ static struct attention_scratch scratch_of(const struct attention_work *work,
 	scratch.q = scratch.delta + rounded(work->shape->time_q);
 	scratch.k = scratch.q + LONG * size;
 	scratch.v = scratch.k + LONG * size;
-	scratch.narrow =
-		attention_narrow_place(work->shape->time_q, size, scratch.q);
-	scratch.out = scratch.q + factor_floats(work->shape);
+	scratch.narrow = attention_narrow_place(
+		narrow_time(work->shape, work->backward), size, scratch.q);
+	scratch.out = scratch.q + factor_floats(work->shape, work->backward);
+	if (!work->backward)
+		return scratch;
 	scratch.dq = scratch.out + LONG * size;
 	scratch.dk = scratch.dq + rounded(work->shape->time_q * size);
 	scratch.dv = scratch.dk + rounded(work->shape->time_k * size);
@@ -601,7 +613,7 @@ void attention_forward(struct threads *threads,
 		.lse = lse,
 		.dropout = active(dropout),
 		.scratch = scratch,
-		.scratch_bytes = attention_scratch_bytes(shape, 1),
+		.scratch_bytes = attention_scratch_bytes(shape, false, 1),
 		.query_blocks = (shape->time_q + NARROW - 1) / NARROW,
 		.narrow = is_narrow(shape),
 	};
@@ -910,7 +922,8 @@ void attention_backward(struct threads *threads,
 		.dv = dv,
 		.dropout = active(dropout),
 		.scratch = scratch,
-		.scratch_bytes = attention_scratch_bytes(shape, 1),
+		.scratch_bytes = attention_scratch_bytes(shape, true, 1),
+		.backward = true,
 		.narrow = is_narrow(shape),
 	};
 

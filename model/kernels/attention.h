@@ -62,11 +62,12 @@ struct attention_shape attention_shape_packed(size_t batch, size_t time,
 					      size_t heads, size_t head_size);
 
 /*
- * Bytes of scratch memory for either call on a team of `threads`. Enough for
- * (time_q, time_k) is enough for less of them.
+ * Bytes of scratch memory for a call on a team of `threads`, the forward or the
+ * backward, which needs no less. Enough for (time_q, time_k) is enough for less
+ * of them.
  */
 size_t attention_scratch_bytes(const struct attention_shape *shape,
-			       unsigned threads);
+			       bool backward, unsigned threads);
 
 /*
  * Readies the products of these sizes, and of less, on the team: of bfloat16

@@ -94,7 +94,7 @@ static size_t attention_node_scratch_bytes(const struct node *node,
 
 		shape = node_cached_shape(node, batch, time, past);
 	}
-	return attention_scratch_bytes(&shape, threads);
+	return attention_scratch_bytes(&shape, pass == PASS_INPUT, threads);
 }
 
 static int attention_node_prepare(const struct node *node, size_t batch,

@@ -135,7 +135,7 @@ static void case_init(struct attention_case *test, struct attention_shape shape,
 		for (size_t i = 0; i < count[t]; i++)
 			test->plain[t][i] = test->fast[t][i];
 	}
-	test->scratch = malloc(attention_scratch_bytes(&shape, TEAM));
+	test->scratch = malloc(attention_scratch_bytes(&shape, true, TEAM));
 	assert_non_null(test->scratch);
 }
 
@@ -154,7 +154,8 @@ static void run_fast(struct attention_case *test, struct threads *threads)
 
 	/* Contents of the scratch memory and of outputs mean nothing. */
 	memset(test->scratch, 0xff,
-	       attention_scratch_bytes(&test->shape, threads_count(threads)));
+	       attention_scratch_bytes(&test->shape, true,
+				       threads_count(threads)));
 	attention_forward(threads, &test->shape, x[Q], x[K], x[V], x[OUT],
 			  x[LSE], &test->dropout, test->scratch);
 	attention_backward(threads, &test->shape, x[Q], x[K], x[V], x[OUT],
@@ -415,7 +416,7 @@ static void test_packed(void **state)
 	float *gradient = malloc(count * sizeof(float));
 	float *out = malloc(count * sizeof(float));
 	float *lse = malloc(2 * 2 * 70 * sizeof(float));
-	void *scratch = malloc(attention_scratch_bytes(&shape, 2));
+	void *scratch = malloc(attention_scratch_bytes(&shape, true, 2));
 
 	(void)state;
 	random_normal(random_key_numbered(1, 2, 3, 4), 0, count, 0.0f, 1.0f,

@@ -641,7 +641,8 @@ static void check_attention(const struct attention_test *test)
 		void *dq = into(dqkv, type), *scratch;
 
 		shape.type = type;
-		scratch = test_bytes(attention_scratch_bytes(&shape, TEAMS));
+		scratch = test_bytes(
+			attention_scratch_bytes(&shape, true, TEAMS));
 		attention_forward(teams[2 * i], &shape, q,
 				  values_at(type, q, k), values_at(type, q, v),
 				  into(out, type), lse, &dropout, scratch);
@@ -699,7 +700,7 @@ static void attention_has_the_same_bits(void **state)
 
 	(void)state;
 	shape.type = ELEMENT_BF16;
-	scratch = test_bytes(attention_scratch_bytes(&shape, TEAMS));
+	scratch = test_bytes(attention_scratch_bytes(&shape, true, TEAMS));
 	assert_int_equal(attention_prepare(teams[0], &shape), 0);
 	for (unsigned i = 0; i < 2; i++)
 		attention_forward(teams[2 * i], &shape, qkv.narrow,

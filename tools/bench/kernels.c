@@ -538,10 +538,10 @@ static void *piece(size_t bytes)
 static size_t scratch_bytes(const struct kernels *k, unsigned threads)
 {
 	struct attention_shape attention = k->attention;
-	size_t most = attention_scratch_bytes(&attention, threads);
+	size_t most = attention_scratch_bytes(&attention, true, threads);
 
 	attention.type = ELEMENT_BF16;
-	most = MAX(most, attention_scratch_bytes(&attention, threads));
+	most = MAX(most, attention_scratch_bytes(&attention, true, threads));
 
 	most = MAX(most, layernorm_backward_weight_scratch_bytes(k->tokens,
 								 k->width));
