@@ -74,6 +74,7 @@ struct line {
 	size_t prompt_bytes;
 	size_t prompt_tokens; /* of which the last T are kept */
 	size_t kept;          /* bytes of the prompt that stay with it */
+	bool shortened;       /* to make room for a choice */
 	bool begun;           /* its tokens have the begin token before them */
 };
 
@@ -187,8 +188,7 @@ static int encode_choice(struct line *line, unsigned i, const char *text,
 	memmove(r->tokens.ids + first, r->tokens.ids + first + prompt,
 		count * sizeof(*r->tokens.ids));
 	r->tokens.count = first + count;
-	if (line->prompt_tokens + count - 1 > r->config.context)
-		r->shortened++;
+	line->shortened |= line->prompt_tokens + count - 1 > r->config.context;
 	return add_choice(r, &(struct choice){
 				     .tokens = first,
 				     .count = (uint32_t)count,
@@ -310,7 +310,10 @@ static int read_question(struct line *line, const json_t *object,
 		rc = read_choices(line, choices);
 	if (!rc)
 		rc = read_answer(line, object, choices, origin);
-	return rc ? rc : add_question(line->requests, &line->asked);
+	if (rc)
+		return rc;
+	line->requests->shortened += line->shortened;
+	return add_question(line->requests, &line->asked);
 }
 
 static int read_line(struct requests *r, uint64_t number, const char *text,

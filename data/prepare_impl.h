@@ -30,6 +30,7 @@ struct prepare_marks {
 };
 
 struct prepare_sft {
+	enum example_form form; /* the first example's, which chose chat */
 	const struct chat_template *chat; /* NULL: not chosen yet */
 	struct renderer *renderer;
 	struct marked_tokens rendered;

@@ -27,12 +27,19 @@ static int choose_template(struct prepare *prepare,
 	const char *name = prepare->options->template;
 	const struct chat_template **chat = &prepare->sft.chat;
 
-	if (*chat)
-		return 0;
 	if (name) {
 		*chat = chat_template_find(name);
 		return *chat ? 0 : -EINVAL;
 	}
+	if (*chat && chat_template_suits(prepare->sft.form, example->form))
+		return 0;
+	if (*chat)
+		return fail(-EINVAL,
+			    "%s: this example has another shape than the "
+			    "first, whose template, %s, is not made for it: "
+			    "say which both are to have with --template",
+			    origin, chat_template_name(*chat));
+	prepare->sft.form = example->form;
 	if (!prepare->tokenizer && example->form >= EXAMPLE_MESSAGES)
 		return fail(-EINVAL,
 			    "%s: a tokenizer made here has no tokens for "

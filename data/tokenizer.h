@@ -136,9 +136,11 @@ int tokenizer_encoder_push(struct tokenizer_encoder *encoder, const char *text,
 void tokenizer_encoder_reset(struct tokenizer_encoder *encoder);
 /*
  * Before a text: it follows a token that the caller puts there, and so gets
- * none of what only the begin of all text gets (a Metaspace in front).
+ * none of what only the begin of all text gets (a Metaspace in front). `within`:
+ * it goes on in the middle of a text, and gets nothing of what a normalizer puts
+ * before each piece between control tokens, either.
  */
-void tokenizer_encoder_continue(struct tokenizer_encoder *encoder);
+void tokenizer_encoder_continue(struct tokenizer_encoder *encoder, bool within);
 
 /* Bytes of this text found sound so far. */
 uint64_t tokenizer_encoder_offset(const struct tokenizer_encoder *encoder);

@@ -3,7 +3,11 @@
 #include "base/log.h"
 #include "model/io/hf_config.h"
 
+#include <dirent.h>
+#include <errno.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 /* The one folder within a model folder that is no other form of it. */
 #define TEMPLATES "additional_chat_templates"
@@ -48,39 +52,57 @@ static bool is_carried(const char *name)
 	return true;
 }
 
-struct carry {
-	const char *from;
-	const char *to;
-};
-
-static int carry_file(void *argument, const char *path, uint64_t bytes)
+/* What cannot be read is no reason to lose a checkpoint. */
+static int carry_file(const char *from, const char *to, const char *name)
 {
-	const struct carry *carry = argument;
-	const char *name = path + strlen(carry->from);
-	char to[FILES_PATH_BYTES], folder[FILES_PATH_BYTES];
-	const char *slash;
-	int rc;
+	char source[FILES_PATH_BYTES], target[FILES_PATH_BYTES];
+	struct stat file;
+	int rc = files_join(source, sizeof(source), from, name);
 
-	(void)bytes;
-	name += strspn(name, "/");
-	slash = strchr(name, '/');
-	if (slash && strncmp(name, TEMPLATES "/", sizeof(TEMPLATES)) != 0)
+	if (!rc)
+		rc = files_join(target, sizeof(target), to, name);
+	if (rc || stat(source, &file) || !S_ISREG(file.st_mode))
+		return rc;
+	if (access(source, R_OK)) {
+		log_warning("%s cannot be read, and is not copied beside the "
+			    "model: %s",
+			    source, strerror(errno));
 		return 0;
-	if (!is_carried(slash ? slash + 1 : name) ||
-	    (slash && strchr(slash + 1, '/')))
+	}
+	rc = files_make_folder(to);
+	return rc ? rc : files_copy(source, target);
+}
+
+/* The files of one folder, not of those in it. */
+static int carry_folder(const char *from, const char *to)
+{
+	DIR *folder = opendir(from);
+	struct dirent *entry;
+	int rc = 0;
+
+	if (!folder) {
+		log_warning("%s cannot be read, and is not copied beside the "
+			    "model: %s",
+			    from, strerror(errno));
 		return 0;
-	rc = files_join(to, sizeof(to), carry->to, name);
-	if (!rc && slash)
-		rc = files_join(folder, sizeof(folder), carry->to, TEMPLATES);
-	if (!rc && slash)
-		rc = files_make_folder(folder);
-	return rc ? rc : files_copy(path, to);
+	}
+	while (!rc && (entry = readdir(folder)))
+		if (is_carried(entry->d_name))
+			rc = carry_file(from, to, entry->d_name);
+	closedir(folder);
+	return rc;
 }
 
 int carry_over(const char *from, const char *to)
 {
-	struct carry carry = {.from = from, .to = to};
-	int rc = files_walk(from, carry_file, &carry);
+	char templates[FILES_PATH_BYTES], copies[FILES_PATH_BYTES];
+	int rc = carry_folder(from, to);
 
+	if (!rc)
+		rc = files_join(templates, sizeof(templates), from, TEMPLATES);
+	if (!rc)
+		rc = files_join(copies, sizeof(copies), to, TEMPLATES);
+	if (!rc && files_is_folder(templates))
+		rc = carry_folder(templates, copies);
 	return rc ? rc : hf_config_carry_over(to, from);
 }

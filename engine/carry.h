@@ -12,7 +12,8 @@
 /*
  * Copies the files of folder `from` that are neither weights nor hidden nor of
  * a checkpoint into `to`, with those in its additional_chat_templates/, and
- * takes over into to/config.json what hf_config_carry_over() does.
+ * takes over into to/config.json what hf_config_carry_over() does. What cannot
+ * be read is left out with a warning.
  */
 int carry_over(const char *from, const char *to) MUST_CHECK;
 

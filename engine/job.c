@@ -90,6 +90,7 @@ static const struct field fields[] = {
 	FIELD(FIELD_UNSIGNED, config.adapters.rank, true),
 	FIELD(FIELD_REAL, config.adapters.alpha, true),
 	FIELD(FIELD_NAME, config.adapters.targets, true),
+	FIELD(FIELD_HEX, base_weights, true),
 	FIELD(FIELD_INT, config.type, true),
 	FIELD(FIELD_INT, config.bos_id, true),
 	FIELD(FIELD_INT, config.eos_id, true),

@@ -65,6 +65,9 @@ struct job {
 	 * the root alone, as is then what `resume` holds.
 	 */
 	char adapter[FILES_PATH_BYTES];
+	/* Of the weights that adapters belong to; 0: there are none. Part of the
+	 * identity. */
+	uint64_t base_weights;
 	/* Files copied beside each checkpoint, such as tokenizer.json. */
 	char tokenizer_folder[FILES_PATH_BYTES];
 
@@ -96,9 +99,9 @@ struct job {
 	enum element_type save_type;
 	uint64_t checkpoint_every; /* 0: at the end only */
 	unsigned keep_checkpoints;
-	uint64_t eval_every;       /* 0: at the end only */
-	uint64_t eval_samples;     /* windows of the split; 0: no evaluation */
-	int split;                 /* evaluation: enum corpus_split */
+	uint64_t eval_every;   /* 0: at the end only */
+	uint64_t eval_samples; /* windows of the split; 0: no evaluation */
+	int split;             /* evaluation: enum corpus_split */
 	struct job_scoring scoring;
 	bool packed;               /* samples may hold several examples each */
 	bool separate;             /* fine-tuning, but one example a sample */

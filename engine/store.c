@@ -80,7 +80,7 @@ static bool is_rounded(const struct parameter *parameter)
 /* Decoding and evaluation do with the rounded copy. */
 static bool has_master(unsigned levels, const struct parameter *parameter)
 {
-	return levels > 0 || !is_rounded(parameter);
+	return (levels > 0 && parameter->trainable) || !is_rounded(parameter);
 }
 
 static size_t rounded_bytes(const struct parameter *parameter)

@@ -4,9 +4,65 @@
 #include "base/text.h"
 #include "model/layers/primitive.h"
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #define ALL_LINEAR "all-linear"
+
+/* The first name of a comma-separated list; moves the list on. */
+struct list_name {
+	const char *name;
+	size_t length;
+};
+
+static bool list_next(const char **list, struct list_name *out)
+{
+	*list += strspn(*list, ",");
+	*out = (struct list_name){*list, strcspn(*list, ",")};
+	*list += out->length;
+	return out->length > 0;
+}
+
+static bool list_has(const char *list, const struct list_name *wanted)
+{
+	struct list_name name;
+
+	while (list_next(&list, &name))
+		if (name.length == wanted->length &&
+		    memcmp(name.name, wanted->name, name.length) == 0)
+			return true;
+	return false;
+}
+
+/*
+ * Each name once, none empty: the same list is read back from a folder of
+ * adapters, and is part of what a resumed run must share.
+ */
+static int targets_complete(struct model_adapters *adapters)
+{
+	const char *list = adapters->targets;
+	struct model_adapters kept = {.targets = ""};
+	struct list_name name;
+	size_t used = 0;
+
+	while (list_next(&list, &name)) {
+		if (name.length >= ADAPTER_TARGET_BYTES)
+			return fail(-EINVAL,
+				    "adapters: '%.*s' is longer than the name "
+				    "of a linear map",
+				    (int)name.length, name.name);
+		if (list_has(kept.targets, &name))
+			continue;
+		used += (size_t)snprintf(
+			kept.targets + used, sizeof(kept.targets) - used,
+			"%s%.*s", used ? "," : "", (int)name.length, name.name);
+	}
+	if (used == 0)
+		return fail(-EINVAL,
+			    "adapters: the list of targets names none");
+	memcpy(adapters->targets, kept.targets, sizeof(kept.targets));
+	return 0;
+}
 
 int adapters_complete(const struct family_ops *family,
 		      struct model_config *config)
@@ -28,7 +84,7 @@ int adapters_complete(const struct family_ops *family,
 			    "adapters: layers divided among slices have none; "
 			    "train without tensor parallelism");
 	if (adapters->targets[0])
-		return 0;
+		return targets_complete(adapters);
 	if (!family->adapter_targets)
 		return fail(-EINVAL,
 			    "adapters: %s has no usual targets; name "
@@ -36,20 +92,6 @@ int adapters_complete(const struct family_ops *family,
 			    family->name);
 	return text_copy(adapters->targets, sizeof(adapters->targets),
 			 family->adapter_targets);
-}
-
-/* The first name of a comma-separated list; moves the list on. */
-struct list_name {
-	const char *name;
-	size_t length;
-};
-
-static bool list_next(const char **list, struct list_name *out)
-{
-	*list += strspn(*list, ",");
-	*out = (struct list_name){*list, strcspn(*list, ",")};
-	*list += out->length;
-	return out->length > 0;
 }
 
 /* Is `module` ("attn.c_attn") called so, or does its last part or parts? */

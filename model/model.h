@@ -33,6 +33,7 @@ struct model_rehearsal {
  * usual ones.
  */
 #define ADAPTER_TARGETS_BYTES 256
+#define ADAPTER_TARGET_BYTES  64 /* of one name */
 #define ADAPTER_RANK_MAX      4096
 
 struct model_adapters {

@@ -84,7 +84,7 @@ static const struct option_spec table[] = {
 	 .argument = "T",
 	 .minimum = 1,
 	 .maximum = 1 << 24,
-	 .help = "tokens a sequence (default: the model's positions, but for --choices at most 1024)"},
+	 .help = "tokens a sequence (default: the model's positions, at most 1024; for --choices all of them)"},
 	{.name = "json", .kind = OPTION_FLAG, .help = "print a JSON object"},
 	JOB_OPTIONS_PIPELINE,
 	JOB_OPTION_TENSOR,

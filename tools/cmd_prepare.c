@@ -237,7 +237,7 @@ static void print_lines(const struct prepare_result *result, const char *out,
 	       text_duration(time, sizeof(time), seconds));
 }
 
-/* False: neither texts nor examples, or both. */
+/* False, logged: options that do not go together. */
 static bool choose_inputs(const struct options *options,
 			  struct prepare_options *wanted)
 {
@@ -247,15 +247,21 @@ static bool choose_inputs(const struct options *options,
 	wanted->input_count = options_strings(options, "text", &wanted->inputs);
 	wanted->template = options_string(options, "template");
 	wanted->longest = (uint64_t)options_integer(options, "longest");
-	if (!count)
-		return wanted->input_count && !wanted->template &&
-		       !wanted->longest;
-	if (wanted->input_count)
-		return false;
-	wanted->examples = true;
+	if (!wanted->out || count + wanted->input_count == 0)
+		log_error("prepare needs --text FILE|DIR or --sft FILE, and "
+			  "--out DIR");
+	else if (count && wanted->input_count)
+		log_error("--text and --sft make different corpora: prepare "
+			  "one of them at a time");
+	else if (!count && (wanted->template || wanted->longest))
+		log_error("--template and --longest are for examples (--sft)");
+	else if (!count)
+		return true;
+	else
+		wanted->examples = true;
 	wanted->inputs = examples;
 	wanted->input_count = count;
-	return true;
+	return wanted->examples;
 }
 
 static int prepare(const struct options *options)
@@ -276,11 +282,8 @@ static int prepare(const struct options *options)
 	double seconds;
 	int err;
 
-	if (!choose_inputs(options, &wanted) || !out) {
-		log_error("prepare needs --text FILE|DIR or --sft FILE, and "
-			  "--out DIR");
+	if (!choose_inputs(options, &wanted))
 		return 2;
-	}
 	err = prepare_run(&wanted, &result);
 	display_end(&display);
 	if (err)

@@ -6,6 +6,7 @@
 #include "data/sampler.h"
 #include "data/tokenizer.h"
 #include "engine/checkpoint.h"
+#include "model/io/hf_adapter.h"
 #include "tools/auto_schedule.h"
 #include "tools/commands.h"
 #include "tools/job_options.h"
@@ -443,13 +444,16 @@ static int make_model(struct train *t)
 
 	if (rc)
 		return rc;
-	if (!t->resume)
+	/* A folder of adapters has no config.json to keep it in. */
+	if (!t->resume || config->adapters.rank > 0)
 		train_options_dropout(t->options, config);
 	if (corpus_vocab_size(t->corpus) > config->vocab_size)
 		return fail(-EINVAL,
 			    "the data has %zu tokens, the model knows %u",
 			    corpus_vocab_size(t->corpus), config->vocab_size);
 	rc = model_create(config, &t->model);
+	if (!rc && config->adapters.rank > 0)
+		rc = hf_adapter_base_hash(t->job.model, &t->job.base_weights);
 	if (!rc)
 		*config = *model_config(t->model);
 	return rc;
@@ -544,6 +548,9 @@ static bool is_identity_default(const char *key, const json_t *value)
 	if (json_is_number(value))
 		return json_number_value(value) ==
 		       (double)identity_default(key);
+	if (json_is_string(value)) /* no text, or a number that is 0 */
+		return strspn(json_string_value(value), "0") ==
+		       json_string_length(value);
 	return json_is_false(value);
 }
 

@@ -38,7 +38,9 @@ int job_options_whole_path(char path[FILES_PATH_BYTES])
 int job_options_model(const struct options *options, const char *folder,
 		      struct job *job)
 {
-	const char *base = options_has(options, "base")
+	/* Not what a resumed run was given: its adapters know the whole path. */
+	const char *base = options_has(options, "base") &&
+					   options_is_typed(options, "base")
 				   ? options_string(options, "base")
 				   : NULL;
 	int rc = hf_adapter_read_model(folder, base, &job->config, job->model);

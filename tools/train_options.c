@@ -114,15 +114,25 @@ static int old_model(const struct options *options, const char *folder,
 	return old_model_adapters(options, folder, job);
 }
 
+static bool wants_adapters(const struct options *options)
+{
+	static const char *const names[] = {"lora-rank", "lora-alpha",
+					    "lora-targets", "base"};
+
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+		if (options_has(options, names[i]) &&
+		    options_is_set(options, names[i]))
+			return true;
+	return false;
+}
+
 int train_options_model(const struct options *options, size_t vocab_size,
 			const char *source, struct job *job)
 {
 	const char *folder = options_string(options, "model");
 	int rc;
 
-	if (!folder && options_has(options, "lora-rank") &&
-	    (options_is_set(options, "lora-rank") ||
-	     options_is_set(options, "base")))
+	if (!folder && wants_adapters(options))
 		return fail(-EINVAL, "adapters are trained beside a model that "
 				     "is there: give --model DIR");
 	rc = folder ? old_model(options, folder, job)

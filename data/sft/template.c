@@ -120,6 +120,12 @@ static const char *token_missing(const struct chat_template *chat,
 	return NULL;
 }
 
+bool chat_template_suits(enum example_form one, enum example_form other)
+{
+	return one == other ||
+	       (one >= EXAMPLE_MESSAGES && other >= EXAMPLE_MESSAGES);
+}
+
 int chat_template_choose(enum example_form form,
 			 const struct tokenizer *tokenizer,
 			 const struct chat_template **out)
@@ -417,7 +423,7 @@ static int encode(struct renderer *renderer, size_t first, size_t length,
 	int err;
 
 	if (first || renderer->inside)
-		tokenizer_encoder_continue(renderer->encoder);
+		tokenizer_encoder_continue(renderer->encoder, first > 0);
 	err = tokenizer_encoder_push(renderer->encoder,
 				     renderer->run.data + first, length, true,
 				     out);

@@ -30,6 +30,9 @@ struct chat_template;
 const struct chat_template *chat_template_find(const char *name);
 const char *chat_template_name(const struct chat_template *chat);
 
+/* Whether two shapes go with the same template. */
+bool chat_template_suits(enum example_form one, enum example_form other);
+
 /*
  * What an example of this shape is in when nobody says: plain and alpaca for the
  * shapes that go with them; for conversations the one whose tokens the

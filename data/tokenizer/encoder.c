@@ -251,8 +251,10 @@ void tokenizer_encoder_reset(struct tokenizer_encoder *encoder)
 	encoder->begun = false;
 }
 
-void tokenizer_encoder_continue(struct tokenizer_encoder *encoder)
+void tokenizer_encoder_continue(struct tokenizer_encoder *encoder, bool within)
 {
+	if (within)
+		normal_stream_skip(encoder->normal);
 	split_stream_skip(encoder->split);
 }
 

@@ -127,6 +127,13 @@ bool normal_stream_is_cut(const struct normal_stream *stream)
 	return stream->cut;
 }
 
+void normal_stream_skip(struct normal_stream *stream)
+{
+	for (size_t i = 0; i < stream->count; i++)
+		if (stream->stages[i].step->kind == NORMAL_PREPEND)
+			stream->stages[i].begun = true;
+}
+
 void normal_stream_reset(struct normal_stream *stream)
 {
 	size_t i;

@@ -68,6 +68,8 @@ void normal_stream_destroy(struct normal_stream *stream);
 int normal_stream_push(void *stream, const char *text, size_t length,
 		       bool end) MUST_CHECK; /* utf8_text_fn */
 void normal_stream_reset(struct normal_stream *stream);
+/* The text goes on from other text: nothing is put before it. */
+void normal_stream_skip(struct normal_stream *stream);
 
 /*
  * The segment has lost what it began with. To the library what is left of a

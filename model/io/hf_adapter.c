@@ -1,4 +1,5 @@
 #include "model/io/hf_adapter.h"
+#include "base/digest.h"
 #include "base/json.h"
 #include "base/log.h"
 #include "base/text.h"
@@ -28,10 +29,14 @@ bool hf_adapter_is(const char *folder)
 /* Keys that would change the result, and the values that leave it alone. */
 static const struct {
 	const char *key;
-	const char *accepted[3];
+	const char *accepted[6];
 } plain_only[] = {
 	{"peft_type", {"\"LORA\""}},
 	{"bias", {"\"none\""}},
+	/* Others take s B A off the base model's weights first. */
+	{"init_lora_weights",
+	 {"true", "false", "null", "\"gaussian\"", "\"eva\"",
+	  "\"orthogonal\""}},
 	{"use_rslora", {"false", "null"}},
 	{"use_dora", {"false", "null"}},
 	{"use_qalora", {"false", "null"}},
@@ -58,7 +63,8 @@ static bool is_accepted(const json_t *value, const char *const *accepted)
 	char *text = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT);
 	bool found = false;
 
-	for (size_t i = 0; text && i < 3 && accepted[i]; i++)
+	for (size_t i = 0;
+	     text && i < ARRAY_SIZE(plain_only[0].accepted) && accepted[i]; i++)
 		found = found || strcmp(text, accepted[i]) == 0;
 	free(text);
 	return found;
@@ -85,7 +91,7 @@ static int check_plain(const json_t *root, const char *path)
  * in every layer.
  */
 struct target {
-	char name[64];
+	char name[ADAPTER_TARGET_BYTES];
 	size_t layers; /* that are named with their number; 0: without */
 };
 
@@ -383,5 +389,41 @@ int hf_adapter_open(const char *folder, const char *stem,
 		return rc;
 	}
 	*out = files;
+	return 0;
+}
+
+/* Bytes of the begin, the middle and the end of each tensor. */
+#define SAMPLE_BYTES ((size_t)4096)
+
+static uint64_t tensor_hash(const struct safetensors_tensor *tensor)
+{
+	size_t most = MIN(SAMPLE_BYTES, tensor->bytes);
+	size_t places[] = {0, (tensor->bytes - most) / 2, tensor->bytes - most};
+	uint64_t parts[ARRAY_SIZE(places) + 3] = {
+		digest_hash64(tensor->name, strlen(tensor->name)),
+		(uint64_t)tensor->dtype,
+		digest_hash64(tensor->shape,
+			      tensor->rank * sizeof(*tensor->shape)),
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(places); i++)
+		parts[3 + i] = digest_hash64(tensor->data + places[i], most);
+	return digest_hash64(parts, sizeof(parts));
+}
+
+int hf_adapter_base_hash(const char *base, uint64_t *out)
+{
+	struct safetensors *files;
+	uint64_t pair[2] = {0};
+	int rc = safetensors_open(base, &files);
+
+	if (rc)
+		return rc;
+	for (size_t i = 0; i < safetensors_count(files); i++) {
+		pair[1] = tensor_hash(safetensors_tensor(files, i));
+		pair[0] = digest_hash64(pair, sizeof(pair));
+	}
+	safetensors_close(files);
+	*out = pair[0];
 	return 0;
 }

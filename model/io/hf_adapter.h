@@ -45,6 +45,12 @@ int hf_adapter_open(const char *folder, const char *stem,
 		    struct safetensors **out) MUST_CHECK;
 
 /*
+ * What tells the weights in a model folder from others: a hash of names, types,
+ * shapes and some data of each tensor.
+ */
+int hf_adapter_base_hash(const char *base, uint64_t *out) MUST_CHECK;
+
+/*
  * The configuration of a model, or of adapters and their base model: a folder
  * either way. `base` is set to the folder of the base model: `given`, if that is
  * not NULL, else what adapter_config.json says; "" for a model without

@@ -80,6 +80,18 @@ for type in fp32 bf16; do
 		"$(sha256 "cut-$type/checkpoints/step-00000006/$file.safetensors")"
 done
 
+# A list as people type it, dropout, and another base: resumed or not.
+adapt gpt2 typed --steps 3 --dropout 0.1 --lora-targets c_attn,c_attn,
+check "names typed twice, dropout: resumed" "$stagecoach" train --resume typed \
+	--steps 4
+base another --seed 2
+if "$stagecoach" train --resume typed --steps 5 --base another/model \
+	>log 2>&1; then
+	fail "over another base: not resumed"
+else
+	check "over another base: not resumed" grep -q base_weights log
+fi
+
 # Merged: the same loss, and a model like any other.
 loss_of() { # MODEL
 	"$stagecoach" eval --model "$1" --data data --context 32 --json \
@@ -149,6 +161,11 @@ else
 	check "another model's adapters: refused" \
 		grep -q "down_proj.lora_A.weight' belongs to no adapter" log
 fi
+# shellcheck disable=SC2046
+refused "targets that are none" "names none" \
+	$(new --model moved/model --lora-rank 2 --lora-targets ,)
+# shellcheck disable=SC2046
+refused "alpha without a model" "give --model DIR" $(new --lora-alpha 3)
 refused "a model without adapters" "has no adapters" \
 	merge --model moved/model --out merged
 refused "a folder that is there" "exists already" \

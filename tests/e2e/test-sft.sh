@@ -168,7 +168,7 @@ refused "a template whose tokens are not there" "needs the token <|im_start|>" \
 	"$stagecoach" prepare --sft "$scratch/examples.jsonl" "${to[@]}" --template chatml
 refused "an unknown template" "there is no chat template vicuna" \
 	"$stagecoach" prepare --sft "$scratch/examples.jsonl" "${to[@]}" --template vicuna
-refused "text and examples" "--text FILE|DIR or --sft FILE" \
+refused "text and examples" "one of them at a time" \
 	"$stagecoach" prepare --sft "$scratch/examples.jsonl" --text "$scratch" "${to[@]}"
 check "nothing is left behind" [ ! -e "$scratch/refused" ]
 refused "an answer beyond the context" "beyond the context of 6" \

@@ -58,7 +58,6 @@ static const struct option_spec table[] = {
 	{"recompute", 0, OPTION_FLAG,
 	 .help = "keep layer inputs only and run forward again"},
 	TRAIN_OPTIONS_MODEL,
-	TRAIN_OPTIONS_ADAPTERS,
 	TRAIN_OPTION_DTYPE,
 	TRAIN_OPTIONS_ADAPTERS,
 	{"steps", 'n', OPTION_INTEGER, .argument = "N", .fallback = "3",
@@ -594,8 +593,9 @@ static void print_json(const struct pipeline_bench *bench)
 
 static bool describes_model(const struct options *options)
 {
-	static const char *const names[] = {"model", "arch", "layers", "width",
-					    "heads"};
+	static const char *const names[] = {"model",     "arch",    "layers",
+					    "width",     "heads",   "inner",
+					    "head-size", "kv-heads"};
 	bool described = false;
 
 	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
