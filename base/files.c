@@ -45,6 +45,31 @@ bool files_name_is_plain(const char *name)
 	       strcmp(name, "..");
 }
 
+int files_partial_names(const char *path, char final[FILES_PATH_BYTES],
+			char partial[FILES_PATH_BYTES])
+{
+	size_t length = strlen(path);
+	int written;
+
+	while (length > 1 && path[length - 1] == '/')
+		length--;
+	written = snprintf(partial, FILES_PATH_BYTES, "%.*s.partial-%ld",
+			   (int)length, path, (long)getpid());
+	if (written < 0 || written >= FILES_PATH_BYTES)
+		return fail(-ENAMETOOLONG, "%s: path too long", path);
+	memcpy(final, path, length);
+	final[length] = '\0';
+	return 0;
+}
+
+bool files_holds(const char *folder, const char *name)
+{
+	char path[FILES_PATH_BYTES];
+
+	return files_join(path, sizeof(path), folder, name) == 0 &&
+	       files_exists(path);
+}
+
 bool files_exists(const char *path)
 {
 	struct stat status;

@@ -15,6 +15,14 @@
 /* Longest path this program handles, terminator included. */
 #define FILES_PATH_BYTES 4096
 
+/*
+ * For a folder that is to be made whole or not at all: `path` without the
+ * slashes it ends with, and the name beside it under which this process fills
+ * it. -ENAMETOOLONG logged.
+ */
+int files_partial_names(const char *path, char final[FILES_PATH_BYTES],
+			char partial[FILES_PATH_BYTES]) MUST_CHECK;
+
 /* out = folder/name; -ENAMETOOLONG logged. */
 int files_join(char *out, size_t size, const char *folder,
 	       const char *name) MUST_CHECK;
@@ -26,6 +34,7 @@ int files_join(char *out, size_t size, const char *folder,
 bool files_name_is_plain(const char *name);
 
 bool files_exists(const char *path);
+bool files_holds(const char *folder, const char *name); /* folder/name exists */
 bool files_is_folder(const char *path);
 int files_size(const char *path, uint64_t *bytes) MUST_CHECK;
 

@@ -546,20 +546,10 @@ static int options_check(const struct prepare_options *options)
 /* A temporary name beside the final one: "OUT.partial-PID". */
 static int folder_begin(struct prepare *prepare)
 {
-	const char *out = prepare->options->out;
-	size_t length = strlen(out);
-	int written;
+	int err = files_partial_names(prepare->options->out, prepare->final,
+				      prepare->folder);
 
-	while (length > 1 && out[length - 1] == '/')
-		length--;
-	written =
-		snprintf(prepare->folder, sizeof(prepare->folder),
-			 "%.*s.partial-%ld", (int)length, out, (long)getpid());
-	if (written < 0 || (size_t)written >= sizeof(prepare->folder))
-		return fail(-ENAMETOOLONG, "%s: path too long", out);
-	memcpy(prepare->final, out, length);
-	prepare->final[length] = '\0';
-	return files_make_folder(prepare->folder);
+	return err ? err : files_make_folder(prepare->folder);
 }
 
 static void prepare_fini(struct prepare *prepare)

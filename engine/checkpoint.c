@@ -134,11 +134,7 @@ static int copy_companions(const struct job *job, const char *folder)
 
 static bool has_config(const char *folder)
 {
-	char path[FILES_PATH_BYTES];
-
-	return folder[0] &&
-	       files_join(path, sizeof(path), folder, "config.json") == 0 &&
-	       files_exists(path);
+	return folder[0] && files_holds(folder, "config.json");
 }
 
 /* The run's newest checkpoint: the folder it began with may be gone. */

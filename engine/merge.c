@@ -14,7 +14,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #define SHARD_BYTES_MAX   ((uint64_t)5000000000) /* as transformers 4 */
 #define TENSOR_NAME_BYTES (PARAMETER_NAME_BYTES + 32)
@@ -294,33 +293,19 @@ static void close_all(struct merging *m)
 	model_destroy(m->model);
 }
 
-/* Length of a path without the slashes it ends with. */
-static int path_without_slashes(const char *path)
-{
-	size_t length = strlen(path);
-
-	while (length > 1 && path[length - 1] == '/')
-		length--;
-	return (int)MIN(length, (size_t)FILES_PATH_BYTES - 1);
-}
-
 int merge_adapters(const struct merge *merge)
 {
 	struct merging m = {.merge = merge};
 	char out[FILES_PATH_BYTES];
-	int rc, length;
+	int rc;
 
 	if (files_exists(merge->out))
 		return fail(-EEXIST,
 			    "--out %s exists already; choose another folder",
 			    merge->out);
-	length = path_without_slashes(merge->out);
-	snprintf(out, sizeof(out), "%.*s", length, merge->out);
-	length = snprintf(m.folder, sizeof(m.folder), "%.*s.partial-%ld",
-			  length, out, (long)getpid());
-	if (length < 0 || (size_t)length >= sizeof(m.folder))
-		return fail(-ENAMETOOLONG, "path too long: %.60s...",
-			    merge->out);
+	rc = files_partial_names(merge->out, out, m.folder);
+	if (rc)
+		return rc;
 	rc = open_all(&m);
 	if (!rc)
 		rc = fill_folder(&m);

@@ -274,14 +274,6 @@ static int inspect_adapters(const struct options *options, const char *folder)
 
 /* ---- what kind of folder is it? ---- */
 
-static bool holds(const char *folder, const char *name)
-{
-	char path[FILES_PATH_BYTES];
-
-	return files_join(path, sizeof(path), folder, name) == 0 &&
-	       files_exists(path);
-}
-
 static int inspect_checkpoint(const struct options *options, const char *folder)
 {
 	int rc =
@@ -319,13 +311,13 @@ static int inspect_one(const struct options *options, const char *path)
 	if (!files_exists(path))
 		return fail(-ENOENT, "%s: there is no such file or folder",
 			    path);
-	if (holds(path, "run.json"))
+	if (files_holds(path, "run.json"))
 		return inspect_run(options, path);
-	if (holds(path, "manifest.json"))
+	if (files_holds(path, "manifest.json"))
 		return inspect_checkpoint(options, path);
 	if (hf_adapter_is(path))
 		return inspect_adapters(options, path);
-	if (holds(path, "config.json"))
+	if (files_holds(path, "config.json"))
 		return inspect_model(options, path);
 	return inspect_corpus(path, options_flag(options, "json"));
 }

@@ -18,10 +18,7 @@
 
 bool hf_adapter_is(const char *folder)
 {
-	char path[FILES_PATH_BYTES];
-
-	return files_join(path, sizeof(path), folder, CONFIG_NAME) == 0 &&
-	       files_exists(path);
+	return files_holds(folder, CONFIG_NAME);
 }
 
 /* ---- reading ---- */

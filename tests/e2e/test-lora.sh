@@ -107,6 +107,9 @@ for run in plain wide; do
 	check "$run: merged, the loss is the same" near \
 		"$(loss_of "$run/model")" "$(loss_of "$run-merged")"
 done
+check "a path that ends with slashes" "$stagecoach" merge --model plain/model \
+	--out slashed//
+check "is a folder like any other" test -f slashed/model.safetensors
 check "and another than the base model's" \
 	test "$(loss_of plain-merged)" != "$(loss_of gpt2/model)"
 check "adapters are trained on without --lora-rank" "$stagecoach" train \

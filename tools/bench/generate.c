@@ -22,8 +22,7 @@
 #include "tools/bench/limits.h"
 #include "tools/job_options.h"
 
-#define ROUNDS_MAX 99
-#define ROWS_MAX   32
+#define ROWS_MAX 32
 
 static const struct option_spec table[] = {
 	{.name = "arch",
@@ -102,20 +101,7 @@ static const struct option_spec table[] = {
 	 .minimum = 0,
 	 .maximum = 1 << 24,
 	 .help = "as generate has it"},
-	{.name = "threads",
-	 .kind = OPTION_INTEGER,
-	 .argument = "N",
-	 .minimum = 1,
-	 .maximum = THREADS_MAX,
-	 .group = "How",
-	 .help = "default: one a core"},
-	{.name = "rounds",
-	 .kind = OPTION_INTEGER,
-	 .argument = "N",
-	 .fallback = "5",
-	 .minimum = 1,
-	 .maximum = ROUNDS_MAX,
-	 .help = "medians of them are shown"},
+	BENCH_TEAM_OPTIONS,
 	{.name = "json",
 	 .kind = OPTION_FLAG,
 	 .group = "Output",
@@ -390,7 +376,7 @@ static void run_rounds(struct generate_bench *bench, struct round *rounds,
 static struct round medians(const struct generate_bench *bench,
 			    const struct round *rounds, unsigned count)
 {
-	double v[ROUNDS_MAX];
+	double v[BENCH_LIMITS_ROUNDS_MAX];
 	struct round out = {
 		.read = OF_ROUNDS(rounds, count, v, round->read),
 		.control = OF_ROUNDS(rounds, count, v, round->control),
@@ -407,7 +393,7 @@ static struct round medians(const struct generate_bench *bench,
 static double share(const struct generate_bench *bench,
 		    const struct round *rounds, unsigned count)
 {
-	double v[ROUNDS_MAX];
+	double v[BENCH_LIMITS_ROUNDS_MAX];
 
 	return OF_ROUNDS(rounds, count, v,
 			 bench->bytes * 1e-9 / round->times.whole /
@@ -472,7 +458,7 @@ int bench_generate_run(const struct options *options)
 {
 	struct generate_bench bench = {.options = options};
 	unsigned count = (unsigned)options_integer(options, "rounds");
-	struct round rounds[ROUNDS_MAX], middle;
+	struct round rounds[BENCH_LIMITS_ROUNDS_MAX], middle;
 	double of_limit;
 	int rc = 0;
 

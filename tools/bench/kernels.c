@@ -27,8 +27,7 @@
 #include "model/kernels/values.h"
 #include "tools/bench/limits.h"
 
-#define ROUNDS_MAX 99
-#define CHUNK      512 /* tokens the head does at once */
+#define CHUNK 512 /* tokens the head does at once */
 
 static const struct option_spec table[] = {
 	{.name = "width",
@@ -67,20 +66,7 @@ static const struct option_spec table[] = {
 	 .minimum = 1,
 	 .maximum = 1 << 10,
 	 .help = "sequences"},
-	{.name = "threads",
-	 .kind = OPTION_INTEGER,
-	 .argument = "N",
-	 .minimum = 1,
-	 .maximum = THREADS_MAX,
-	 .group = "How",
-	 .help = "default: one a core"},
-	{.name = "rounds",
-	 .kind = OPTION_INTEGER,
-	 .argument = "N",
-	 .fallback = "5",
-	 .minimum = 1,
-	 .maximum = ROUNDS_MAX,
-	 .help = "medians of them are shown"},
+	BENCH_TEAM_OPTIONS,
 	{.name = "json",
 	 .kind = OPTION_FLAG,
 	 .group = "Output",
@@ -636,9 +622,9 @@ static double seconds_of(struct kernels *k, const struct kernel_case *c)
 }
 
 struct score {
-	double seconds[ROUNDS_MAX];
-	double share[ROUNDS_MAX]; /* of the limit */
-	bool by_memory;           /* in most rounds */
+	double seconds[BENCH_LIMITS_ROUNDS_MAX];
+	double share[BENCH_LIMITS_ROUNDS_MAX]; /* of the limit */
+	bool by_memory;                        /* in most rounds */
 };
 
 static double limit_of(const struct kernel_case *c,
@@ -676,8 +662,9 @@ static void measure(struct kernels *k, const struct case_list *list,
 		    struct score *scores, struct bench_limits_memory *memory,
 		    unsigned rounds, bool json)
 {
-	double products[ROUNDS_MAX], narrow[ROUNDS_MAX];
-	double update[ROUNDS_MAX], read[ROUNDS_MAX];
+	double products[BENCH_LIMITS_ROUNDS_MAX],
+		narrow[BENCH_LIMITS_ROUNDS_MAX];
+	double update[BENCH_LIMITS_ROUNDS_MAX], read[BENCH_LIMITS_ROUNDS_MAX];
 	struct bench_limits limits;
 
 	for (unsigned i = 0; i < list->count; i++)

@@ -7,6 +7,24 @@
 
 #include "base/compiler.h"
 #include "base/threads.h"
+#include "tools/options.h"
+
+/* On how many threads, and how often: options of all that measures by limits. */
+#define BENCH_LIMITS_ROUNDS_MAX 99
+#define BENCH_TEAM_OPTIONS                                                     \
+	{.name = "threads",                                                    \
+	 .kind = OPTION_INTEGER,                                               \
+	 .argument = "N",                                                      \
+	 .minimum = 1,                                                         \
+	 .maximum = THREADS_MAX,                                               \
+	 .group = "How",                                                       \
+	 .help = "default: one a core"},                                       \
+	{                                                                      \
+		.name = "rounds", .kind = OPTION_INTEGER, .argument = "N",     \
+		.fallback = "5", .minimum = 1,                                 \
+		.maximum = BENCH_LIMITS_ROUNDS_MAX,                            \
+		.help = "medians of them are shown"                            \
+	}
 
 struct bench_limits {
 	/* All threads of the team, each with a product of its own that is

@@ -24,8 +24,6 @@
 #include "tools/bench/limits.h"
 #include "tools/job_options.h"
 
-#define ROUNDS_MAX 99
-
 static const struct option_spec table[] = {
 	{.name = "layers",
 	 .kind = OPTION_INTEGER,
@@ -82,20 +80,7 @@ static const struct option_spec table[] = {
 	 .kind = OPTION_FLAG,
 	 .help = "activations are computed again"},
 	JOB_OPTION_DTYPE(""),
-	{.name = "threads",
-	 .kind = OPTION_INTEGER,
-	 .argument = "N",
-	 .minimum = 1,
-	 .maximum = THREADS_MAX,
-	 .group = "How",
-	 .help = "default: one a core"},
-	{.name = "rounds",
-	 .kind = OPTION_INTEGER,
-	 .argument = "N",
-	 .fallback = "5",
-	 .minimum = 1,
-	 .maximum = ROUNDS_MAX,
-	 .help = "medians of them are shown"},
+	BENCH_TEAM_OPTIONS,
 	{.name = "json",
 	 .kind = OPTION_FLAG,
 	 .group = "Output",
@@ -354,7 +339,7 @@ struct round {
 
 static struct round medians(const struct round *rounds, unsigned count)
 {
-	double v[ROUNDS_MAX];
+	double v[BENCH_LIMITS_ROUNDS_MAX];
 	struct round out;
 
 #define MEDIAN(member) out.member = OF_ROUNDS(rounds, count, v, round->member)
@@ -385,7 +370,7 @@ struct shares {
 static struct shares shares_of(const struct step_bench *bench,
 			       const struct round *rounds, unsigned count)
 {
-	double v[ROUNDS_MAX], weights = (double)bench->weights;
+	double v[BENCH_LIMITS_ROUNDS_MAX], weights = (double)bench->weights;
 	double flops = bench->step_flops * 1e-9;
 
 	return (struct shares){
@@ -554,7 +539,7 @@ int bench_step_run(const struct options *options)
 			      .weight_decay = 0.1},
 	};
 	unsigned count = (unsigned)options_integer(options, "rounds");
-	struct round rounds[ROUNDS_MAX], middle;
+	struct round rounds[BENCH_LIMITS_ROUNDS_MAX], middle;
 	struct shares shares;
 	int rc;
 
